@@ -1,0 +1,1 @@
+"""Runs the shop on one machine: real Postgres and Redis, no containers."""

@@ -1,0 +1,1 @@
+"""A distributed lock on Redis with a fence on every grant."""

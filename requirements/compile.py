@@ -1,0 +1,66 @@
+"""Pin every dependency with hashes, and without download addresses.
+
+Writes requirements/dev.txt (all members and the developer tools) and one requirements.txt per service
+(what its image installs). Run by ``make lock``.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+MEMBERS = {
+    "fencelock": ROOT / "libs/lock",
+    "servicekit": ROOT / "libs/servicekit",
+    "devkit": ROOT / "libs/devkit",
+    "shop-invoice": ROOT / "apps/invoice",
+    "shop-order": ROOT / "apps/order",
+}
+
+
+def declared(member: str) -> set[str]:
+    """The dependencies a member declares, those of its extras included."""
+    table = tomllib.loads((MEMBERS[member] / "pyproject.toml").read_text())["project"]
+    extras = table.get("optional-dependencies", {}).values()
+    return {*table.get("dependencies", []), *(name for extra in extras for name in extra)}
+
+
+def requirements(*members: str) -> set[str]:
+    """The third-party requirements of these members and of the members they need."""
+    found: set[str] = set()
+    for member in members:
+        for requirement in declared(member):
+            name = requirement.split("[")[0]
+            found |= requirements(name) if name in MEMBERS else {requirement}
+    return found
+
+
+def pin(names: set[str], output: Path, *constraints: Path) -> None:
+    """Resolve ``names`` for every platform and write the pinned, hashed list to ``output``."""
+    with tempfile.NamedTemporaryFile("w", suffix=".in") as source:
+        source.write("\n".join(sorted(names)) + "\n")
+        source.flush()
+        command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal"]
+        command += ["--python-version", "3.11", "--generate-hashes", "--no-emit-index-url"]
+        command += ["--no-annotate", "--no-header"]
+        command += [f"--constraint={path}" for path in constraints]
+        command += [f"--output-file={output}", source.name]
+        subprocess.run(command, check=True)  # noqa: S603
+    print(f"wrote {output.relative_to(ROOT)}")  # noqa: T201
+
+
+def main() -> None:
+    """Write all lists; a service's image gets the very versions the tests ran with."""
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["dev"]
+    everything = ROOT / "requirements/dev.txt"
+    pin(requirements(*MEMBERS) | set(tools), everything)
+    for service in ("invoice", "order"):
+        pin(requirements(f"shop-{service}"), ROOT / f"apps/{service}/requirements.txt", everything)
+
+
+if __name__ == "__main__":
+    main()
