@@ -1,0 +1,3 @@
+"""Real servers for every test below."""
+
+pytest_plugins = ["devkit.testing"]
