@@ -1,0 +1,129 @@
+"""The web application that both services start from: middlewares, problems, probes, telemetry."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from servicekit import health, problems
+from servicekit.access_log import AccessLogMiddleware
+from servicekit.body_limit import BodyLimitMiddleware
+from servicekit.deadlines import DeadlineMiddleware
+from servicekit.load_shedding import LoadSheddingMiddleware
+from servicekit.request_metrics import RequestMetrics, RequestMetricsMiddleware
+from servicekit.runtime import Runtime
+from servicekit.settings import ServerSettings
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def build(
+    *,
+    runtime: Runtime,
+    settings: ServerSettings,
+    title: str,
+    summary: str,
+    description: str,
+    checks: Mapping[str, health.Check],
+    lifespan: Lifespan,
+    deadline_grace_seconds: float = 0.0,
+) -> FastAPI:
+    """Return an application with everything but the service's own routes.
+
+    Args:
+        runtime: the parts of this process.
+        settings: limits on bodies, time and concurrency.
+        title: the API's name in its documentation.
+        summary: one line about it.
+        description: Markdown about it.
+        checks: what ``/readyz`` depends on, by name.
+        lifespan: opens and closes the service's resources; must do no I/O before it yields, so
+            that the service starts while a dependency is down.
+        deadline_grace_seconds: see ``DeadlineMiddleware``.
+    """
+    app = FastAPI(
+        title=title,
+        summary=summary,
+        description=description,
+        version=runtime.version,
+        telemetry=runtime.telemetry.fastapi_config(),
+        lifespan=_flushing(lifespan, runtime),
+        # Media types are judged by StrictJsonRoute, which names the remedy.
+        strict_content_type=False,
+        redirect_slashes=False,
+        middleware=_middleware(runtime, settings, deadline_grace_seconds),
+    )
+    problems.install(app)
+    app.include_router(health.router(lifecycle=runtime.lifecycle, checks=checks))
+    _document_problems(app)
+    return app
+
+
+def _middleware(
+    runtime: Runtime, settings: ServerSettings, deadline_grace_seconds: float
+) -> list[Middleware]:
+    """Return the middlewares, the outermost first."""
+    return [
+        Middleware(AccessLogMiddleware, quiet_paths=health.PATHS),
+        Middleware(RequestMetricsMiddleware, metrics=RequestMetrics(runtime.registry)),
+        Middleware(problems.UnhandledErrorMiddleware),
+        Middleware(
+            LoadSheddingMiddleware,
+            maximum_requests=settings.max_concurrent_requests,
+            exempt_paths=health.PATHS,
+        ),
+        Middleware(
+            DeadlineMiddleware,
+            limit_seconds=settings.request_timeout_seconds,
+            grace_seconds=deadline_grace_seconds,
+        ),
+        Middleware(BodyLimitMiddleware, maximum_bytes=settings.max_body_bytes),
+    ]
+
+
+def _flushing(lifespan: Lifespan, runtime: Runtime) -> Lifespan:
+    """Send the last spans when the resources are closed: uvicorn ends the process right after."""
+
+    @asynccontextmanager
+    async def flushing(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            async with lifespan(app):
+                yield
+        finally:
+            await runtime.telemetry.shutdown()
+
+    return flushing
+
+
+def _document_problems(app: FastAPI) -> None:
+    """Put problem details into the OpenAPI document, in place of FastAPI's own error model."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = generate()
+            schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+            schemas["ProblemDocument"] = problems.ProblemDocument.model_json_schema(
+                ref_template="#/components/schemas/{model}"
+            )
+            schemas.update(schemas["ProblemDocument"].pop("$defs", {}))
+            schemas.pop("HTTPValidationError", None)
+            schemas.pop("ValidationError", None)
+            _replace_validation_errors(schema)
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    # The documented way to change the document:
+    # https://fastapi.tiangolo.com/how-to/extending-openapi/
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _replace_validation_errors(schema: dict[str, Any]) -> None:
+    problem = problems.responses(problems.ValidationFailed)[422]
+    for path in schema.get("paths", {}).values():
+        for operation in path.values():
+            answer = operation.get("responses", {}).get("422")
+            if answer is not None and "application/json" in answer.get("content", {}):
+                operation["responses"]["422"] = problem

@@ -1,0 +1,140 @@
+"""Postgres by async SQLAlchemy and psycopg 3: sessions with limits, errors by constraint name."""
+
+from typing import Final
+
+import psycopg
+from psycopg import errors as pg
+from sqlalchemy import exc, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+_CONNECT_TIMEOUT_SECONDS: Final = 5
+_POOL_TIMEOUT_SECONDS: Final = 3.0
+_RECYCLE_SECONDS: Final = 1800
+_LOCK_TIMEOUT_SECONDS: Final = 2.0
+
+# SQLSTATE classes and codes after which the same work may be tried again (Postgres, appendix A):
+# connection exceptions, insufficient resources, operator intervention (shutdown, cancelled
+# statement), serialization failure, deadlock, lock not available, read-only after a failover.
+_TRANSIENT_CLASSES: Final = ("08", "53", "57")
+_TRANSIENT_STATES: Final = frozenset({"40001", "40P01", "55P03", "25006"})
+
+
+def driver_url(url: str) -> URL:
+    """Return ``postgresql://...`` as a SQLAlchemy URL for psycopg 3.
+
+    Raises:
+        ValueError: it is no such URL.
+    """
+    try:
+        parsed = make_url(url)
+    except exc.ArgumentError as error:
+        raise ValueError("the database URL cannot be read") from error
+    if parsed.get_backend_name() not in {"postgresql", "postgres"}:
+        raise ValueError("the database URL must start with postgresql://")
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def session_options(*, statement_timeout_seconds: float, lock_timeout_seconds: float) -> str:
+    """Return the libpq ``options`` that every connection of a service starts with.
+
+    They hold for the session whatever the server's or the role's defaults are: a limit on each
+    statement and each wait for a lock, a transaction that is never left open, a commit that is on
+    disk before it is acknowledged, and the isolation that the protocol's row locks are written for.
+    """
+    settings = {
+        "statement_timeout": f"{round(statement_timeout_seconds * 1000)}ms",
+        "lock_timeout": f"{round(lock_timeout_seconds * 1000)}ms",
+        "idle_in_transaction_session_timeout": f"{round(statement_timeout_seconds * 2000)}ms",
+        "synchronous_commit": "on",
+        "default_transaction_isolation": r"read\ committed",
+        "timezone": "UTC",
+    }
+    return " ".join(f"-c {name}={value}" for name, value in settings.items())
+
+
+def create_engine(
+    url: str,
+    *,
+    application_name: str,
+    pool_size: int = 10,
+    statement_timeout_seconds: float = 5.0,
+    lock_timeout_seconds: float = _LOCK_TIMEOUT_SECONDS,
+    pool_timeout_seconds: float = _POOL_TIMEOUT_SECONDS,
+) -> AsyncEngine:
+    """Return an engine that has not connected yet.
+
+    Args:
+        url: ``postgresql://user:password@host:port/database``.
+        application_name: shown in ``pg_stat_activity``.
+        pool_size: connections at most.
+        statement_timeout_seconds: limit for one statement, enforced by the server.
+        lock_timeout_seconds: limit for one wait for a row lock.
+        pool_timeout_seconds: limit for the wait for a free connection.
+
+    Raises:
+        ValueError: the URL is not one of Postgres.
+    """
+    return create_async_engine(
+        driver_url(url),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=pool_timeout_seconds,
+        pool_recycle=_RECYCLE_SECONDS,
+        # One round trip, so that a restarted server costs no request an error.
+        pool_pre_ping=True,
+        connect_args={
+            "application_name": application_name,
+            "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
+            "keepalives_idle": 15,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15_000,
+            "options": session_options(
+                statement_timeout_seconds=statement_timeout_seconds,
+                lock_timeout_seconds=lock_timeout_seconds,
+            ),
+        },
+    )
+
+
+async def ping(engine: AsyncEngine) -> None:
+    """Ask the database for a sign of life; raises what SQLAlchemy raises if there is none."""
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT 1"))
+
+
+def constraint_name(error: BaseException) -> str | None:
+    """Return the name of the constraint that a statement violated, if that was the error."""
+    original = getattr(error, "orig", error)
+    if isinstance(original, psycopg.Error):
+        return original.diag.constraint_name
+    return None
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Tell whether the database could not be reached or no connection was free."""
+    if isinstance(error, exc.TimeoutError):
+        return True
+    if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
+        return True
+    original = getattr(error, "orig", error)
+    if isinstance(original, psycopg.InterfaceError | pg.ConnectionTimeout):
+        return True
+    # libpq reports a refused or cut connection without a SQLSTATE.
+    return isinstance(original, psycopg.OperationalError) and original.sqlstate is None
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether the same work may succeed a moment later.
+
+    True says nothing about whether the work was done: a connection can be cut between a commit and
+    its acknowledgement.
+    """
+    if is_unreachable(error):
+        return True
+    original = getattr(error, "orig", error)
+    state = original.sqlstate if isinstance(original, psycopg.Error) else None
+    return state is not None and (
+        state in _TRANSIENT_STATES or state.startswith(_TRANSIENT_CLASSES)
+    )

@@ -1,0 +1,104 @@
+"""Deadlines that travel with a request: no hop works longer than its caller waits.
+
+A caller sends ``Request-Timeout-Ms``; each hop takes the smaller of that and its own limit, and
+passes on what is left.
+"""
+
+import asyncio
+import time
+from contextvars import ContextVar
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from servicekit.problems import DeadlineExceeded, ValidationFailed, response
+
+HEADER: Final = "Request-Timeout-Ms"
+_MAXIMUM_DIGITS: Final = 9
+_deadline: ContextVar[float | None] = ContextVar("servicekit_deadline", default=None)
+
+
+def remaining_seconds(*, at_most_seconds: float) -> float:
+    """Return the time left for the current request, at most ``at_most_seconds``, at least 0.
+
+    Outside of a request (a background task) that is ``at_most_seconds``.
+    """
+    deadline = _deadline.get()
+    if deadline is None:
+        return at_most_seconds
+    return max(0.0, min(at_most_seconds, deadline - time.monotonic()))
+
+
+def header_value(timeout_seconds: float) -> str:
+    """Return the header's value for a call that waits ``timeout_seconds``."""
+    return str(max(1, int(timeout_seconds * 1000)))
+
+
+def set_deadline(timeout_seconds: float) -> None:
+    """Give the current task, and what it starts from now on, this much time."""
+    _deadline.set(time.monotonic() + timeout_seconds)
+
+
+def clear_deadline() -> None:
+    """Take the deadline from the current task: what it does now outlives its request."""
+    _deadline.set(None)
+
+
+class DeadlineMiddleware:
+    """Sets the deadline of each request and answers 503 when it passes.
+
+    Args:
+        app: the application.
+        limit_seconds: this service's own limit for a request.
+        grace_seconds: how long after the deadline the work is cancelled; an application that ends
+            its own waits at the deadline, and then still has something to say, needs some.
+    """
+
+    def __init__(self, app: ASGIApp, *, limit_seconds: float, grace_seconds: float = 0.0) -> None:
+        self.app = app
+        self._limit_seconds = limit_seconds
+        self._grace_seconds = grace_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        try:
+            seconds = min(self._limit_seconds, _requested_seconds(Headers(scope=scope)))
+        except ValidationFailed as error:
+            await response(error, instance=scope["path"])(scope, receive, send)
+            return
+        token = _deadline.set(time.monotonic() + seconds)
+        try:
+            await self._run(seconds + self._grace_seconds, scope, receive, send)
+        finally:
+            _deadline.reset(token)
+
+    async def _run(self, seconds: float, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched_send(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                await self.app(scope, receive, watched_send)
+        except TimeoutError:
+            if started or not limit.expired():
+                raise
+            problem = DeadlineExceeded("The time for this request ran out before it was done.")
+            await response(problem, instance=scope["path"])(scope, receive, send)
+
+
+def _requested_seconds(headers: Headers) -> float:
+    value = headers.get(HEADER)
+    if value is None:
+        return float("inf")
+    if not (value.isascii() and value.isdecimal() and 0 < len(value) <= _MAXIMUM_DIGITS):
+        raise ValidationFailed.of(HEADER, "must be a whole number of milliseconds")
+    return int(value) / 1000

@@ -1,0 +1,64 @@
+"""Entity tags: a resource's version as a strong ETag, and the two conditional headers."""
+
+import re
+from dataclasses import dataclass
+
+from servicekit.problems import ValidationFailed
+
+# RFC 9110, section 8.8.3; without the obs-text octets, which no tag of ours contains.
+_TAG = re.compile(r'\s*(?P<weak>W/)?"(?P<opaque>[\x21\x23-\x7e]*)"\s*(?:,|$)')
+
+
+def format_etag(version: int) -> str:
+    """Return the strong entity tag of a version, for example ``"3"`` with its quotes."""
+    return f'"{version}"'
+
+
+@dataclass(frozen=True, slots=True)
+class EntityTags:
+    """The tags of an ``If-Match`` or ``If-None-Match`` header."""
+
+    wildcard: bool
+    strong: frozenset[str]
+    weak: frozenset[str]
+
+    def match_strongly(self, version: int) -> bool:
+        """Tell whether ``If-Match`` holds for this version (strong comparison)."""
+        return self.wildcard or str(version) in self.strong
+
+    def match_weakly(self, version: int) -> bool:
+        """Tell whether ``If-None-Match`` names this version (weak comparison)."""
+        return self.match_strongly(version) or str(version) in self.weak
+
+    def only_version(self) -> int | None:
+        """Return the version if the header names exactly one strong tag with a number."""
+        if self.wildcard or self.weak or len(self.strong) != 1:
+            return None
+        (tag,) = self.strong
+        return int(tag) if tag.isascii() and tag.isdecimal() and len(tag) < 10 else None  # noqa: PLR2004 - fits an integer column
+
+
+def parse_entity_tags(value: str, *, header: str) -> EntityTags:
+    """Parse the value of a conditional header.
+
+    Args:
+        value: the header's value, ``*`` or a list of entity tags.
+        header: the header's name, for the message.
+
+    Raises:
+        ValidationFailed: it is neither.
+    """
+    if value.strip() == "*":
+        return EntityTags(wildcard=True, strong=frozenset(), weak=frozenset())
+    strong: set[str] = set()
+    weak: set[str] = set()
+    position = 0
+    while position < len(value):
+        match = _TAG.match(value, position)
+        if match is None:
+            raise ValidationFailed.of(header, 'must be * or entity tags in quotes, such as "3"')
+        (weak if match["weak"] else strong).add(match["opaque"])
+        position = match.end()
+    if not strong and not weak:
+        raise ValidationFailed.of(header, "must not be empty")
+    return EntityTags(wildcard=False, strong=frozenset(strong), weak=frozenset(weak))

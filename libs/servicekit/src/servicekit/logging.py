@@ -1,0 +1,146 @@
+"""Structured logs: one JSON line an event, or colours on a terminal; never a secret.
+
+``configure`` is called once by the composition root. Afterwards ``structlog.get_logger()`` and the
+standard library's loggers (uvicorn, SQLAlchemy, Alembic) write in the same form.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from typing import TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from servicekit.settings import LogFormat, LogLevel
+from servicekit.trace_ids import current_span_id, current_trace_id
+
+REDACTED = "[redacted]"
+_SECRET_KEY = re.compile(
+    r"pass(word|wd)?$|secret|authorization|cookie|api_?key|(^|[_-])(token|proof|dsn)$",
+    re.IGNORECASE,
+)
+_URL_PASSWORD = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s@/]+@", re.IGNORECASE)
+_KEYWORD_PASSWORD = re.compile(r"\b(password\s*=\s*)('[^']*'|\S+)", re.IGNORECASE)
+
+
+def configure(
+    *,
+    service: str,
+    level: LogLevel = "info",
+    form: LogFormat = "auto",
+    stream: TextIO | None = None,
+) -> None:
+    """Send every event of this process to ``stream`` (standard output by default).
+
+    Args:
+        service: the name every line carries.
+        level: the least severe events to write.
+        form: ``json``, ``console``, or ``auto`` for colours on a terminal and JSON elsewhere.
+        stream: where to write.
+    """
+    target = sys.stdout if stream is None else stream
+    console = form == "console" or (form == "auto" and target.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
+        _ServiceName(service),
+        _add_trace,
+        structlog.processors.StackInfoRenderer(),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *(_console_tail() if console else _json_tail()),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    _quieten()
+
+
+def _json_tail() -> list[Processor]:
+    return [
+        structlog.processors.format_exc_info,
+        _rename_level,
+        redact_secrets,
+        structlog.processors.JSONRenderer(default=str, ensure_ascii=False),
+    ]
+
+
+def _console_tail() -> list[Processor]:
+    return [redact_secrets, structlog.dev.ConsoleRenderer(colors=True)]
+
+
+def _quieten() -> None:
+    """Keep libraries from writing a second line for what our own access log says."""
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    logging.getLogger("uvicorn.access").disabled = True
+    for name in ("httpx", "httpcore", "alembic.runtime.plugins"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _ServiceName:
+    """Adds the service's name to each event."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        event["service"] = self._service
+        return event
+
+
+def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    trace_id, span_id = current_trace_id(), current_span_id()
+    if trace_id is not None:
+        event["trace_id"] = trace_id
+    if span_id is not None:
+        event["span_id"] = span_id
+    return event
+
+
+def _rename_level(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    event["severity"] = event.pop("level", "info")
+    return event
+
+
+def redact_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Replace values of secret-sounding keys and passwords inside URLs, at any depth."""
+    for key, value in event.items():
+        event[key] = _clean(key, value)
+    return event
+
+
+def _clean(key: str, value: object) -> object:
+    if _SECRET_KEY.search(key):
+        return REDACTED
+    if isinstance(value, str):
+        masked = _URL_PASSWORD.sub(rf"\g<scheme>:{REDACTED}@", value)
+        return _KEYWORD_PASSWORD.sub(rf"\1{REDACTED}", masked)
+    if isinstance(value, Mapping):
+        return {name: _clean(str(name), inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean("", inner) for inner in value]
+    return value

@@ -1,0 +1,112 @@
+"""Alembic under an advisory lock, so that any number of replicas may migrate at once.
+
+A service keeps its scripts inside its package, as ``<service>.migrations``, whose ``env.py`` is::
+
+    from servicekit.migrations import run_in_context
+    run_in_context(Base.metadata)
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+from alembic import command, context
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, MetaData, create_engine, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import NullPool
+
+from servicekit.database import driver_url
+from servicekit.health import NotReady
+
+_LOCK_WAIT_SECONDS: Final = 60.0
+_DDL_LOCK_WAIT_SECONDS: Final = 5.0
+
+
+class Migrations:
+    """The schema of one service.
+
+    Args:
+        directory: where ``env.py`` and ``versions/`` are.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._config = Config()
+        self._config.set_main_option("script_location", str(directory).replace("%", "%%"))
+        self._config.set_main_option("path_separator", "os")
+
+    def head(self) -> str:
+        """Return the newest revision that this code brings."""
+        revision = ScriptDirectory.from_config(self._config).get_current_head()
+        if revision is None:
+            raise RuntimeError("there are no migrations")
+        return revision
+
+    def upgrade(self, url: str, *, revision: str = "head") -> str | None:
+        """Bring the database to ``revision`` and return what it is at afterwards.
+
+        Waits up to 60 s for another process that is migrating, and at most 5 s for each lock on a
+        table, so that a long transaction cannot make the migration block the whole service.
+        """
+        engine = create_engine(driver_url(url), poolclass=NullPool)
+        try:
+            with engine.connect() as connection:
+                self._config.attributes["connection"] = connection
+                command.upgrade(self._config, revision)
+                connection.commit()
+                return MigrationContext.configure(connection).get_current_revision()
+        finally:
+            self._config.attributes.pop("connection", None)
+            engine.dispose()
+
+    async def require_head(self, engine: AsyncEngine) -> None:
+        """Return if the database has every revision that this code brings.
+
+        A database ahead of the code is fine: migrations expand first and contract one release
+        later, so the previous release keeps working while a new one rolls out.
+
+        Raises:
+            NotReady: it lacks one.
+        """
+        async with engine.connect() as connection:
+            found = await connection.run_sync(_current_heads)
+        head = self.head()
+        known = {script.revision for script in self._scripts().walk_revisions()}
+        if head in found or any(revision not in known for revision in found):
+            return
+        raise NotReady(f"schema at {', '.join(found) or 'nothing'}, needs {head}: run migrate")
+
+    def _scripts(self) -> ScriptDirectory:
+        return ScriptDirectory.from_config(self._config)
+
+
+def _current_heads(connection: Connection) -> tuple[str, ...]:
+    return tuple(MigrationContext.configure(connection).get_current_heads())
+
+
+def run_in_context(metadata: MetaData) -> None:
+    """Run the migrations that Alembic was asked for; the whole of a service's ``env.py``."""
+    connection: Connection = context.config.attributes["connection"]
+    context.configure(connection=connection, target_metadata=metadata, compare_server_default=True)
+    with context.begin_transaction():
+        # Inside the transaction: taken before it, the lock's own transaction would make Alembic
+        # see one as already begun, and nothing would ever be committed.
+        _lock(connection)
+        context.run_migrations()
+
+
+def _lock(connection: Connection) -> None:
+    """Wait for our turn; the lock goes with the transaction."""
+    key = int.from_bytes(hashlib.sha256(b"servicekit.migrations").digest()[:8], signed=True)
+    _limit_lock_wait(connection, _LOCK_WAIT_SECONDS)
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+    _limit_lock_wait(connection, _DDL_LOCK_WAIT_SECONDS)
+
+
+def _limit_lock_wait(connection: Connection, seconds: float) -> None:
+    connection.execute(
+        text("SELECT set_config('lock_timeout', :limit, true)"),
+        {"limit": f"{round(seconds * 1000)}ms"},
+    )

@@ -1,0 +1,161 @@
+"""Traces by OpenTelemetry, set up from the standard ``OTEL_*`` variables only.
+
+Without an OTLP endpoint nothing is traced and nothing is instrumented. With one, spans go out in
+batches from a thread of their own: an exporter that is down costs requests nothing.
+"""
+
+import asyncio
+import os
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Final
+
+import httpx
+import structlog
+from fastapi.telemetry import TelemetryConfig
+from opentelemetry import trace
+from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+from opentelemetry.instrumentation.psycopg import PsycopgInstrumentor
+from opentelemetry.instrumentation.redis import RedisInstrumentor
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+
+from servicekit import health
+
+_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+# https://opentelemetry.io/docs/specs/otel/protocol/exporter/: the default there.
+_DEFAULT_PROTOCOL: Final = "http/protobuf"
+_UNTRACED: Final = health.PATHS | {"/docs", "/redoc", "/openapi.json", "/metrics"}
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Telemetry:
+    """The tracing of one process; off without a provider."""
+
+    def __init__(self, provider: TracerProvider | None) -> None:
+        self._provider = provider
+
+    @classmethod
+    def from_environment(
+        cls, *, service: str, version: str, environment: Mapping[str, str] = os.environ
+    ) -> "Telemetry":
+        """Return tracing as the ``OTEL_*`` variables say; off unless an endpoint is given.
+
+        The exporter, sampler and batch processor read their own variables. ``OTEL_SERVICE_NAME``
+        and ``OTEL_RESOURCE_ATTRIBUTES`` win over ``service`` and ``version``.
+
+        Raises:
+            ValueError: the protocol is neither ``grpc`` nor ``http/protobuf``.
+        """
+        if (
+            not any(environment.get(name) for name in _ENDPOINTS)
+            or environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
+            or environment.get("OTEL_TRACES_EXPORTER", "otlp") == "none"
+        ):
+            return cls(None)
+        provider = TracerProvider(
+            resource=_resource(service=service, version=version), shutdown_on_exit=False
+        )
+        provider.add_span_processor(BatchSpanProcessor(_exporter(environment)))
+        return cls(provider)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether spans are made."""
+        return self._provider is not None
+
+    @property
+    def provider(self) -> trace.TracerProvider:
+        """Where spans come from; one that makes none when tracing is off."""
+        return self._provider or trace.NoOpTracerProvider()
+
+    def tracer(self, name: str) -> trace.Tracer:
+        """Return a tracer for the module ``name``."""
+        return self.provider.get_tracer(name)
+
+    def instrument(self) -> None:
+        """Trace Postgres and Redis in this process, and make the provider the global one.
+
+        Called once, by the process's entry point, before the first connection is made.
+        """
+        if self._provider is None:
+            return
+        trace.set_tracer_provider(self._provider)
+        PsycopgInstrumentor().instrument(tracer_provider=self._provider, skip_dep_check=True)
+        RedisInstrumentor().instrument(tracer_provider=self._provider)
+
+    def uninstrument(self) -> None:
+        """Undo ``instrument``, except for the global provider, which can only be set once."""
+        if self._provider is None:
+            return
+        PsycopgInstrumentor().uninstrument()
+        RedisInstrumentor().uninstrument()
+
+    def instrument_client(self, client: httpx.AsyncClient) -> None:
+        """Trace the calls of one HTTP client and send ``traceparent`` with them."""
+        if self._provider is not None:
+            HTTPXClientInstrumentor.instrument_client(client, tracer_provider=self._provider)
+
+    def fastapi_config(self) -> TelemetryConfig:
+        """Return what ``FastAPI(telemetry=...)`` needs for one server span a request.
+
+        FastAPI traces itself; its spans for dependencies and serialization are left out, and so
+        are its metrics and logs, which we have in our own form.
+        """
+        return TelemetryConfig(
+            tracing=self.enabled,
+            tracer_provider=self._provider,
+            metrics=False,
+            logs=False,
+            operation_spans=False,
+            auto_configure=False,
+            exclude=_is_untraced,
+        )
+
+    async def shutdown(self, *, timeout_seconds: float = 5.0) -> None:
+        """Send the spans that are still here and stop; give up after ``timeout_seconds``."""
+        if self._provider is None:
+            return
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await asyncio.to_thread(self._provider.force_flush, int(timeout_seconds * 1000))
+        except TimeoutError:
+            _log.warning("spans_lost_at_stop", timeout_seconds=timeout_seconds)
+
+
+def _is_untraced(scope: MutableMapping[str, Any]) -> bool:
+    return scope.get("path") in _UNTRACED
+
+
+def _resource(*, service: str, version: str) -> Resource:
+    defaults = Resource(
+        {
+            "service.name": service,
+            "service.version": version,
+            "service.instance.id": os.environ.get("HOSTNAME", "") or str(os.getpid()),
+        }
+    )
+    from_environment = Resource.create()
+    # Resource.create() fills in a placeholder when the environment names no service.
+    if str(from_environment.attributes["service.name"]).startswith("unknown_service"):
+        return from_environment.merge(defaults)
+    return defaults.merge(from_environment)
+
+
+def _exporter(environment: Mapping[str, str]) -> SpanExporter:
+    """Return the exporter for the protocol; imported here, since gRPC is slow to load."""
+    protocol = next(filter(None, map(environment.get, _PROTOCOLS)), _DEFAULT_PROTOCOL)
+    if protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (  # noqa: PLC0415
+            OTLPSpanExporter as GrpcExporter,
+        )
+
+        return GrpcExporter()
+    if protocol == "http/protobuf":
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
+            OTLPSpanExporter as HttpExporter,
+        )
+
+        return HttpExporter()
+    raise ValueError(f"OTLP protocol {protocol!r} is not supported: use grpc or http/protobuf")

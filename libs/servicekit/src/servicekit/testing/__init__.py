@@ -1,0 +1,1 @@
+"""What tests of a service need from the service kit."""

@@ -1,0 +1,52 @@
+"""A real server on a free port, inside the test's own event loop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from servicekit.failpoints import DroppableConnectionMiddleware
+from servicekit.ports import listen
+from servicekit.server import KEEP_ALIVE_SECONDS
+
+_STOP_SECONDS = 10
+
+
+class _QuietServer(uvicorn.Server):
+    """A server that leaves the signals to the test runner."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp) -> AsyncIterator[str]:
+    """Serve ``app``, lifespan included, and yield its base URL; failpoints may drop connections."""
+    with listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        server = _QuietServer(
+            uvicorn.Config(
+                DroppableConnectionMiddleware(app),
+                http="httptools",
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=_STOP_SECONDS,
+            )
+        )
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            while not server.started:
+                if task.done():
+                    task.result()
+                    raise RuntimeError("the server ended before it started")
+                await asyncio.sleep(0.01)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.should_exit = True
+            await task
