@@ -1,0 +1,201 @@
+"""Load on the order service that counts whatever goes wrong; nothing is retried.
+
+Also a program of its own, with httpx as its only need, so that it can run in a pod: a port-forward
+ends at one pod and breaks with it, and would blame the service for that. It writes a line of JSON
+each second and, once it was asked to end with SIGTERM, one more that is final.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import json
+import signal
+import sys
+import time
+import uuid
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Final
+
+import httpx
+
+REQUEST_SECONDS: Final = 30.0
+SHOWN_FAILURES: Final = 20
+REFUSALS: Final = {202: "undecided", 409: "conflict", 423: "locked", 503: "unavailable"}
+
+
+@dataclasses.dataclass
+class Tally:
+    """What became of the requests, and of the orders."""
+
+    sent: int = 0
+    outcomes: Counter[str] = dataclasses.field(default_factory=Counter)
+    failures: list[str] = dataclasses.field(default_factory=list)
+    slowest_seconds: float = 0.0
+
+    @property
+    def failed(self) -> int:
+        """Requests that did not end with the success that was asked for."""
+        return self.sent - self.outcomes["ok"]
+
+    def count(self, outcome: str, detail: str, *, seconds: float) -> None:
+        """Record one finished request; a failure also with its detail, up to a limit."""
+        self.sent += 1
+        self.outcomes[outcome] += 1
+        self.slowest_seconds = max(self.slowest_seconds, seconds)
+        if outcome != "ok" and len(self.failures) < SHOWN_FAILURES:
+            moment = datetime.now(UTC).isoformat(timespec="milliseconds")
+            self.failures.append(f"{moment} {outcome} after {seconds:.3f} s: {detail}")
+
+    def as_json(self, *, done: bool) -> str:
+        """One line of the program's output."""
+        return json.dumps(
+            {
+                "done": done,
+                "sent": self.sent,
+                "failed": self.failed,
+                "outcomes": dict(self.outcomes),
+                "slowest_seconds": round(self.slowest_seconds, 3),
+                "failures": self.failures,
+            }
+        )
+
+
+def outcome_of_status(status: int, wanted: int) -> str:
+    """The kind of answer that a status is, when ``wanted`` was the success."""
+    if status == wanted:
+        return "ok"
+    return REFUSALS.get(status, "server error" if status >= 500 else "refused")
+
+
+def outcome_of_error(error: httpx.HTTPError) -> str:
+    """The kind of failure to get an answer at all."""
+    if isinstance(error, httpx.TimeoutException):
+        return "timeout"
+    return "no connection" if isinstance(error, httpx.ConnectError) else "broken connection"
+
+
+class Worker:
+    """One customer: makes orders of its own, changes them, and gives up every other one."""
+
+    def __init__(self, url: str, tally: Tally, *, keep_alive: bool) -> None:
+        """Describe the customer.
+
+        Args:
+            url: The order service.
+            tally: Where the outcomes are counted.
+            keep_alive: Reuse connections, as programs do; otherwise each request makes its own and
+                may reach another replica.
+        """
+        self._tally = tally
+        limits = httpx.Limits(max_keepalive_connections=1 if keep_alive else 0)
+        self._client = httpx.AsyncClient(base_url=url, timeout=REQUEST_SECONDS, limits=limits)
+
+    async def work(self, stop: asyncio.Event) -> None:
+        """Go on until ``stop`` is set; the request in flight is finished."""
+        async with self._client:
+            turn = 0
+            while not stop.is_set():
+                turn += 1
+                await self._one_order(stop, give_up=turn % 2 == 0)
+
+    async def _one_order(self, stop: asyncio.Event, *, give_up: bool) -> None:
+        order = {
+            "user_id": str(uuid.uuid4()),
+            "item_id": str(uuid.uuid4()),
+            "quantity": 1,
+            "value": "2.50",
+        }
+        created = await self._send("POST", "/orders", wanted=201, body=order)
+        if created is None:
+            await asyncio.sleep(0.05)
+            return
+        path = f"/orders/{created.json()['id']}"
+        for quantity in (2, 3):
+            if stop.is_set():
+                return
+            moment = datetime.now(UTC).isoformat()
+            await self._send(
+                "PATCH", path, wanted=204, body={"update_time": moment, "quantity": quantity}
+            )
+            await self._send("GET", path, wanted=200)
+        if give_up:
+            await self._send("DELETE", path, wanted=204)
+
+    async def _send(
+        self, method: str, path: str, *, wanted: int, body: dict[str, object] | None = None
+    ) -> httpx.Response | None:
+        """Send one request once; the answer if it is the success that was wanted."""
+        begun = time.monotonic()
+        headers = {} if method == "GET" else {"Idempotency-Key": str(uuid.uuid4())}
+        answer = None
+        try:
+            answer = await self._client.request(method, path, json=body, headers=headers)
+        except httpx.HTTPError as error:
+            outcome, detail = outcome_of_error(error), repr(error)
+        else:
+            outcome, detail = outcome_of_status(answer.status_code, wanted), answer.text
+        seconds = time.monotonic() - begun
+        self._tally.count(outcome, f"{method} {path} {detail}", seconds=seconds)
+        return answer if outcome == "ok" else None
+
+
+async def generate(
+    url: str, *, workers: int, stop: asyncio.Event, tally: Tally, limit_seconds: float
+) -> None:
+    """Let ``workers`` customers work, every other one with fresh connections, until ``stop``.
+
+    Args:
+        url: The order service.
+        workers: How many work at once.
+        stop: Ends it.
+        tally: Where the outcomes are counted.
+        limit_seconds: Ends it as well.
+    """
+    async with asyncio.TaskGroup() as group:
+        for number in range(workers):
+            worker = Worker(url, tally, keep_alive=number % 2 == 0)
+            group.create_task(worker.work(stop))
+        try:
+            await asyncio.wait_for(stop.wait(), limit_seconds)
+        except TimeoutError:
+            stop.set()
+
+
+async def report(tally: Tally, stop: asyncio.Event) -> None:
+    """Write the tally each second until ``stop`` is set."""
+    while not stop.is_set():
+        sys.stdout.write(tally.as_json(done=False) + "\n")
+        sys.stdout.flush()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), 1)
+
+
+async def main() -> None:
+    """Run as the command line says."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--workers", type=int, required=True)
+    parser.add_argument("--limit-seconds", type=float, required=True)
+    given = parser.parse_args()
+    stop, tally = asyncio.Event(), Tally()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(report(tally, stop))
+        group.create_task(
+            generate(
+                given.url,
+                workers=given.workers,
+                stop=stop,
+                tally=tally,
+                limit_seconds=given.limit_seconds,
+            )
+        )
+    sys.stdout.write(tally.as_json(done=True) + "\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,142 @@
+"""The load generator against a server whose failures are known."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import httpx
+import pytest
+from tests.e2e.harness import load
+from tests.e2e.harness.load import Tally, generate
+
+SUCCESS = {"POST": 201, "PATCH": 204, "GET": 200, "DELETE": 204}
+
+
+@contextmanager
+def server(status_of: Callable[[str, int], int]) -> Iterator[str]:
+    """Answers the nth request with ``status_of(method, n)``; 0 closes the connection instead."""
+    numbers = itertools.count(1)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            status = status_of(self.command, next(numbers))
+            if status == 0:
+                self.close_connection = True
+                return
+            body = b"" if status == 204 else b'{"id": "7"}'
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    for method in SUCCESS:
+        setattr(Handler, f"do_{method}", Handler.answer)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        listening.daemon_threads = True
+        thread = Thread(target=listening.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.server_port}"
+        finally:
+            listening.shutdown()
+            thread.join()
+
+
+class Enough(Tally):
+    """Ends the load after so many requests."""
+
+    def __init__(self, requests: int, stop: asyncio.Event) -> None:
+        super().__init__()
+        self._requests, self._stop = requests, stop
+
+    def count(self, outcome: str, detail: str, *, seconds: float) -> None:
+        super().count(outcome, detail, seconds=seconds)
+        if self.sent >= self._requests:
+            self._stop.set()
+
+
+async def load_on(url: str, *, requests: int, workers: int = 2) -> Tally:
+    stop = asyncio.Event()
+    tally = Enough(requests, stop)
+    await generate(url, workers=workers, stop=stop, tally=tally, limit_seconds=60)
+    return tally
+
+
+async def test_a_service_without_a_fault_has_no_failed_request() -> None:
+    with server(lambda method, _: SUCCESS[method]) as url:
+        tally = await load_on(url, requests=60)
+    assert tally.sent >= 60
+    assert tally.failed == 0
+    assert tally.failures == []
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        (202, "undecided"),
+        (409, "conflict"),
+        (423, "locked"),
+        (503, "unavailable"),
+        (500, "server error"),
+        (502, "server error"),
+        (404, "refused"),
+        (0, "broken connection"),
+    ],
+)
+async def test_each_failure_is_counted_once_and_by_its_kind(status: int, outcome: str) -> None:
+    with server(lambda method, n: status if n % 10 == 0 else SUCCESS[method]) as url:
+        tally = await load_on(url, requests=40)
+    assert set(tally.outcomes) == {"ok", outcome}
+    assert tally.failed == tally.outcomes[outcome] == tally.sent // 10
+    assert all(f" {outcome} after " in failure for failure in tally.failures)
+
+
+async def test_a_service_that_is_away_fails_every_request() -> None:
+    with server(lambda method, _: SUCCESS[method]) as url:
+        pass
+    tally = await load_on(url, requests=3)
+    assert tally.outcomes["no connection"] == tally.sent == tally.failed
+
+
+def test_a_reply_that_comes_too_late_is_a_timeout() -> None:
+    assert load.outcome_of_error(httpx.ReadTimeout("late")) == "timeout"
+
+
+async def test_it_ends_by_itself_at_its_limit() -> None:
+    tally, stop = Tally(), asyncio.Event()
+    with server(lambda method, _: SUCCESS[method]) as url:
+        await generate(url, workers=1, stop=stop, tally=tally, limit_seconds=0.2)
+    assert stop.is_set()
+    assert tally.failed == 0
+
+
+def test_the_program_reports_as_it_goes_and_ends_with_the_final_count() -> None:
+    with server(lambda method, n: 500 if n == 5 else SUCCESS[method]) as url:
+        options = ["--url", url, "--workers", "2", "--limit-seconds", "60"]
+        with subprocess.Popen(
+            [sys.executable, load.__file__, *options], stdout=subprocess.PIPE, text=True
+        ) as program:
+            assert program.stdout is not None
+            lines = map(json.loads, program.stdout)
+            running = next(line for line in lines if line["sent"] >= 10)
+            program.terminate()
+            last = list(lines)[-1]
+    assert not running["done"]
+    assert last["done"]
+    assert last["failed"] == last["outcomes"]["server error"] == 1
+    assert last["sent"] == sum(last["outcomes"].values()) >= running["sent"]
+    assert program.returncode == 0
