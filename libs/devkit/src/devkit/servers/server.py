@@ -57,6 +57,11 @@ class Server:
         return self._port
 
     @property
+    def port_known(self) -> bool:
+        """Whether it has been started, or was given a port."""
+        return self._port is not None
+
+    @property
     def password(self) -> str:
         """What its clients have to know; made once and kept in the folder."""
         return self._password
