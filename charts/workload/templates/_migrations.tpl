@@ -1,0 +1,63 @@
+{{/*
+The schema is brought up by a Job of each release, beside the new pods: they are not ready before the schema is, the old
+ones go on serving, and `--wait` cannot deadlock as it does when a hook waits for a database that the release itself brings.
+Its name ends in a hash of what it runs, because a Job cannot be changed, only replaced.
+*/}}
+{{- define "migrations.waitScript" -}}
+import os, time, psycopg
+deadline = time.monotonic() + {{ .Values.migrations.databaseWaitSeconds }}
+while True:
+    try:
+        psycopg.connect(os.environ["DATABASE_URI"], connect_timeout=2).close()
+        break
+    except psycopg.OperationalError as error:
+        if time.monotonic() > deadline:
+            raise
+        print(error, flush=True)
+        time.sleep(1)
+{{- end }}
+
+{{/* Waits for a database that is still starting: quicker and quieter than a Job that fails and backs off. */}}
+{{- define "migrations.waitContainer" -}}
+{{- $env := include "workload.secretEnv" (dict "env" "DATABASE_URI" "secret" (include "service.databaseSecret" .) "key" "uri") | fromYamlArray -}}
+{{- $rest := dict "command" (list "python" "-c" (include "migrations.waitScript" .)) "env" $env "resources" .Values.migrations.resources -}}
+{{ include "service.container" (dict "root" . "name" "wait-for-database" "rest" (toYaml $rest)) }}
+{{- end }}
+
+{{- define "migrations.container" -}}
+{{- $rest := dict "args" (list "migrate") "env" (include "service.env" . | fromYamlArray) "resources" .Values.migrations.resources -}}
+{{ include "service.container" (dict "root" . "name" "migrate" "rest" (toYaml $rest)) }}
+{{- end }}
+
+{{- define "migrations.spec" -}}
+backoffLimit: {{ .Values.migrations.backoffLimit }}
+activeDeadlineSeconds: {{ .Values.migrations.activeDeadlineSeconds }}
+template:
+  metadata:
+    labels:
+      {{- include "workload.selectorLabels" (dict "root" . "component" "migrations") | nindent 6 }}
+      app.kubernetes.io/part-of: shop
+  spec:
+    restartPolicy: OnFailure
+    initContainers:
+      - {{ include "migrations.waitContainer" . | nindent 8 | trim }}
+    {{- include "service.podFields" (dict "root" . "container" (include "migrations.container" .)) | nindent 4 }}
+{{- end }}
+
+{{- define "migrations.hookAnnotations" -}}
+helm.sh/hook: pre-install,pre-upgrade
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}
+
+{{- define "service.migrations" -}}
+{{- if .Values.migrations.enabled }}
+{{- $hash := sha256sum (printf "%s %d" (include "migrations.spec" .) .Release.Revision) | trunc 8 }}
+{{- $head := dict "root" . "component" "migrations" "api" "batch/v1" "kind" "Job" "name" (printf "%s-migrate-%s" (include "workload.fullname" .) $hash) }}
+{{- if .Values.migrations.hook }}
+{{- $_ := set $head "annotations" (include "migrations.hookAnnotations" . | fromYaml) }}
+{{- end }}
+{{ include "workload.head" $head }}
+spec:
+  {{- include "migrations.spec" . | nindent 2 }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,114 @@
+{{/* Redis and Postgres: one pod that keeps its data on a volume. Both charts fill in the container. */}}
+
+{{/* The Secret with host, port, username, password, database and uri: one that exists, or the chart's own. */}}
+{{- define "store.secretName" -}}
+{{- .Values.auth.existingSecret | default (include "workload.fullname" .) -}}
+{{- end }}
+
+{{- define "store.service" -}}
+{{ include "workload.head" (dict "root" .root "component" "database" "api" "v1" "kind" "Service" "name" (include "workload.fullname" .root)) }}
+spec:
+  selector:
+    {{- include "workload.selectorLabels" (dict "root" .root "component" "database") | nindent 4 }}
+  ports:
+    - {name: {{ .portName }}, port: {{ .port }}, targetPort: {{ .portName }}, protocol: TCP}
+{{- end }}
+
+{{/* Only the named clients may connect, and the store itself calls nobody. Takes {root, port}. */}}
+{{- define "store.networkPolicy" -}}
+{{- $root := .root -}}
+{{ include "workload.head" (dict "root" .root "component" "database" "api" "networking.k8s.io/v1" "kind" "NetworkPolicy" "name" (include "workload.fullname" .root)) }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- include "workload.selectorLabels" (dict "root" .root "component" "database") | nindent 6 }}
+  policyTypes: [Ingress, Egress]
+  ingress:
+    - ports:
+        - {port: {{ .port }}, protocol: TCP}
+      from:
+        - podSelector:
+            matchLabels:
+              {{- include "workload.selectorLabels" (dict "root" .root "component" "test") | nindent 14 }}
+        {{- with .root.Values.networkPolicy.clients }}
+        {{- include "workload.peers" (dict "root" $root "peers" .) | nindent 8 }}
+        {{- end }}
+  egress: []
+{{- end }}
+
+{{/*
+Pod and claim templates carry selector labels only: a version in them would restart the store at each chart
+release (pod template) or make the upgrade forbidden (claim template).
+Takes {root, uid, graceSeconds, mountPath, container, volumes}.
+*/}}
+{{- define "store.statefulSet" -}}
+{{- $selector := include "workload.selectorLabels" (dict "root" .root "component" "database") -}}
+{{- $persistence := .root.Values.persistence -}}
+{{ include "workload.head" (dict "root" .root "component" "database" "api" "apps/v1" "kind" "StatefulSet" "name" (include "workload.fullname" .root)) }}
+spec:
+  serviceName: {{ include "workload.fullname" .root }}
+  replicas: 1
+  revisionHistoryLimit: 3
+  selector:
+    matchLabels:
+      {{- $selector | nindent 6 }}
+  persistentVolumeClaimRetentionPolicy:
+    whenDeleted: Retain
+    whenScaled: Retain
+  template:
+    metadata:
+      labels:
+        {{- $selector | nindent 8 }}
+      {{- with .podAnnotations }}
+      annotations:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+    spec:
+      {{- include "workload.podFields" (dict "root" .root "uid" .uid) | nindent 6 }}
+      terminationGracePeriodSeconds: {{ .graceSeconds }}
+      containers:
+        - {{ .container | nindent 10 | trim }}
+          {{- include "workload.imageFields" (dict "root" .root "image" .root.Values.image) | nindent 10 }}
+          securityContext:
+            {{- include "workload.containerSecurity" dict | nindent 12 }}
+          resources:
+            {{- toYaml .root.Values.resources | nindent 12 }}
+      volumes:
+        {{- .volumes | nindent 8 }}
+        {{- if not $persistence.enabled }}
+        {{- include "workload.scratch" (dict "name" "data" "size" $persistence.size) | nindent 8 }}
+        {{- end }}
+  {{- if $persistence.enabled }}
+  volumeClaimTemplates:
+    - metadata:
+        name: data
+        labels:
+          {{- $selector | nindent 10 }}
+      spec:
+        accessModes: [ReadWriteOnce]
+        {{- with $persistence.storageClass }}
+        storageClassName: {{ . }}
+        {{- end }}
+        resources:
+          requests:
+            storage: {{ $persistence.size }}
+  {{- end }}
+{{- end }}
+
+{{/* A pod for `helm test` that asks the store one question as a client would. Takes {root, uid, command, env}. */}}
+{{- define "store.test" -}}
+{{ include "workload.head" (dict "root" .root "component" "test" "api" "v1" "kind" "Pod" "name" (printf "%s-test" (include "workload.fullname" .root)) "annotations" (fromYaml (include "workload.testHook" .))) }}
+spec:
+  {{- include "workload.podFields" (dict "root" .root "uid" .uid) | nindent 2 }}
+  restartPolicy: Never
+  containers:
+    - name: test
+      securityContext:
+        {{- include "workload.containerSecurity" dict | nindent 8 }}
+      {{- include "workload.imageFields" (dict "root" .root "image" .root.Values.image) | nindent 6 }}
+      command: ["sh", "-ec", {{ .command | quote }}]
+      env:
+        {{- .env | nindent 8 }}
+      resources:
+        {{- toYaml .root.Values.resources | nindent 8 }}
+{{- end }}
