@@ -114,13 +114,19 @@ class Process:
         self._pid = int(self._supervisor.stdout.readline() or 0)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the program itself; nothing happens when it has ended."""
-        if not self.running or self._supervisor is None or self._supervisor.stdin is None:
+        """Send a signal to the program itself and return when it is delivered.
+
+        Nothing happens when the program has ended.
+        """
+        if not self.running or self._supervisor is None:
             return
+        leash, answers = self._supervisor.stdin, self._supervisor.stdout
+        assert leash is not None and answers is not None  # noqa: S101, PT018  (as asked for)
         try:
-            self._supervisor.stdin.write(bytes([number]))
-        except BrokenPipeError:
+            leash.write(bytes([number]))
+        except BrokenPipeError:  # it ended just now
             return
+        answers.read(1)
 
     def wait(self, *, timeout_seconds: float) -> int:
         """Wait for its end and return its exit status.

@@ -3,8 +3,8 @@
 Started as a script of its own (standard library only) by :class:`devkit.processes.Process`, with a
 plan as JSON in ``argv[1]``. Standard input is the leash: each byte on it is the number of a signal
 for the program, and its end, which comes even when the owner is killed with SIGKILL, stops the
-program. The program's process id goes to standard output; its exit status becomes this one's
-(128 + n when signal n ended it).
+program. The program's process id goes to standard output, followed by a dot for each signal that
+has been delivered; its exit status becomes this one's (128 + n when signal n ended it).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Final, NoReturn, TypedDict
 
 LINUX: Final = sys.platform == "linux"
 LEASH: Final = 0
+ANSWERS: Final = 1
 
 # linux/prctl.h, linux/capability.h, linux/securebits.h
 PR_SET_PDEATHSIG: Final = 1
@@ -111,10 +112,15 @@ def run(plan: Plan, supervisor: int) -> NoReturn:
     os._exit(127)
 
 
-def end(pid: int, number: int) -> None:
-    """Send a signal to a child that has not been reaped; a stopped one is woken to receive it."""
+def deliver(pid: int, number: int) -> None:
+    """Send a signal to a child that has not been reaped; a stopped one is woken to receive it.
+
+    Returns after SIGSTOP only when the child stands still.
+    """
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
+        if number == signal.SIGSTOP:
+            os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         if number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             os.kill(pid, signal.SIGCONT)
 
@@ -144,16 +150,18 @@ def watch(pid: int, plan: Plan, bell: int) -> int:
         if LEASH in ready:
             numbers = os.read(LEASH, 512)
             for number in numbers:
-                end(pid, number)
+                deliver(pid, number)
+                with contextlib.suppress(BrokenPipeError):
+                    os.write(ANSWERS, b".")
             if not numbers:
                 sources.remove(LEASH)
-                end(pid, plan["stop_signal"])
+                deliver(pid, plan["stop_signal"])
                 deadline = time.monotonic() + plan["grace_seconds"]
         status = reap(pid)
         if status is not None:
             return status
         if deadline is not None and time.monotonic() >= deadline:
-            end(pid, signal.SIGKILL)
+            deliver(pid, signal.SIGKILL)
             deadline = None
 
 
@@ -163,7 +171,7 @@ def end_orphans() -> None:
     with contextlib.suppress(FileNotFoundError, ChildProcessError):
         while pids := listing.read_text().split():
             for pid in pids:
-                end(int(pid), signal.SIGKILL)
+                deliver(int(pid), signal.SIGKILL)
             os.waitpid(-1, 0)
 
 
@@ -180,9 +188,7 @@ def main() -> int:
     pid = os.fork()
     if pid == 0:
         run(plan, supervisor)
-    sys.stdout.write(f"{pid}\n")
-    sys.stdout.flush()
-    sys.stdout.close()
+    os.write(ANSWERS, f"{pid}\n".encode())
     status = os.waitstatus_to_exitcode(watch(pid, plan, bell))
     end_orphans()
     return status if status >= 0 else 128 - status
