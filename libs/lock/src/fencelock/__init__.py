@@ -1,1 +1,61 @@
-"""A distributed lock on Redis with a fence on every grant."""
+"""A distributed lock on Redis with a fence on every grant.
+
+::
+
+    client = fencelock.AsyncLockClient.from_url("redis://localhost")
+    async with client.lock("order:{42}", "invoice:{42}", ttl=10.0, wait=2.0) as lease:
+        await storage.write(row, fence=lease.fence)
+
+The errors are one tree:
+
+::
+
+    FencelockError
+    ├── LockNotAcquired      the lock was not granted; nothing is held
+    │   ├── Contended        somebody holds it and ``wait`` was 0
+    │   └── AcquireTimeout   waited for ``wait`` seconds in vain
+    ├── LeaseLost            it was held, and ended before it was released
+    ├── NotOwner             a release or a proof of something that is not held
+    ├── RedisUnavailable     no answer, or a refusal, from the server in time
+    ├── ConfigurationError   the client or the server is set up in a way that is not safe
+    ├── InvalidName          a lock name outside the rules
+    └── CrossSlot            names that a Redis Cluster would keep on different nodes
+"""
+
+from fencelock._client import AsyncLockClient
+from fencelock._engine import Verified
+from fencelock._errors import (
+    AcquireTimeout,
+    ConfigurationError,
+    Contended,
+    CrossSlot,
+    FencelockError,
+    InvalidName,
+    LeaseLost,
+    LockNotAcquired,
+    NotOwner,
+    RedisUnavailable,
+)
+from fencelock._instrumentation import Instrumentation, Observation, Subject
+from fencelock._lease import AsyncLease
+from fencelock._lock import AsyncLock
+
+__all__ = [
+    "AcquireTimeout",
+    "AsyncLease",
+    "AsyncLock",
+    "AsyncLockClient",
+    "ConfigurationError",
+    "Contended",
+    "CrossSlot",
+    "FencelockError",
+    "Instrumentation",
+    "InvalidName",
+    "LeaseLost",
+    "LockNotAcquired",
+    "NotOwner",
+    "Observation",
+    "RedisUnavailable",
+    "Subject",
+    "Verified",
+]

@@ -1,0 +1,215 @@
+"""The asyncio client of one server."""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from fencelock import _names, _proof, _protocol
+from fencelock._engine import Engine, Verified
+from fencelock._errors import ConfigurationError, RedisUnavailable
+from fencelock._instrumentation import Instrumentation, Observation, Subject
+from fencelock._lease import AsyncLease
+from fencelock._lock import AsyncLock
+from fencelock._protocol import Request
+from fencelock._scripts import Scripts, packaged
+from fencelock._target import Target
+
+
+class AsyncLockClient:
+    """Locks on one Redis server, over one connection that all tasks share.
+
+    Use one client in one event loop. Making it does no I/O: it connects at the first use, and
+    again when the connection breaks.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        ttl: float = 10.0,
+        wait: float = 10.0,
+        max_hold: float = 300.0,
+        connect_timeout: float = 1.0,
+        reply_timeout: float = 2.0,
+        instrumentation: Sequence[Instrumentation] = (),
+        scripts: Scripts | None = None,
+    ) -> None:
+        _protocol.validate_ttl(ttl, max_hold)
+        _protocol.validate_wait(wait)
+        if not reply_timeout < ttl / 2:
+            raise ConfigurationError(
+                f"reply_timeout ({reply_timeout} s) must be below half the ttl ({ttl} s): "
+                "a renewal must be able to fail once and be repeated in time"
+            )
+        self._ttl = ttl
+        self._wait = wait
+        self._max_hold = max_hold
+        self._connect_timeout = connect_timeout
+        self._reply_timeout = reply_timeout
+        self._instrumentation = tuple(instrumentation)
+        self._scripts = scripts or packaged()
+        self._target = target
+        self._client_id = _protocol.new_client_id()
+        self._running: Engine | None = None
+        self._closed = False
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        ttl: float = 10.0,
+        wait: float = 10.0,
+        max_hold: float = 300.0,
+        connect_timeout: float = 1.0,
+        reply_timeout: float | None = None,
+        instrumentation: Sequence[Instrumentation] = (),
+    ) -> Self:
+        """Make a client for ``redis://``, ``rediss://`` (TLS) or ``unix://``. No I/O yet.
+
+        Args:
+            url: as redis-py reads it, with credentials and database.
+            ttl: seconds a lease runs unless it is renewed, which happens by itself.
+            wait: seconds to stand in line at most; 0 never queues.
+            max_hold: seconds after which a lease ends even though it is renewed.
+            connect_timeout: seconds to connect and greet.
+            reply_timeout: seconds without a reply after which the connection counts as dead, and
+                for which a command without a limit of its own is repeated; 2 s or, if that is
+                less, a quarter of the TTL.
+            instrumentation: observers, such as those of :mod:`fencelock.contrib`.
+
+        Raises:
+            ConfigurationError: the URL or the times make no sense.
+        """
+        return cls(
+            Target.from_url(url),
+            ttl=ttl,
+            wait=wait,
+            max_hold=max_hold,
+            connect_timeout=connect_timeout,
+            reply_timeout=min(2.0, ttl / 4) if reply_timeout is None else reply_timeout,
+            instrumentation=instrumentation,
+        )
+
+    async def start(self) -> None:
+        """Connect and check the server now rather than at the first use.
+
+        Raises:
+            RedisUnavailable: the server cannot be reached.
+            ConfigurationError: it is not fit for locks.
+        """
+        await self.ping(timeout=self._connect_timeout + self._reply_timeout)
+
+    async def aclose(self) -> None:
+        """Release every lease that is still held, end background work, and disconnect.
+
+        Takes no longer than the reply timeout. Holders find their lease lost.
+        """
+        self._closed = True
+        if self._running is not None:
+            await self._running.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def ping(self, *, timeout: float) -> None:  # noqa: ASYNC109 (part of the contract)
+        """Ask the server for a sign of life, for at most ``timeout`` seconds.
+
+        Raises:
+            RedisUnavailable: none came.
+            ConfigurationError: the server is not fit for locks.
+        """
+        await self._engine().ping(timeout)
+
+    def lock(
+        self,
+        *names: str,
+        ttl: float | None = None,
+        wait: float | None = None,
+        max_hold: float | None = None,
+    ) -> AsyncLock:
+        """Hold names for the length of an ``async with``; the arguments are those of `acquire`.
+
+        If the lease is lost the body is cancelled and the ``async with`` raises
+        :class:`LeaseLost`. An error of the body's own passes unchanged.
+        """
+        return AsyncLock(
+            lambda: self.acquire(*names, ttl=ttl, wait=wait, max_hold=max_hold),
+        )
+
+    async def acquire(
+        self,
+        *names: str,
+        ttl: float | None = None,
+        wait: float | None = None,
+        max_hold: float | None = None,
+    ) -> AsyncLease:
+        """Take all of the names or none.
+
+        Args:
+            names: what to lock. Several names must share a Cluster hash tag: ``a:{7}``, ``b:{7}``.
+            ttl: seconds the lease runs unless it is renewed, which happens by itself.
+            wait: seconds to stand in line at most; with 0 it never queues.
+            max_hold: seconds after which the lease ends even though it is renewed.
+
+        Raises:
+            Contended: ``wait`` is 0 and the lock is not free.
+            AcquireTimeout: it did not become free in time.
+            RedisUnavailable: the server did not answer in time.
+            InvalidName, CrossSlot, ConfigurationError: the request makes no sense.
+        """
+        ttl = self._ttl if ttl is None else ttl
+        wait = self._wait if wait is None else wait
+        max_hold = self._max_hold if max_hold is None else max_hold
+        _protocol.validate_ttl(ttl, max_hold)
+        _protocol.validate_wait(wait)
+        chosen = _names.normalise(names)
+        engine = self._engine()
+        observations: tuple[Observation, ...] = ()
+        if self._instrumentation:
+            subject = Subject(_names.lock_class(names[0]), chosen)
+            observations = tuple([each.observe(subject) for each in self._instrumentation])
+        annotation = next((text for each in observations if (text := each.annotation())), None)
+        request = Request.new(chosen, self._client_id, ttl, annotation)
+        return await engine.acquire(request, wait, max_hold, observations)
+
+    async def verify(
+        self,
+        proof: str,
+        names: Sequence[str],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 (part of the contract)
+    ) -> Verified:
+        """Check in one round trip that the lease behind a proof still holds all of ``names``.
+
+        Raises:
+            NotOwner: it does not, or the proof is malformed.
+            RedisUnavailable: no answer within ``timeout`` seconds (the reply timeout if None); the
+                caller must act as if the lock were not held.
+        """
+        claim = _proof.decode(proof)
+        chosen = _names.normalise(names)
+        limit = self._reply_timeout if timeout is None else timeout
+        return await self._engine().verify(claim, chosen, limit)
+
+    def _engine(self) -> Engine:
+        """The running parts, made at the first use, when there is an event loop."""
+        if self._closed:
+            raise RedisUnavailable("the client is closed")
+        if self._running is None:
+            self._running = Engine(
+                self._target,
+                self._scripts,
+                client_id=self._client_id,
+                connect_timeout=self._connect_timeout,
+                reply_timeout=self._reply_timeout,
+            )
+        return self._running

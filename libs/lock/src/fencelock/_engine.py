@@ -1,0 +1,263 @@
+"""What a client runs in its event loop: acquisitions, releases, renewals, and their clean-up."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fencelock import _protocol
+from fencelock._connection import Connection, NotSent
+from fencelock._errors import (
+    AcquireTimeout,
+    ConfigurationError,
+    Contended,
+    NotOwner,
+    RedisUnavailable,
+)
+from fencelock._instrumentation import AcquireOutcome, Observation
+from fencelock._keeper import Keeper
+from fencelock._lease import AsyncLease
+from fencelock._proof import Claim
+from fencelock._protocol import Blocked, Command, Granted, Request, Term
+from fencelock._scripts import Scripts
+from fencelock._target import Target
+from fencelock._waiting import Waiter, WaitingRoom
+
+logger = logging.getLogger("fencelock")
+
+
+class Verified(NamedTuple):
+    """A lease that was found to hold the names that were asked about."""
+
+    fence: int
+    remaining: float
+    """Seconds that it still runs at least, if it is neither renewed nor released."""
+
+
+class Engine:
+    """The running parts of one client, bound to one event loop."""
+
+    def __init__(
+        self,
+        target: Target,
+        scripts: Scripts,
+        *,
+        client_id: str,
+        connect_timeout: float,
+        reply_timeout: float,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._scripts = scripts
+        self._reply_timeout = reply_timeout
+        self._room = WaitingRoom(self._loop)
+        self._keeper = Keeper(self._loop, self._renew)
+        self._background: set[asyncio.Task[None]] = set()
+        self._connection = Connection(
+            target,
+            scripts,
+            channel=_protocol.CHANNEL_PREFIX + client_id,
+            connect_timeout=connect_timeout,
+            reply_timeout=reply_timeout,
+            on_push=self._on_push,
+            # Pushes may have been missed: everybody asks again, which also reconnects.
+            on_down=self._room.ask_all,
+        )
+
+    async def ping(self, seconds: float) -> None:
+        """Raise :class:`RedisUnavailable` unless the server answers within ``seconds``."""
+        await self._connection.ping(deadline=self._loop.time() + seconds)
+
+    async def acquire(
+        self,
+        request: Request,
+        wait: float,
+        max_hold: float,
+        observations: tuple[Observation, ...],
+    ) -> AsyncLease:
+        """Obtain a lease, or leave nothing behind."""
+        started = self._loop.time()
+        term = Term(ttl=request.ttl, cap=started + max_hold)
+        try:
+            if wait > 0:
+                granted = await self._stand_in_line(request, term, wait, observations)
+            else:
+                granted = await self._try_once(request, term, observations)
+        except BaseException as error:
+            waited = self._loop.time() - started
+            for each in observations:
+                each.not_acquired(_outcome(error), waited)
+            if not isinstance(error, (Contended, NotSent)):
+                self._abandon(request, queued=wait > 0)
+            raise
+        now = self._loop.time()
+        lease = AsyncLease(
+            request,
+            term,
+            granted.fence,
+            acquired_at=now,
+            observations=observations,
+            give_back=self._give_back,
+            abandon=self._abandon,
+        )
+        self._keeper.add(lease)
+        for each in observations:
+            each.acquired(granted.fence, now - started)
+        return lease
+
+    async def verify(self, claim: Claim, names: tuple[str, ...], seconds: float) -> Verified:
+        """Ask whether the lease behind a claim holds all of the names."""
+        command = _protocol.verify(self._scripts, claim.owner, claim.fence, names)
+        answer = await self._connection.call(command, deadline=self._loop.time() + seconds)
+        remaining = _protocol.read_verify(answer.reply)
+        if remaining is None:
+            raise NotOwner(f"the lease behind the proof does not hold {', '.join(names)}")
+        left = answer.sent + remaining - _protocol.drift_margin(remaining) - self._loop.time()
+        return Verified(claim.fence, max(0.0, left))
+
+    async def close(self) -> None:
+        """Release what is held, let clean-up finish within the reply timeout, and disconnect."""
+        await self._keeper.close()
+        for lease in self._keeper.held():
+            self._keeper.discard(lease)
+            lease.lose("closed")
+        if self._background:
+            await asyncio.wait(self._background, timeout=self._reply_timeout)
+        for task in list(self._background):
+            task.cancel()
+        await self._connection.close()
+
+    async def _try_once(
+        self, request: Request, term: Term, observations: tuple[Observation, ...]
+    ) -> Granted:
+        command = request.acquire(self._scripts, "try", 0)
+        deadline = self._loop.time() + self._reply_timeout
+        answer = await self._connection.call(command, deadline=deadline)
+        reply = _protocol.read_acquire(answer.reply)
+        if isinstance(reply, Granted):
+            term.start(answer.sent, reply.lease)
+            return reply
+        if reply.blocker is not None:
+            for each in observations:
+                each.blocked_by(reply.blocker)
+        raise Contended(f"{', '.join(request.names)}: held by somebody else")
+
+    async def _stand_in_line(
+        self, request: Request, term: Term, wait: float, observations: tuple[Observation, ...]
+    ) -> Granted:
+        deadline = self._loop.time() + wait
+        waiter = Waiter(self._loop, request)
+        again = request.acquire(self._scripts, "again", wait)
+        command = request.acquire(self._scripts, "queue", wait)
+        # Before asking: the push may come in the same read as the reply.
+        self._room.enter(waiter)
+        try:
+            while True:
+                reply = await self._ask(waiter, term, command, again, deadline)
+                if isinstance(reply, Granted):
+                    return reply
+                command = again
+                self._room.blocked(waiter, reply)
+                _report_blocker(waiter, reply, observations)
+                if not await waiter.woken(deadline):
+                    raise AcquireTimeout(f"{', '.join(request.names)}: not free within {wait:g} s")
+                if (granted := self._accept_push(waiter, term, observations)) is not None:
+                    return granted
+        finally:
+            self._room.leave(waiter)
+
+    async def _ask(
+        self, waiter: Waiter, term: Term, command: Command, again: Command, deadline: float
+    ) -> Granted | Blocked:
+        limit = max(deadline, self._loop.time() + self._reply_timeout)
+        answer = await self._connection.call(command, deadline=limit, repeat=again)
+        reply = _protocol.read_acquire(answer.reply)
+        if isinstance(reply, Granted):
+            term.start(answer.sent, reply.lease)
+        else:
+            waiter.stamp = (answer.sent, reply.server_time)
+        return reply
+
+    def _accept_push(
+        self, waiter: Waiter, term: Term, observations: tuple[Observation, ...]
+    ) -> Granted | None:
+        """Take the lease that was pushed, unless it is so old that asking again is safer."""
+        push, waiter.push = waiter.push, None
+        if push is None or waiter.stamp is None:
+            return None
+        term.start_pushed(waiter.stamp, push.granted, received=waiter.granted_at)
+        if self._loop.time() >= term.deadline:
+            return None
+        if push.blocker is not None:
+            for each in observations:
+                each.blocked_by(push.blocker)
+        return push.granted
+
+    async def _give_back(self, lease: AsyncLease) -> None:
+        self._keeper.discard(lease)
+        command = lease.request.release(self._scripts, queued=False)
+        try:
+            deadline = self._loop.time() + self._reply_timeout
+            answer = await self._connection.call(command, deadline=deadline)
+        except BaseException:
+            lease.report_release(held_to_the_end=True)
+            self._abandon(lease.request)
+            raise
+        # A repeated release finds nothing if the first one worked. That it worked, and the lease
+        # had not ended before, is known from the local deadline.
+        held = _protocol.read_release(answer.reply) or (
+            answer.repeated and answer.sent < lease.term.deadline
+        )
+        lease.report_release(held_to_the_end=held)
+        if not held:
+            raise NotOwner(f"{', '.join(lease.names)}: not, or no longer, held by this lease")
+
+    def _abandon(self, request: Request, *, queued: bool = False) -> None:
+        """Undo a request in the background, ahead of whatever this client sends next."""
+        command = request.release(self._scripts, queued=queued)
+        sent = self._connection.send_now(command)
+        task = self._loop.create_task(self._undo(request, command, sent), name="fencelock-undo")
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _undo(
+        self, request: Request, command: Command, sent: asyncio.Future[object] | None
+    ) -> None:
+        deadline = self._loop.time() + max(request.ttl, self._reply_timeout)
+        try:
+            if sent is not None and await self._connection.settled(sent):
+                return
+            await self._connection.call(command, deadline=deadline)
+        except (RedisUnavailable, ConfigurationError) as error:
+            logger.warning("%s stay locked until the lease ends: %s", request.names, error)
+
+    async def _renew(
+        self, leases: Sequence[tuple[Request, float]], deadline: float
+    ) -> tuple[list[bool], float]:
+        command = _protocol.renew(self._scripts, leases)
+        answer = await self._connection.call(command, deadline=deadline)
+        return _protocol.read_renew(answer.reply, len(leases)), answer.sent
+
+    def _on_push(self, message: object) -> None:
+        push = _protocol.read_push(message)
+        if push is not None:
+            self._room.pushed(push)
+
+
+def _report_blocker(waiter: Waiter, reply: Blocked, observations: tuple[Observation, ...]) -> None:
+    for each in observations:
+        if not waiter.reported:
+            each.waiting(reply.blocker)
+        elif reply.blocker is not None:
+            each.blocked_by(reply.blocker)
+    waiter.reported = True
+
+
+def _outcome(error: BaseException) -> AcquireOutcome:
+    match error:
+        case Contended():
+            return "contended"
+        case AcquireTimeout():
+            return "timeout"
+        case asyncio.CancelledError():
+            return "cancelled"
+    return "error"

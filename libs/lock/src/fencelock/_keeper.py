@@ -1,0 +1,135 @@
+"""Keeps the leases of one process: renews them together, and ends those whose time is up.
+
+One timer serves all of them. Whether a lease still runs is decided by the local clock alone, so a
+server that never answers cannot keep a holder believing.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from fencelock._errors import ConfigurationError, RedisUnavailable
+from fencelock._instrumentation import LossReason
+from fencelock._protocol import Request, Term
+
+
+class Kept(Protocol):
+    """What the keeper needs to know of a lease."""
+
+    request: Request
+    term: Term
+
+    def lose(self, reason: LossReason) -> None:
+        """End the lease: its time is up or somebody else has it."""
+
+    def report_renewal(self, *, extended: bool) -> None:
+        """Tell observers how a renewal went."""
+
+
+Renew = Callable[[Sequence[tuple[Request, float]], float], Awaitable[tuple[list[bool], float]]]
+
+
+class Keeper:
+    """The held leases of one client."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, renew: Renew) -> None:
+        self._loop = loop
+        self._renew = renew
+        self._leases: dict[str, Kept] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._renewal: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    def held(self) -> list[Kept]:
+        """The leases that are held now."""
+        return list(self._leases.values())
+
+    def add(self, lease: Kept) -> None:
+        """Look after a lease from now on."""
+        self._leases[lease.request.owner] = lease
+        at = min(lease.term.renew_at, lease.term.deadline)
+        # A timer that is early enough stays: short leases come and go without touching it.
+        if self._timer is None or at < self._timer.when():
+            self._wake_at(at)
+
+    def discard(self, lease: Kept) -> bool:
+        """Forget a lease. False if it was not held any more."""
+        return self._leases.pop(lease.request.owner, None) is not None
+
+    async def close(self) -> None:
+        """Stop renewing."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.wait([self._renewal])
+
+    def _wake_at(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        for lease in self.held():
+            if now >= lease.term.deadline:
+                self._end(lease, "max_hold" if now >= lease.term.cap else "expired")
+        if self._renewal is None:
+            self._start_renewal(now)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._leases:
+            return
+        at = min(lease.term.deadline for lease in self._leases.values())
+        if self._renewal is None:
+            at = min(at, *(lease.term.renew_at for lease in self._leases.values()))
+        self._wake_at(at)
+
+    def _start_renewal(self, now: float) -> None:
+        if not any(now >= lease.term.renew_at for lease in self._leases.values()):
+            return
+        # Those that are due within half an interval come along, so that all share one call.
+        batch = [
+            lease
+            for lease in self._leases.values()
+            if now >= lease.term.renew_at - lease.term.ttl / 6
+        ]
+        if batch:
+            self._renewal = self._loop.create_task(self._run(batch), name="fencelock-renew")
+
+    async def _run(self, batch: list[Kept]) -> None:
+        try:
+            await self._extend(batch)
+        finally:
+            self._renewal = None
+            self._schedule()
+
+    async def _extend(self, batch: list[Kept]) -> None:
+        now = self._loop.time()
+        wanted = [(lease.request, lease.term.next_ttl(now)) for lease in batch]
+        deadline = min(lease.term.deadline for lease in batch)
+        try:
+            extended, sent = await self._renew(wanted, deadline)
+        except (RedisUnavailable, ConfigurationError):
+            # Not lost yet: the timer ends each lease at its own deadline, if nothing gets through.
+            for lease in batch:
+                lease.term.postpone(self._loop.time())
+                lease.report_renewal(extended=False)
+            return
+        for lease, (_, ttl), goes_on in zip(batch, wanted, extended, strict=True):
+            if lease.request.owner not in self._leases:
+                continue
+            lease.report_renewal(extended=goes_on)
+            if goes_on:
+                lease.term.start(sent, ttl)
+            else:
+                self._end(lease, "taken")
+
+    def _end(self, lease: Kept, reason: LossReason) -> None:
+        if self.discard(lease):
+            lease.lose(reason)

@@ -1,0 +1,132 @@
+"""A lease: the right to act on some names until it is released or its time is up."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from fencelock import _proof
+from fencelock._errors import LeaseLost, NotOwner
+from fencelock._instrumentation import LossReason, Observation
+from fencelock._protocol import Request, Term
+
+OnLost = Callable[[LossReason], None]
+_REASONS: dict[LossReason, str] = {
+    "expired": "it could not be renewed in time",
+    "taken": "the server says that it is not, or no longer, the holder",
+    "closed": "the client was closed",
+    "max_hold": "it was held for as long as max_hold allows",
+}
+
+
+class AsyncLease:
+    """Names that are held. Made by :meth:`AsyncLockClient.acquire`; renewed until it ends."""
+
+    def __init__(
+        self,
+        request: Request,
+        term: Term,
+        fence: int,
+        *,
+        acquired_at: float,
+        observations: tuple[Observation, ...],
+        give_back: Callable[["AsyncLease"], Awaitable[None]],
+        abandon: Callable[[Request], None],
+    ) -> None:
+        self.request = request
+        self.term = term
+        self._fence = fence
+        self._acquired_at = acquired_at
+        self._observations = observations
+        self._give_back = give_back
+        self._abandon = abandon
+        self._loop = asyncio.get_running_loop()
+        self._on_lost: list[OnLost] = []
+        self._lost: LossReason | None = None
+        self._released = False
+
+    def __repr__(self) -> str:
+        # Without the owner token: whoever has it can pass for the holder.
+        state = "lost" if self._lost else "released" if self._released else "held"
+        return f"<AsyncLease {' '.join(self.names)} fence={self._fence} {state}>"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names held, sorted."""
+        return self.request.names
+
+    @property
+    def fence(self) -> int:
+        """A number that is higher than that of every earlier lease of any of the names."""
+        return self._fence
+
+    def remaining(self) -> float:
+        """Seconds that the lease certainly still runs if it is not renewed; 0.0 once it ended."""
+        if self._lost or self._released:
+            return 0.0
+        return max(0.0, self.term.deadline - self._loop.time())
+
+    def check(self) -> None:
+        """Raise unless the lease is held now.
+
+        Raises:
+            LeaseLost: it was lost.
+            NotOwner: it was released.
+        """
+        if self._lost is not None:
+            raise self._lost_error(self._lost)
+        if self._released:
+            raise NotOwner(f"the lease of {', '.join(self.names)} was released")
+        if self._loop.time() >= self.term.deadline:
+            raise self._lost_error("expired")
+
+    def proof(self) -> str:
+        """A short printable string with which another process can verify this lease.
+
+        It contains the owner token: treat it as a secret and never log it.
+        """
+        return _proof.encode(self.request.owner, self._fence)
+
+    def on_lost(self, callback: OnLost) -> None:
+        """Call ``callback(reason)`` in the event loop when the lease is lost."""
+        self._on_lost.append(callback)
+
+    async def release(self) -> None:
+        """Give the names back and let the next waiter proceed. Repeating it does nothing.
+
+        Raises:
+            LeaseLost: it had been lost before.
+            NotOwner: the server says that it was not the holder any more.
+            RedisUnavailable: no answer; the names stay locked until the lease ends, unless one of
+                the further attempts that are made in the background gets through.
+        """
+        if self._lost is not None:
+            raise self._lost_error(self._lost)
+        if not self._released:
+            self._released = True
+            await self._give_back(self)
+
+    def lose(self, reason: LossReason) -> None:
+        """End the lease (called by the keeper)."""
+        self._lost = reason
+        self._abandon(self.request)
+        held = self._loop.time() - self._acquired_at
+        for observation in self._observations:
+            observation.lost(reason, held)
+        for callback in self._on_lost:
+            callback(reason)
+
+    def report_renewal(self, *, extended: bool) -> None:
+        """Tell observers how a renewal went (called by the keeper)."""
+        for observation in self._observations:
+            observation.renewed(extended=extended)
+
+    def report_release(self, *, held_to_the_end: bool) -> None:
+        """Tell observers that it ended in order, or was found gone (called by the engine)."""
+        held = self._loop.time() - self._acquired_at
+        for observation in self._observations:
+            if held_to_the_end:
+                observation.released(held)
+            else:
+                observation.lost("taken", held)
+
+    def _lost_error(self, reason: LossReason) -> LeaseLost:
+        return LeaseLost(f"the lease of {', '.join(self.names)} was lost: {_REASONS[reason]}")

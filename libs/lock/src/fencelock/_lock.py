@@ -1,0 +1,84 @@
+"""``async with``: hold names for the length of a block, and interrupt it if they are lost."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+
+from fencelock._errors import LeaseLost, NotOwner, RedisUnavailable
+from fencelock._lease import AsyncLease
+
+logger = logging.getLogger("fencelock")
+
+
+class AsyncLock:
+    """A lock that is taken by entering it. One block at a time; make one for each task."""
+
+    def __init__(self, acquire: Callable[[], Awaitable[AsyncLease]]) -> None:
+        self._acquire = acquire
+        self._body: _Body | None = None
+        self._entered = False
+
+    async def __aenter__(self) -> AsyncLease:
+        if self._entered:
+            raise RuntimeError("this lock object is in use: make one for each `async with`")
+        self._entered = True
+        try:
+            lease = await self._acquire()
+        except BaseException:
+            self._entered = False
+            raise
+        self._body = _Body(lease)
+        return lease
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        body, self._body = self._body, None
+        self._entered = False
+        if body is not None:
+            await body.end(exc)
+
+
+class _Body:
+    """The block that runs under a lease, in the task that entered it."""
+
+    def __init__(self, lease: AsyncLease) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a lock can be entered in a task only")
+        self._lease = lease
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._interrupted = False
+        lease.on_lost(lambda _: self._interrupt())
+
+    def _interrupt(self) -> None:
+        self._interrupted = True
+        self._task.cancel("the lease was lost")
+
+    async def end(self, exc: BaseException | None) -> None:
+        """Release, or say that the lease was lost. ``exc`` is what left the block."""
+        # As asyncio.timeout does: take our own cancellation back, and see if there was another.
+        cancelled_by_others = self._interrupted and self._task.uncancel() > self._cancelling
+        try:
+            await self._release()
+        except LeaseLost as lost:
+            if exc is None or (isinstance(exc, asyncio.CancelledError) and self._interrupted):
+                if cancelled_by_others:
+                    return
+                raise lost from exc
+            exc.add_note(str(lost))
+
+    async def _release(self) -> None:
+        try:
+            await self._lease.release()
+        except NotOwner as error:
+            raise LeaseLost(str(error)) from error
+        except RedisUnavailable as error:
+            # The block ran under the lock to its end. The release is repeated in the background,
+            # and the lease ends by itself at the latest.
+            logger.warning("release of %s was not confirmed: %s", self._lease.names, error)

@@ -1,0 +1,61 @@
+"""Lock names: what is allowed, which Cluster slot they live in, which class they belong to."""
+
+import re
+from collections.abc import Iterable
+
+from redis.crc import key_slot
+
+from fencelock._errors import CrossSlot, InvalidName
+
+MAX_NAME_LENGTH = 256
+# Printable ASCII without white space: names become fields of space-separated records in Redis.
+_ALLOWED = re.compile(r"[!-~]+")
+_TAGGED = re.compile(r"[^{}]*\{[^{}]+\}[^{}]*")
+
+
+def normalise(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names sorted and without duplicates.
+
+    Raises:
+        InvalidName: no name at all, or one outside the rules.
+        CrossSlot: the names would live on different nodes of a Redis Cluster.
+    """
+    chosen = tuple(sorted(set(names)))
+    if not chosen:
+        raise InvalidName("a lock needs at least one name")
+    for name in chosen:
+        _validate(name)
+    if len(chosen) > 1:
+        _require_one_slot(chosen)
+    return chosen
+
+
+def body(name: str) -> str:
+    """What every Redis key of ``name`` ends with: it always has a Cluster hash tag."""
+    return name if "{" in name else "{" + name + "}"
+
+
+def lock_class(name: str) -> str:
+    """What kind of thing the name locks: the part before the first ``:``."""
+    return name.partition(":")[0]
+
+
+def _validate(name: str) -> None:
+    if not _ALLOWED.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
+        raise InvalidName(
+            f"{name!r}: a lock name is 1 to {MAX_NAME_LENGTH} printable ASCII characters, no spaces"
+        )
+    if ("{" in name or "}" in name) and not _TAGGED.fullmatch(name):
+        raise InvalidName(f"{name!r}: braces mark the Cluster hash tag, one non-empty pair at most")
+
+
+def _require_one_slot(names: tuple[str, ...]) -> None:
+    slots = {name: key_slot(body(name).encode()) for name in names}
+    if len(set(slots.values())) == 1:
+        return
+    where = ", ".join(f"{name} in slot {slot}" for name, slot in slots.items())
+    example = " and ".join(f"{lock_class(name)}:{{42}}" for name in names[:2])
+    raise CrossSlot(
+        f"one lock, several Cluster slots ({where}). Give the names a common hash tag in braces, "
+        f"for example {example}"
+    )

@@ -1,0 +1,134 @@
+"""The waiting room: who in this process stands in line for what, and when to ask again.
+
+Waiters are woken by push. Only two things need a question to the server: the expiry of a lease that
+nobody releases, and a push that got lost. One waiter a name asks on behalf of all of them, when the
+holder's lease would be over, and at least every :data:`BACKSTOP_SECONDS`.
+"""
+
+import asyncio
+from collections.abc import Iterable
+
+from fencelock._protocol import Blocked, Push, Request
+
+BACKSTOP_SECONDS = 15.0
+# Who blocks a free name (a waiter for several names, mostly) has no expiry that we can see.
+UNKNOWN_EXPIRY_SECONDS = 1.0
+# Redis counts in milliseconds: ask when the last one has surely passed.
+EXPIRY_SLACK_SECONDS = 0.002
+
+
+class Waiter:
+    """One acquisition that stands in line."""
+
+    __slots__ = ("_woken", "granted_at", "push", "reported", "request", "stamp")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, request: Request) -> None:
+        self.request = request
+        self.push: Push | None = None
+        self.granted_at = 0.0
+        self.reported = False
+        # A moment before a request was sent, and the server time in its reply.
+        self.stamp: tuple[float, float] | None = None
+        self._woken: asyncio.Future[None] = loop.create_future()
+
+    def wake(self) -> None:
+        """Let :meth:`woken` return: there is a push to read, or it is time to ask again."""
+        if not self._woken.done():
+            self._woken.set_result(None)
+
+    async def woken(self, deadline: float) -> bool:
+        """Wait to be woken. False if ``deadline`` (loop time) came first."""
+        loop = asyncio.get_running_loop()
+        timer = loop.call_at(deadline, self.wake)
+        try:
+            await self._woken
+        finally:
+            timer.cancel()
+            self._woken = loop.create_future()
+        return self.push is not None or loop.time() < deadline
+
+
+class _Line:
+    """The waiters of this process for one name, oldest first, and the timer of the first."""
+
+    __slots__ = ("timer", "waiters")
+
+    def __init__(self) -> None:
+        self.waiters: dict[str, Waiter] = {}
+        self.timer: asyncio.TimerHandle | None = None
+
+    def ask(self) -> None:
+        """Let the first in line ask the server."""
+        self.timer = None
+        for waiter in self.waiters.values():
+            waiter.wake()
+            return
+
+
+class WaitingRoom:
+    """Every waiter of one client."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiters: dict[str, Waiter] = {}
+        self._lines: dict[str, _Line] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    def enter(self, waiter: Waiter) -> None:
+        """Stand in line for every name of the request."""
+        self._waiters[waiter.request.owner] = waiter
+        for name in waiter.request.names:
+            self._lines.setdefault(name, _Line()).waiters[waiter.request.owner] = waiter
+
+    def leave(self, waiter: Waiter) -> None:
+        """Step out of every line."""
+        if self._waiters.pop(waiter.request.owner, None) is None:
+            return
+        for name in waiter.request.names:
+            line = self._lines[name]
+            del line.waiters[waiter.request.owner]
+            if line.waiters:
+                continue
+            if line.timer is not None:
+                line.timer.cancel()
+            del self._lines[name]
+
+    def blocked(self, waiter: Waiter, reply: Blocked) -> None:
+        """The server said how long the names are taken for: ask again when that is over."""
+        left = UNKNOWN_EXPIRY_SECONDS if reply.remaining is None else reply.remaining
+        at = self._loop.time() + min(left + EXPIRY_SLACK_SECONDS, BACKSTOP_SECONDS)
+        for name in waiter.request.names:
+            line = self._lines[name]
+            if line.timer is not None:
+                # The first in line knows best; the others only fill a gap.
+                if next(iter(line.waiters)) != waiter.request.owner:
+                    continue
+                line.timer.cancel()
+            line.timer = self._loop.call_at(at, line.ask)
+        if reply.lost_place:
+            self.ask_all(self._mates(waiter))
+
+    def pushed(self, push: Push) -> None:
+        """The server made one of the waiters the holder."""
+        waiter = self._waiters.get(push.owner)
+        # Somebody who has left meanwhile has sent, or is sending, a release.
+        if waiter is not None:
+            waiter.push, waiter.granted_at = push, self._loop.time()
+            waiter.wake()
+
+    def ask_all(self, waiters: Iterable[Waiter] | None = None) -> None:
+        """Let waiters ask again, oldest first; all of them if none are named."""
+        for waiter in list(self._waiters.values() if waiters is None else waiters):
+            waiter.wake()
+
+    def _mates(self, waiter: Waiter) -> list[Waiter]:
+        """Those in the same lines: if one ticket vanished, theirs may have too."""
+        mates = {
+            owner: mate
+            for name in waiter.request.names
+            for owner, mate in self._lines[name].waiters.items()
+            if mate is not waiter
+        }
+        return list(mates.values())

@@ -1,0 +1,77 @@
+-- Take one or several names, all or none; or stand in line for them.
+--
+-- KEYS  fence, one lock key a name, one queue key a name
+-- ARGV  owner, ttl ms, claim ms, annotation ('-' for none), mode, queue ttl ms
+--       mode: 'try' never queues, 'queue' asks for the first time, 'again' may have asked before
+-- Reply {state, fence, lease or remaining ms, server time in us, annotation of who is in the way}
+--       state: 'granted', 'busy', 'queued', 'requeued' (an 'again' whose ticket had vanished)
+-- Asking again with the same owner is harmless: what is held is confirmed, with the same fence.
+local count = (#KEYS - 1) / 2
+local owner, ttl, claim, annotation, mode = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local bodies = bodies_of(count)
+local stamp = string.format('%.0f', now)
+
+local function look()
+  local seen = {mine = {}, remaining = -1, blocker = '-'}
+  for i = 1, count do
+    local value = redis.call('GET', KEYS[i + 1])
+    if owned(value, owner) then
+      seen.mine[#seen.mine + 1] = KEYS[i + 1]
+      seen.fence = string.match(value, ' (%d+) ')
+    elseif value then
+      local left = redis.call('PTTL', KEYS[i + 1])
+      if seen.remaining < 0 or left < seen.remaining then seen.remaining = left end
+      seen.blocker = string.match(value, ' (%S+)$')
+    end
+  end
+  return seen
+end
+
+local function confirm(fence)
+  for i = 1, count do redis.call('PEXPIRE', KEYS[i + 1], ttl) end
+  return {'granted', fence, ttl, stamp, '-'}
+end
+
+local function all_queues_empty()
+  for i = 1, count do
+    if redis.call('LLEN', KEYS[count + 1 + i]) > 0 then return false end
+  end
+  return true
+end
+
+local function stand_in_line()
+  local ticket = table.concat({owner, ttl, claim, annotation, unpack(bodies)}, ' ')
+  local state = mode == 'again' and 'requeued' or 'queued'
+  for i = 1, count do
+    local queue = KEYS[count + 1 + i]
+    if mode == 'again' and redis.call('LPOS', queue, ticket) then
+      state = 'queued'
+    else
+      redis.call('RPUSH', queue, ticket)
+    end
+    if redis.call('PTTL', queue) < tonumber(ARGV[6]) then
+      redis.call('PEXPIRE', queue, ARGV[6])
+    end
+  end
+  return state
+end
+
+local seen = look()
+if #seen.mine == count then return confirm(seen.fence) end
+-- Some of the names were lost: what is left is no lease.
+if #seen.mine > 0 then redis.call('DEL', unpack(seen.mine)) end
+
+local empty = all_queues_empty()
+if not empty then
+  advance(bodies, '-', string.match(owner, '^[^.]+'))
+  seen = look()
+  if #seen.mine == count then return confirm(seen.fence) end
+  empty = all_queues_empty()
+end
+if empty and seen.remaining < 0 then
+  local fence = mint()
+  hold(bodies, owner, fence, annotation, ttl)
+  return {'granted', fence, ttl, stamp, '-'}
+end
+if mode == 'try' then return {'busy', '', seen.remaining, stamp, seen.blocker} end
+return {stand_in_line(), '', seen.remaining, stamp, seen.blocker}

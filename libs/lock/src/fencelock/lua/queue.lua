@@ -1,0 +1,124 @@
+-- Shared by acquire.lua and release.lua: fences, the queue of waiters, and handing a lock over.
+--
+-- fencelock:l:<body>  who holds the name: "<owner> <fence> <annotation>", expires with the lease
+-- fencelock:q:<body>  list of tickets, first come first served
+-- fencelock:fence     the last fence minted on this server
+-- fencelock:c:<id>    channel of one client process; an owner is "<id>.<token>"
+--
+-- A ticket is "<owner> <ttl ms> <claim ms> <annotation> <body> [<body> ...]" and stands in the queue
+-- of every name it asks for. Scripts are atomic, so tickets that share two names have the same order
+-- in both queues, and the oldest ticket of all is always at the head of each of its queues.
+-- A ticket that was granted stays at the head, marked with a leading "*", until its owner releases.
+local LOCK, QUEUE, CHANNEL = 'fencelock:l:', 'fencelock:q:', 'fencelock:c:'
+-- A fence must not fall even if the clock does; a week is longer than any step back worth surviving.
+local FENCE_TTL_MS = 7 * 24 * 3600 * 1000
+
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+
+-- Time as the floor lets fences grow across FLUSHALL, a restart without data, or an empty replica.
+-- Microseconds fit a double exactly, but tostring() would round them.
+local function mint()
+  local last = tonumber(redis.call('GET', KEYS[1]) or 0)
+  local fence = string.format('%.0f', math.max(last + 1, now))
+  redis.call('SET', KEYS[1], fence, 'PX', FENCE_TTL_MS)
+  return fence
+end
+
+local function owned(value, owner)
+  return value and string.sub(value, 1, #owner + 1) == owner .. ' '
+end
+
+local function hold(bodies, owner, fence, annotation, lease_ms)
+  local value = owner .. ' ' .. fence .. ' ' .. annotation
+  for _, body in ipairs(bodies) do
+    redis.call('SET', LOCK .. body, value, 'PX', lease_ms)
+  end
+end
+
+local function read(ticket)
+  local fields = {}
+  for field in string.gmatch(ticket, '%S+') do fields[#fields + 1] = field end
+  local granted = string.sub(ticket, 1, 1) == '*'
+  local owner = granted and string.sub(fields[1], 2) or fields[1]
+  return {
+    granted = granted, owner = owner, client = string.match(owner, '^[^.]+'),
+    claim_ms = fields[3], annotation = fields[4], bodies = {unpack(fields, 5)},
+  }
+end
+
+-- The client behind a ticket is gone: drop every ticket it has in this queue, and return the names
+-- whose queues changed. `only` keeps it to that one ticket.
+local function purge(queue, client, only)
+  local changed = {}
+  for _, text in ipairs(only and {only} or redis.call('LRANGE', queue, 0, -1)) do
+    local ticket = read(text)
+    if ticket.client == client then
+      for _, body in ipairs(ticket.bodies) do
+        redis.call('LREM', QUEUE .. body, 1, text)
+        changed[#changed + 1] = body
+      end
+    end
+  end
+  return changed
+end
+
+local function ready(text, bodies)
+  for _, body in ipairs(bodies) do
+    if redis.call('EXISTS', LOCK .. body) == 1 then return false end
+    if #bodies > 1 and redis.call('LINDEX', QUEUE .. body, 0) ~= text then return false end
+  end
+  return true
+end
+
+-- Make the ticket the holder and tell it. False if nobody listens: its process has gone.
+-- The grant runs for a short claim only, so that a frozen process costs that and not a whole lease;
+-- the new holder's first renewal stretches it to the full time.
+local function grant(ticket, text, previous)
+  local fence = mint()
+  local message = table.concat(
+    {ticket.owner, fence, ticket.claim_ms, string.format('%.0f', now), previous}, ' ')
+  if redis.call('PUBLISH', CHANNEL .. ticket.client, message) == 0 then return false end
+  hold(ticket.bodies, ticket.owner, fence, ticket.annotation, ticket.claim_ms)
+  for _, body in ipairs(ticket.bodies) do
+    redis.call('LSET', QUEUE .. body, 0, '*' .. text)
+  end
+  return true
+end
+
+-- Look at the head of one queue. Returns the names to look at next if tickets were dropped.
+local function settle(body, previous, caller)
+  local queue = QUEUE .. body
+  local text = redis.call('LINDEX', queue, 0)
+  if not text then return nil end
+  local ticket = read(text)
+  if ticket.granted then
+    if owned(redis.call('GET', LOCK .. body), ticket.owner) then return nil end
+    -- It let its lease lapse: the process is dead or frozen, unless it is the one that is asking.
+    return purge(queue, ticket.client, ticket.client == caller and text or nil)
+  end
+  if ready(text, ticket.bodies) then
+    if grant(ticket, text, previous) then return nil end
+    return purge(queue, ticket.client)
+  end
+  -- A dead waiter for several names must not keep those of them that are free.
+  if #ticket.bodies > 1 and redis.call('PUBSUB', 'NUMSUB', CHANNEL .. ticket.client)[2] == 0 then
+    return purge(queue, ticket.client)
+  end
+  return nil
+end
+
+-- Grant to whoever can proceed now in the queues of these names, skipping the dead.
+local function advance(bodies, previous, caller)
+  local work = {unpack(bodies)}
+  while #work > 0 do
+    local changed = settle(table.remove(work), previous, caller)
+    for _, body in ipairs(changed or {}) do work[#work + 1] = body end
+  end
+end
+
+local function bodies_of(count)
+  local bodies = {}
+  for i = 1, count do bodies[i] = string.sub(KEYS[i + 1], #LOCK + 1) end
+  return bodies
+end
