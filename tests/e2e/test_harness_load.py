@@ -21,7 +21,7 @@ SUCCESS = {"POST": 201, "PATCH": 204, "GET": 200, "DELETE": 204}
 
 
 @contextmanager
-def server(status_of: Callable[[str, int], int]) -> Iterator[str]:
+def server(status_of: Callable[[str, int], int], *, new_ids: bool = False) -> Iterator[str]:
     """Answers the nth request with ``status_of(method, n)``; 0 closes the connection instead."""
     numbers = itertools.count(1)
 
@@ -30,11 +30,14 @@ def server(status_of: Callable[[str, int], int]) -> Iterator[str]:
 
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status = status_of(self.command, next(numbers))
+            number = next(numbers)
+            status = status_of(self.command, number)
             if status == 0:
                 self.close_connection = True
                 return
-            body = b"" if status == 204 else b'{"id": "7"}'
+            body = (
+                b"" if status == 204 else json.dumps({"id": str(number if new_ids else 7)}).encode()
+            )
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -110,6 +113,26 @@ async def test_a_service_that_is_away_fails_every_request() -> None:
         pass
     tally = await load_on(url, requests=3)
     assert tally.outcomes["no connection"] == tally.sent == tally.failed
+
+
+async def test_what_the_service_confirmed_is_remembered_for_each_order() -> None:
+    with server(lambda method, _: SUCCESS[method], new_ids=True) as url:
+        tally = await load_on(url, requests=40, workers=1)
+    known = [(order.quantity, order.deleted) for order in tally.orders.values()]
+    assert known[:2] == [(3, False), (3, True)]
+    assert all(order.certain for order in tally.orders.values())
+
+
+@pytest.mark.parametrize(
+    ("status", "certain"), [(423, True), (503, True), (500, False), (0, False)]
+)
+async def test_an_order_is_uncertain_after_a_failure_that_may_have_had_an_effect(
+    status: int, certain: bool
+) -> None:
+    with server(lambda method, _: status if method == "PATCH" else SUCCESS[method]) as url:
+        tally = await load_on(url, requests=3, workers=1)
+    (order,) = tally.orders.values()
+    assert order == load.Acknowledged(quantity=1, certain=certain)
 
 
 def test_a_reply_that_comes_too_late_is_a_timeout() -> None:

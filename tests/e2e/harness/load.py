@@ -18,13 +18,24 @@ import time
 import uuid
 from collections import Counter
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
 REQUEST_SECONDS: Final = 30.0
+PAUSE_SECONDS: Final = 0.05
 SHOWN_FAILURES: Final = 20
 REFUSALS: Final = {202: "undecided", 409: "conflict", 423: "locked", 503: "unavailable"}
+WITHOUT_EFFECT: Final = ("refused", "conflict", "locked", "unavailable", "no connection")
+
+
+@dataclasses.dataclass
+class Acknowledged:
+    """What the service has confirmed about an order, or said nothing certain about."""
+
+    quantity: int
+    deleted: bool = False
+    certain: bool = True
 
 
 @dataclasses.dataclass
@@ -34,6 +45,7 @@ class Tally:
     sent: int = 0
     outcomes: Counter[str] = dataclasses.field(default_factory=Counter)
     failures: list[str] = dataclasses.field(default_factory=list)
+    orders: dict[str, Acknowledged] = dataclasses.field(default_factory=dict)
     slowest_seconds: float = 0.0
 
     @property
@@ -51,15 +63,17 @@ class Tally:
             self.failures.append(f"{moment} {outcome} after {seconds:.3f} s: {detail}")
 
     def as_json(self, *, done: bool) -> str:
-        """One line of the program's output."""
+        """One line of the program's output; the orders are in the last one only."""
+        orders = self.orders if done else {}
         return json.dumps(
             {
                 "done": done,
                 "sent": self.sent,
                 "failed": self.failed,
-                "outcomes": dict(self.outcomes),
-                "slowest_seconds": round(self.slowest_seconds, 3),
+                "outcomes": self.outcomes,
                 "failures": self.failures,
+                "slowest_seconds": round(self.slowest_seconds, 3),
+                "orders": {name: dataclasses.asdict(known) for name, known in orders.items()},
             }
         )
 
@@ -103,32 +117,46 @@ class Worker:
                 await self._one_order(stop, give_up=turn % 2 == 0)
 
     async def _one_order(self, stop: asyncio.Event, *, give_up: bool) -> None:
-        order = {
-            "user_id": str(uuid.uuid4()),
-            "item_id": str(uuid.uuid4()),
-            "quantity": 1,
-            "value": "2.50",
-        }
-        created = await self._send("POST", "/orders", wanted=201, body=order)
+        wanted = {"user_id": str(uuid.uuid4()), "item_id": str(uuid.uuid4()), "value": "2.50"}
+        _, created = await self._send("POST", "/orders", wanted=201, body={**wanted, "quantity": 1})
         if created is None:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(PAUSE_SECONDS)
             return
-        path = f"/orders/{created.json()['id']}"
+        order_id = created.json()["id"]
+        order = self._tally.orders[order_id] = Acknowledged(quantity=1)
         for quantity in (2, 3):
             if stop.is_set():
                 return
             moment = datetime.now(UTC).isoformat()
-            await self._send(
-                "PATCH", path, wanted=204, body={"update_time": moment, "quantity": quantity}
-            )
-            await self._send("GET", path, wanted=200)
+            body: dict[str, object] = {"update_time": moment, "quantity": quantity}
+            await self._change(order, "PATCH", order_id, body=body, quantity=quantity)
+            await self._send("GET", f"/orders/{order_id}", wanted=200)
         if give_up:
-            await self._send("DELETE", path, wanted=204)
+            await self._change(order, "DELETE", order_id, deleted=True)
+
+    async def _change(
+        self,
+        order: Acknowledged,
+        method: str,
+        order_id: str,
+        *,
+        body: dict[str, object] | None = None,
+        **then: Any,
+    ) -> None:
+        """Change an order once, and note what is known about it after that."""
+        outcome, _ = await self._send(method, f"/orders/{order_id}", wanted=204, body=body)
+        if outcome == "ok":
+            order.certain = True
+            for field, value in then.items():
+                setattr(order, field, value)
+            return
+        order.certain = order.certain and outcome in WITHOUT_EFFECT
+        await asyncio.sleep(PAUSE_SECONDS)
 
     async def _send(
         self, method: str, path: str, *, wanted: int, body: dict[str, object] | None = None
-    ) -> httpx.Response | None:
-        """Send one request once; the answer if it is the success that was wanted."""
+    ) -> tuple[str, httpx.Response | None]:
+        """Send one request once; its outcome, and the answer if it is the success wanted."""
         begun = time.monotonic()
         headers = {} if method == "GET" else {"Idempotency-Key": str(uuid.uuid4())}
         answer = None
@@ -137,10 +165,11 @@ class Worker:
         except httpx.HTTPError as error:
             outcome, detail = outcome_of_error(error), repr(error)
         else:
-            outcome, detail = outcome_of_status(answer.status_code, wanted), answer.text
+            outcome = outcome_of_status(answer.status_code, wanted)
+            detail = f"{answer.status_code} {answer.text}"
         seconds = time.monotonic() - begun
         self._tally.count(outcome, f"{method} {path} {detail}", seconds=seconds)
-        return answer if outcome == "ok" else None
+        return outcome, answer if outcome == "ok" else None
 
 
 async def generate(

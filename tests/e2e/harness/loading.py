@@ -1,0 +1,82 @@
+"""Load from inside the cluster, through the Service, as the shop's customers bring it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tests.e2e.harness import load
+from tests.e2e.harness.namespace import Namespace
+from tests.e2e.harness.runner import running
+from tests.e2e.harness.waiting import eventually
+
+LIMIT_SECONDS: Final = 600
+END_SECONDS: Final = 90
+
+
+@dataclass
+class Load:
+    """The load of one pod, and what became of it so far."""
+
+    namespace: Namespace
+    pod: str
+    result: dict[str, Any] = field(default_factory=dict)
+
+    def now(self) -> dict[str, Any]:
+        """The latest count."""
+        lines = self.namespace.kubectl("logs", self.pod, "--tail=1").splitlines()
+        latest: dict[str, Any] = json.loads(lines[-1]) if lines else {"outcomes": {}, "done": False}
+        return latest
+
+    def wait_more(self, successes: int, *, timeout_seconds: float) -> None:
+        """Wait until so many more requests have succeeded than had so far."""
+        enough = self.succeeded() + successes
+        eventually(
+            self.succeeded,
+            until=lambda seen: seen >= enough,
+            what=f"{successes} more successful requests",
+            timeout_seconds=timeout_seconds,
+        )
+
+    def succeeded(self) -> int:
+        """How many requests have succeeded so far."""
+        count: int = self.now()["outcomes"].get("ok", 0)
+        return count
+
+    def stop(self) -> None:
+        """Let the requests in flight finish, and keep the final count."""
+        self.namespace.exec(self.pod, "python", "-c", "import os; os.kill(1, 15)")
+        self.result = eventually(
+            self.now,
+            until=lambda seen: seen["done"],
+            what="the end of the load",
+            timeout_seconds=END_SECONDS,
+        )
+
+
+@contextmanager
+def under_load(
+    namespace: Namespace, *, url: str, image: str, workers: int, successes: int = 50
+) -> Iterator[Load]:
+    """Load a service while the context lasts; it begins once the load has really begun.
+
+    Args:
+        namespace: Where the load's pod runs.
+        url: The order service, as a pod reaches it.
+        image: Has Python and httpx.
+        workers: How many customers there are at once.
+        successes: Requests that succeed before the context begins, and after it has ended.
+    """
+    program = Path(load.__file__).read_text()
+    options = {"--url": url, "--workers": workers, "--limit-seconds": LIMIT_SECONDS}
+    command = ["python", "-c", program, *(str(each) for pair in options.items() for each in pair)]
+    with running(namespace, "load", image=image, command=command) as pod:
+        load_now = Load(namespace, pod)
+        load_now.wait_more(successes, timeout_seconds=60)
+        yield load_now
+        load_now.wait_more(successes, timeout_seconds=90)
+        load_now.stop()

@@ -1,0 +1,41 @@
+"""What the tests need to know about a pod."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A pod as it was when it was looked at."""
+
+    name: str
+    uid: str
+    node: str | None
+    phase: str
+    ready: bool
+    leaving: bool
+    restarts: int
+    images: tuple[str, ...]
+
+    @classmethod
+    def of(cls, seen: Any) -> Self:
+        """From the Kubernetes client's object, where every field may be missing."""
+        conditions = seen.status.conditions or []
+        containers = seen.status.container_statuses or []
+        return cls(
+            name=seen.metadata.name,
+            uid=seen.metadata.uid,
+            node=seen.spec.node_name,
+            phase=seen.status.phase,
+            ready=any(each.type == "Ready" and each.status == "True" for each in conditions),
+            leaving=seen.metadata.deletion_timestamp is not None,
+            restarts=sum(each.restart_count for each in containers),
+            images=tuple(each.image for each in seen.spec.containers),
+        )
+
+    @property
+    def serving(self) -> bool:
+        """Whether it is ready and not on its way out."""
+        return self.ready and not self.leaving
