@@ -52,12 +52,18 @@ class Link(asyncio.Protocol):
         it; the reply is then thrown away when it comes.
         """
         future: asyncio.Future[Reply] = self._loop.create_future()
-        if not self.usable:
+        transport = self._transport
+        if transport is None or transport.is_closing():
             future.set_exception(RedisUnavailable(self._reason))
             return future
-        if not self._outbox:
-            self._loop.call_soon(self._flush)
-        self._outbox.append(hiredis.pack_command(words))  # type: ignore[arg-type]  # its stub knows 1-tuples only
+        packed = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub knows 1-tuples
+        if self._pending:
+            if not self._outbox:
+                self._loop.call_soon(self._flush)
+            self._outbox.append(packed)
+        else:
+            # Nobody else is talking: a lone command gains nothing from waiting for company.
+            transport.write(packed)
         self._pending.append((future, self._loop.time()))
         if self._watchdog is None:
             self._watchdog = self._loop.call_later(self._reply_timeout, self._watch)

@@ -6,6 +6,7 @@ at which it sent the request. All moments are of one monotonic clock, in seconds
 """
 
 import math
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ CLAIM_SECONDS_MIN: Final = 1.0
 QUEUE_SLACK_SECONDS: Final = 60.0
 RENEW_RETRY_SECONDS: Final = 0.05
 MIN_TTL_SECONDS: Final = 0.05
+
+_ANNOTATION: Final = re.compile(r"[!-~]{1,128}")
 
 Mode = Literal["try", "queue", "again"]
 
@@ -83,7 +86,13 @@ class Request:
     def new(
         cls, names: tuple[str, ...], client_id: str, ttl: float, annotation: str | None = None
     ) -> "Request":
-        """Make a request for names that :func:`fencelock._names.normalise` has passed."""
+        """Make a request for names that :func:`fencelock._names.normalise` has passed.
+
+        Raises:
+            ConfigurationError: the annotation is not printable ASCII without spaces.
+        """
+        if annotation is not None and not _ANNOTATION.fullmatch(annotation):
+            raise ConfigurationError("an annotation is 1 to 128 printable ASCII characters")
         bodies = [_names.body(name) for name in names]
         lock_keys = tuple([LOCK_PREFIX + body for body in bodies])
         queue_keys = tuple([QUEUE_PREFIX + body for body in bodies])

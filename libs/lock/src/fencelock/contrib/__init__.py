@@ -1,0 +1,1 @@
+"""Observers for well-known tools; each needs the extra of its name (``fencelock[otel]``)."""

@@ -1,0 +1,180 @@
+"""Lock metrics for Prometheus (``pip install fencelock[prometheus]``).
+
+The label ``lock`` is the class of the lock, never its name, and the number of classes is bounded.
+The histograms carry the trace id of a sampled span as an exemplar, which OpenMetrics shows.
+"""
+
+from collections.abc import Callable
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+from fencelock._instrumentation import AcquireOutcome, LossReason, Observation, Subject
+
+# An uncontended acquire takes well below a millisecond; nobody waits for minutes.
+ACQUIRE_BUCKETS = (
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2.5,
+    5,
+    10,
+    30,
+)
+HOLD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+OTHER = "other"
+
+TraceId = Callable[[], str | None]
+
+
+class PrometheusInstrumentation:
+    """Counts and times what locks do. Make one for each registry."""
+
+    def __init__(
+        self,
+        *,
+        registry: CollectorRegistry = REGISTRY,
+        max_classes: int = 50,
+        trace_id: TraceId | None = None,
+    ) -> None:
+        """Create the metrics.
+
+        Args:
+            registry: where they are registered.
+            max_classes: how many lock classes (and resources) get a label of their own; whatever
+                comes after them is counted as ``other``.
+            trace_id: gives the trace id for exemplars; by default that of the current sampled
+                OpenTelemetry span, if OpenTelemetry is installed.
+        """
+        self._trace_id = trace_id or _current_trace_id()
+        self._classes = _BoundedLabel(max_classes)
+        self._resources = _BoundedLabel(max_classes)
+        self.acquire = Histogram(
+            "fencelock_acquire_duration_seconds",
+            "Time from asking for a lock to having it, or to giving up.",
+            ["lock", "outcome"],
+            buckets=ACQUIRE_BUCKETS,
+            registry=registry,
+        )
+        self.hold = Histogram(
+            "fencelock_hold_duration_seconds",
+            "Time a lock was held.",
+            ["lock", "outcome"],
+            buckets=HOLD_BUCKETS,
+            registry=registry,
+        )
+        self.held = Gauge(
+            "fencelock_held", "Locks held by this process now.", ["lock"], registry=registry
+        )
+        self.waiters = Gauge(
+            "fencelock_waiters", "Tasks that stand in line now.", ["lock"], registry=registry
+        )
+        self.renewals = Counter(
+            "fencelock_renewals", "Renewals of leases.", ["lock", "outcome"], registry=registry
+        )
+        self.losses = Counter(
+            "fencelock_lost", "Leases that were lost.", ["lock", "reason"], registry=registry
+        )
+        self._fence_rejections = Counter(
+            "fencelock_fence_rejections",
+            "Writes that storage refused since a newer lease had written.",
+            ["resource"],
+            registry=registry,
+        )
+
+    def observe(self, subject: Subject) -> Observation:
+        """Follow one acquisition (called by the client)."""
+        return _Metered(self, self._classes.value(subject.lock_class))
+
+    def fence_rejected(self, resource: str) -> None:
+        """Storage refused a write because of its fence. ``resource`` is a kind, such as a table."""
+        self._fence_rejections.labels(self._resources.value(resource)).inc()
+
+    def exemplar(self) -> dict[str, str] | None:
+        """The label that leads from a measurement to its trace."""
+        trace_id = self._trace_id()
+        return None if trace_id is None else {"trace_id": trace_id}
+
+
+class _Metered(Observation):
+    """One acquisition, measured."""
+
+    __slots__ = ("_lock", "_metrics", "_waiting")
+
+    def __init__(self, metrics: PrometheusInstrumentation, lock: str) -> None:
+        self._metrics = metrics
+        self._lock = lock
+        self._waiting = False
+
+    def waiting(self, blocker: str | None) -> None:  # noqa: ARG002 (part of the protocol)
+        self._waiting = True
+        self._metrics.waiters.labels(self._lock).inc()
+
+    def acquired(self, fence: int, waited: float) -> None:  # noqa: ARG002 (part of the protocol)
+        self._end_acquire("acquired", waited)
+        self._metrics.held.labels(self._lock).inc()
+
+    def not_acquired(self, outcome: AcquireOutcome, waited: float) -> None:
+        # A caller that is cancelled gave up waiting, like one whose time is up.
+        self._end_acquire("timeout" if outcome == "cancelled" else outcome, waited)
+
+    def renewed(self, *, extended: bool) -> None:
+        outcome = "extended" if extended else "failed"
+        self._metrics.renewals.labels(self._lock, outcome).inc()
+
+    def released(self, held: float) -> None:
+        self._end_hold("released", held)
+
+    def lost(self, reason: LossReason, held: float) -> None:
+        self._end_hold("lost", held)
+        self._metrics.losses.labels(self._lock, reason).inc()
+
+    def _end_acquire(self, outcome: str, waited: float) -> None:
+        if self._waiting:
+            self._waiting = False
+            self._metrics.waiters.labels(self._lock).dec()
+        histogram = self._metrics.acquire.labels(self._lock, outcome)
+        histogram.observe(waited, self._metrics.exemplar())
+
+    def _end_hold(self, outcome: str, held: float) -> None:
+        self._metrics.held.labels(self._lock).dec()
+        self._metrics.hold.labels(self._lock, outcome).observe(held, self._metrics.exemplar())
+
+
+class _BoundedLabel:
+    """Label values, first come first served up to a limit: a label must not grow with the data."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._known: set[str] = set()
+
+    def value(self, wanted: str) -> str:
+        if wanted in self._known:
+            return wanted
+        if len(self._known) >= self._limit:
+            return OTHER
+        self._known.add(wanted)
+        return wanted
+
+
+def _current_trace_id() -> TraceId:
+    """Reads the current sampled span; nothing if OpenTelemetry is not installed."""
+    try:
+        from opentelemetry import trace  # noqa: PLC0415 (optional)
+    except ImportError:
+        return lambda: None
+
+    def current() -> str | None:
+        context = trace.get_current_span().get_span_context()
+        if not context.is_valid or not context.trace_flags.sampled:
+            return None
+        return trace.format_trace_id(context.trace_id)
+
+    return current
