@@ -2,6 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Where `make up` keeps its data and logs.
+SHOP := .shop
+# Two workers suit the smallest machines that continuous integration offers.
+WORKERS ?= 2
 
 .PHONY: help
 help: ## list what can be done
@@ -20,6 +24,44 @@ $(VENV)/.ready: requirements/dev.txt $(wildcard apps/*/pyproject.toml libs/*/pyp
 .PHONY: env
 env: $(VENV)/.ready ## make the Python environment in .venv
 
+.PHONY: up
+up: $(VENV)/.ready ## run the whole shop on this machine until Ctrl-C
+	@$(BIN)/python -m devkit up --folder $(SHOP)
+
+.PHONY: demo
+demo: $(VENV)/.ready ## watch the running shop being driven (or one started for the purpose)
+	@$(BIN)/python -m devkit demo --folder $(SHOP)
+
+.PHONY: test
+test: $(VENV)/.ready ## run every test that needs no cluster
+	@$(BIN)/python -m pytest -n $(WORKERS) -m "not e2e" $(ARGS)
+
+.PHONY: check
+check: $(VENV)/.ready ## lint, formatting, types, import contracts, what must not be tracked
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m devkit.tracked
+
+.PHONY: fmt
+fmt: $(VENV)/.ready ## format the code and fix what can be fixed
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+.PHONY: cov
+cov: $(VENV)/.ready ## run the tests and show what they do not reach
+	@$(BIN)/python -m pytest -n $(WORKERS) -m "not e2e" --cov --cov-report=term-missing $(ARGS)
+
 .PHONY: lock
 lock: $(VENV)/.ready ## pin every dependency anew, with hashes (requirements/, apps/*/requirements.txt)
 	@$(BIN)/python requirements/compile.py
+
+.PHONY: clean
+clean: ## remove the data of `make up` and everything generated, but not .venv
+	@pid=$$(sed -n 's/.*"pid": \([0-9]*\).*/\1/p' $(SHOP)/run.json 2>/dev/null); \
+	  if [ -n "$$pid" ] && kill -0 "$$pid" 2>/dev/null; then \
+	    echo "The shop runs (process $$pid). Stop it first, with Ctrl-C there."; exit 1; fi
+	@rm -rf $(SHOP) .coverage .coverage.* htmlcov artifacts .mypy_cache .pytest_cache .ruff_cache \
+	  .import_linter_cache .hypothesis
+	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,8 +1,8 @@
 """Pin every dependency with hashes, and without download addresses.
 
-Writes requirements/dev.txt (all members and the developer tools) and one requirements.txt per service
-(what its image installs). Run by ``make lock``.
-"""
+Writes requirements/dev.txt (all members and the developer tools) and one requirements.txt per
+service (what its image installs). Run by ``make lock``.
+"""  # noqa: INP001  (a script, not a module of a package)
 
 from __future__ import annotations
 

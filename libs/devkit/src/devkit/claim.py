@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from devkit.errors import AlreadyRunning
+from devkit.errors import AlreadyRunning, DevkitError
 
 POLL_SECONDS: Final = 0.1
 
@@ -47,9 +47,16 @@ class Claim:
 
         Raises:
             AlreadyRunning: Another run has it and does not end.
+            DevkitError: The folder belongs to somebody else.
         """
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._file = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except PermissionError:
+            raise DevkitError(
+                f"{self._folder} belongs to another user. Remove it as that user (make clean), or "
+                "keep your data elsewhere: make up SHOP=/some/folder"
+            ) from None
         deadline = time.monotonic() + self._wait_seconds
         while not self._taken():
             run = read_run(self._folder)
@@ -91,7 +98,7 @@ def read_run(folder: Path) -> Run | None:
     """The run that holds ``folder`` and serves, if there is one."""
     try:
         run = Run(**json.loads((folder / "run.json").read_text()))
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, PermissionError, json.JSONDecodeError):
         return None
     return run if _alive(run.pid) else None
 

@@ -151,9 +151,15 @@ class PostgresServer(Server):
         fresh.rename(self._data)
 
     def _user(self) -> tuple[int, int] | None:
-        """PostgreSQL refuses to run as root, so root lends it the user that owns nothing."""
+        """PostgreSQL refuses to run as root, so root lends it another user.
+
+        That is the owner of the data, if a normal user has made them, or the one that owns nothing.
+        """
         if os.geteuid() != 0:
             return None
+        if self._data.exists():
+            owner = self._data.stat()
+            return owner.st_uid, owner.st_gid
         try:
             nobody = pwd.getpwnam(UNPRIVILEGED)
         except KeyError:
