@@ -1,7 +1,8 @@
 """Pin every dependency with hashes, and without download addresses.
 
-Writes requirements/dev.txt (all members and the developer tools) and one requirements.txt per
-service (what its image installs). Run by ``make lock``.
+Writes requirements/dev.txt (all members and the developer tools), requirements/build.txt (what the
+images build the members with) and one requirements.txt per service (what its image installs). Run by
+``make lock``.
 """  # noqa: INP001  (a script, not a module of a package)
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ def main() -> None:
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["dev"]
     everything = ROOT / "requirements/dev.txt"
     pin(requirements(*MEMBERS) | set(tools), everything)
+    pin({"hatchling"}, ROOT / "requirements/build.txt", everything)
     for service in ("invoice", "order"):
         pin(requirements(f"shop-{service}"), ROOT / f"apps/{service}/requirements.txt", everything)
 

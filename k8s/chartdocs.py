@@ -1,0 +1,178 @@
+"""Writes every chart's values.schema.json and README.md from the comments in its values.yaml.
+
+A value's meaning is the comment above it; a line ``# schema: {...}`` in that comment narrows what is
+accepted. Everything else follows from the default: its type, and that no other key is allowed.
+``python k8s/chartdocs.py`` writes the files, ``--check`` only says which ones are out of date.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CHARTS = Path(__file__).resolve().parent.parent / "charts"
+SCHEMA_MARK = "schema:"
+TYPES = {
+    "bool": "boolean",
+    "int": "integer",
+    "float": "number",
+    "str": "string",
+    "seq": "array",
+    "map": "object",
+}
+
+
+@dataclass(frozen=True)
+class Value:
+    """One key of values.yaml: what it means, what it accepts, and the keys inside it."""
+
+    name: str
+    default: Any
+    kind: str
+    meaning: str
+    rules: dict[str, Any]
+    inside: list[Value] = field(default_factory=list)
+
+
+def read_values(path: Path) -> list[Value]:
+    """The keys of a values file with their comments."""
+    text = path.read_text()
+    node = yaml.compose(text)
+    if not isinstance(node, yaml.MappingNode):
+        raise TypeError(f"{path}: not a mapping")
+    return list(read_mapping(node, text.splitlines()))
+
+
+def read_mapping(node: yaml.MappingNode, lines: list[str]) -> Iterator[Value]:
+    """The keys of one mapping; a mapping written in braces is one value, not a section."""
+    for key, value in node.value:
+        comment = list(comment_above(key.start_mark.line, lines))
+        meaning = " ".join(line for line in comment if not line.startswith(SCHEMA_MARK))
+        rules = [line.removeprefix(SCHEMA_MARK) for line in comment if line.startswith(SCHEMA_MARK)]
+        section = isinstance(value, yaml.MappingNode) and not value.flow_style
+        yield Value(
+            name=key.value,
+            default=yaml.safe_load(yaml.serialize(value)),
+            kind=TYPES[value.tag.rsplit(":", 1)[1]],
+            meaning=meaning,
+            rules=yaml.safe_load(rules[0]) if rules else {},
+            inside=list(read_mapping(value, lines)) if section else [],
+        )
+
+
+def comment_above(line: int, lines: list[str]) -> Iterator[str]:
+    """The comment lines directly above a line, without their marks."""
+    first = line
+    while first > 0 and lines[first - 1].lstrip().startswith("#"):
+        first -= 1
+    return (text.strip().removeprefix("#").strip() for text in lines[first:line])
+
+
+def schema_of(value: Value, subcharts: set[str]) -> dict[str, Any]:
+    """What one value accepts. A subchart's other values are checked by its own schema."""
+    schema: dict[str, Any] = {"type": value.kind}
+    if value.meaning:
+        schema["description"] = value.meaning
+    if value.inside:
+        schema["properties"] = {inner.name: schema_of(inner, set()) for inner in value.inside}
+        schema["additionalProperties"] = False
+    if value.name in subcharts:
+        open_up(schema)
+    return schema | value.rules
+
+
+def open_up(schema: dict[str, Any]) -> None:
+    """Let a subchart's section hold keys that only the subchart knows, at every depth."""
+    schema.pop("additionalProperties", None)
+    for inner in schema.get("properties", {}).values():
+        open_up(inner)
+
+
+def chart_schema(values: list[Value], dependencies: list[str]) -> dict[str, Any]:
+    """The schema of a chart: its own keys, and one for each chart in it."""
+    properties = {name: {"type": "object"} for name in dependencies}
+    properties |= {value.name: schema_of(value, set(dependencies)) for value in values}
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+def rows(values: list[Value], prefix: str = "") -> Iterator[str]:
+    """The table rows of these keys; a section gives one for each key in it."""
+    for value in values:
+        name = f"{prefix}{value.name}"
+        if value.inside:
+            yield from rows(value.inside, f"{name}.")
+        else:
+            default = json.dumps(value.default, separators=(", ", ": ")).replace("|", "\\|")
+            yield f"| `{name}` | `{default}` | {(value.meaning + limits(value)).strip()} |"
+
+
+def limits(value: Value) -> str:
+    """The narrowing rules a person wants to know, in words."""
+    words = {"enum": "one of", "minimum": "at least", "maximum": "at most"}
+    told = [
+        f"{words[rule]} {', '.join(map(str, bound)) if isinstance(bound, list) else bound}"
+        for rule, bound in value.rules.items()
+        if rule in words
+    ]
+    return f" ({'; '.join(told)})" if told else ""
+
+
+def readme(chart: Path, table: dict[str, Any], values: list[Value]) -> str:
+    """The README: what the chart is, how to install it, and every value."""
+    name = chart.name
+    files = sorted(path.name for path in chart.glob("values-*.yaml"))
+    install = "\n".join(
+        f"helm install {name} charts/{name}{extra}"
+        for extra in ["", *(f" --values charts/{name}/{file}" for file in files)]
+    )
+    parts = [
+        f"# {name}\n\n{table['description']}",
+        f"```\nmake charts{' ' * 3}# once: fetches nothing, packs the charts this one is made of\n"
+        f"{install}\n```",
+        "Installing, upgrading and removing: [docs/kubernetes.md](../../docs/kubernetes.md).",
+        "## Values\n\nEvery value, its default and its meaning. A key that is not here is refused.\n\n"
+        "| value | default | meaning |\n|---|---|---|\n" + "\n".join(rows(values)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def documents(chart: Path) -> dict[Path, str]:
+    """The files of one chart that are made from its values, and what they should hold."""
+    table = yaml.safe_load((chart / "Chart.yaml").read_text())
+    if table["type"] == "library":
+        return {}
+    values = read_values(chart / "values.yaml")
+    dependencies = [dependency["name"] for dependency in table.get("dependencies", [])]
+    return {
+        chart / "values.schema.json": json.dumps(chart_schema(values, dependencies), indent=2)
+        + "\n",
+        chart / "README.md": readme(chart, table, values),
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Write the documents, or with ``--check`` name the stale ones and exit with 1."""
+    wanted: dict[Path, str] = {}
+    for chart in sorted(path.parent for path in CHARTS.glob("*/Chart.yaml")):
+        wanted |= documents(chart)
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    for path in stale:
+        if "--check" not in arguments:
+            path.write_text(wanted[path])
+        print(f"{'stale' if '--check' in arguments else 'wrote'} {path.relative_to(CHARTS.parent)}")  # noqa: T201
+    return 1 if stale and "--check" in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
