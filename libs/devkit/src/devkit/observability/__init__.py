@@ -1,0 +1,1 @@
+"""Prometheus and Jaeger beside the shop, where this machine has them."""
