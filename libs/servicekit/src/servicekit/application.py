@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from servicekit import health, problems
+from servicekit import database, health, problems
 from servicekit.access_log import AccessLogMiddleware
 from servicekit.body_limit import BodyLimitMiddleware
 from servicekit.deadlines import DeadlineMiddleware
@@ -56,6 +56,7 @@ def build(
         middleware=_middleware(runtime, settings, deadline_grace_seconds),
     )
     problems.install(app)
+    database.install_problems(app)
     app.include_router(health.router(lifecycle=runtime.lifecycle, checks=checks))
     _document_problems(app)
     return app

@@ -3,10 +3,17 @@
 from typing import Final
 
 import psycopg
+import structlog
+from fastapi import FastAPI
 from psycopg import errors as pg
 from sqlalchemy import exc, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from starlette.requests import Request
+from starlette.responses import Response
+
+from servicekit import problems
+from servicekit.problems import ServiceUnavailable
 
 _CONNECT_TIMEOUT_SECONDS: Final = 5
 _POOL_TIMEOUT_SECONDS: Final = 3.0
@@ -18,6 +25,8 @@ _LOCK_TIMEOUT_SECONDS: Final = 2.0
 # statement), serialization failure, deadlock, lock not available, read-only after a failover.
 _TRANSIENT_CLASSES: Final = ("08", "53", "57")
 _TRANSIENT_STATES: Final = frozenset({"40001", "40P01", "55P03", "25006"})
+
+_log = structlog.stdlib.get_logger(__name__)
 
 
 def driver_url(url: str) -> URL:
@@ -138,3 +147,18 @@ def is_transient(error: BaseException) -> bool:
     return state is not None and (
         state in _TRANSIENT_STATES or state.startswith(_TRANSIENT_CLASSES)
     )
+
+
+def install_problems(app: FastAPI) -> None:
+    """Make ``app`` answer a database that is down, or a lock that takes too long, with 503."""
+    app.add_exception_handler(exc.SQLAlchemyError, _answer_database_error)
+
+
+async def _answer_database_error(request: Request, error: Exception) -> Response:
+    if not is_transient(error):
+        raise error
+    _log.warning("database_unavailable", error_type=type(error).__name__, error=str(error))
+    problem = ServiceUnavailable(
+        "The database did not answer in time. The request may be repeated."
+    )
+    return problems.response(problem, instance=request.url.path)

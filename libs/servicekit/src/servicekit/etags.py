@@ -37,6 +37,13 @@ class EntityTags:
         (tag,) = self.strong
         return int(tag) if tag.isascii() and tag.isdecimal() and len(tag) < 10 else None  # noqa: PLR2004 - fits an integer column
 
+    def canonical(self) -> str:
+        """Return a text that is the same for headers of the same meaning."""
+        if self.wildcard:
+            return "*"
+        tags = [f'"{tag}"' for tag in self.strong] + [f'W/"{tag}"' for tag in self.weak]
+        return ",".join(sorted(tags))
+
 
 def parse_entity_tags(value: str, *, header: str) -> EntityTags:
     """Parse the value of a conditional header.

@@ -14,6 +14,7 @@ from servicekit.problems import ValidationFailed
 
 DEFAULT_LIMIT: Final = 50
 MAXIMUM_LIMIT: Final = 200
+MAXIMUM_CURSOR_LENGTH: Final = 512
 _CHECK_BYTES: Final = 8
 
 Item = TypeVar("Item", bound=BaseModel)
@@ -23,7 +24,10 @@ PageLimit = Annotated[
 ]
 PageCursor = Annotated[
     str | None,
-    Query(max_length=512, description="The `next_cursor` of the page before; opaque."),
+    Query(
+        max_length=MAXIMUM_CURSOR_LENGTH,
+        description="The `next_cursor` of the page before; opaque.",
+    ),
 ]
 
 

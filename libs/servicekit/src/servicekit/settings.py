@@ -11,7 +11,7 @@ nor a log line shows them.
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -64,3 +64,11 @@ class LoggingSettings(BaseSettings):
 
     log_format: LogFormat = "auto"
     log_level: LogLevel = "info"
+
+
+def explain(error: ValidationError, *, prefix: str) -> str:
+    """Return one line that names each wrong environment variable, without repeating its value."""
+    return "; ".join(
+        f"{prefix}{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
+        for item in error.errors(include_input=False, include_url=False)
+    )
