@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 from kubernetes import client
 from tests.e2e.harness.cluster import Cluster
 from tests.e2e.harness.forward import PortForward
+from tests.e2e.harness.interaction import Interaction
 from tests.e2e.harness.pod import Pod
 from tests.e2e.harness.programs import run
 from tests.e2e.harness.waiting import eventually
@@ -29,7 +30,7 @@ class Namespace:
         """Describe it; ``logs`` is the folder for the output of the port-forwards."""
         self.cluster, self.name = cluster, name
         self.prefix = (*cluster.kubectl, "--namespace", name)
-        self._logs, self._forwards = logs, itertools.count(1)
+        self._logs, self._numbers = logs, itertools.count(1)
         self._api = cluster.api()
         self.core = client.CoreV1Api(self._api)
         self.apps = client.AppsV1Api(self._api)
@@ -88,10 +89,15 @@ class Namespace:
             for secret in found
         }
 
+    def interact(self, pod: str, *command: str) -> Interaction:
+        """Run a command in a pod that goes on until its input ends."""
+        log = self._logs / f"{next(self._numbers)}-exec-{pod}.log"
+        return Interaction((*self.prefix, "exec", "--stdin", pod, "--", *command), log=log)
+
     @contextmanager
     def forward(self, target: str, port: int) -> Iterator[PortForward]:
         """Open a port-forward to ``target`` for as long as the context lasts."""
-        log = self._logs / f"{next(self._forwards)}-{target.replace('/', '-')}.log"
+        log = self._logs / f"{next(self._numbers)}-{target.replace('/', '-')}.log"
         with PortForward(target, port, kubectl=self.prefix, log=log) as forward:
             yield forward
 

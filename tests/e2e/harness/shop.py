@@ -19,8 +19,10 @@ Body = dict[str, Any]
 class Service:
     """One service at a URL."""
 
-    def __init__(self, url: str) -> None:
-        self.http = httpx.Client(base_url=url, timeout=REQUEST_SECONDS)
+    def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None) -> None:
+        self.http = httpx.Client(
+            base_url=url, timeout=REQUEST_SECONDS, transport=transport, trust_env=False
+        )
 
     def __enter__(self) -> Self:
         """Use it."""
@@ -105,3 +107,21 @@ def differ(order: Body, invoice: Body) -> bool:
         invoice["status"] == "deleted",
     )
     return due != asked
+
+
+def lost(orders: Service, acknowledged: dict[str, Body]) -> list[str]:
+    """Every acknowledged change that the order service no longer shows.
+
+    Args:
+        orders: The order service.
+        acknowledged: By order id what the load generator knows; uncertain ones are not judged.
+    """
+    shown = {order["id"]: order for order in orders.all("/orders")}
+    certain = {name: known for name, known in acknowledged.items() if known["certain"]}
+    return [
+        f"{name} was acknowledged as {known} and is {shown.get(name)}"
+        for name, known in certain.items()
+        if name not in shown
+        or shown[name]["quantity"] != known["quantity"]
+        or (shown[name]["status"] == "deleted") != known["deleted"]
+    ]

@@ -1,0 +1,139 @@
+"""One cluster for the session, one installed shop in it, and evidence when a test fails.
+
+E2E_REQUIRED=1     a missing program is a failure; without it the tests are skipped
+E2E_CLUSTER=name   use this running kind cluster, in a namespace of its own, and leave it
+E2E_KEEP=1         leave the cluster and the namespace as they are at the end
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Generator, Iterator
+from typing import Final
+
+import pytest
+from tests.e2e.harness import artifacts, cluster
+from tests.e2e.harness.cluster import Cluster
+from tests.e2e.harness.installation import BUILT, OFFICIAL, Shop
+from tests.e2e.harness.namespace import Namespace
+from tests.e2e.harness.programs import ROOT, missing, run
+from tests.e2e.harness.shop import Service
+
+ARTIFACTS: Final = ROOT / "artifacts" / "e2e"
+TEST_SECONDS: Final = 900
+# The order is that of the shop's life: from its installation to its removal, the cheap first.
+ORDER: Final = (
+    "install",
+    "orders",
+    "network",
+    "upgrade",
+    "rollout",
+    "crash",
+    "stores",
+    "uninstall",
+)
+INSTALLED: Final = pytest.StashKey[Shop]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bring the tests of this folder into the order of the shop's life."""
+    ours = [item for item in items if item.get_closest_marker("e2e")]
+    others = [item for item in items if not item.get_closest_marker("e2e")]
+    for item in ours:
+        item.add_marker(pytest.mark.timeout(TEST_SECONDS))
+    names = [f"test_{name}.py" for name in ORDER]
+    items[:] = others + sorted(ours, key=lambda item: names.index(item.path.name))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Write down what the cluster was like when a test failed, before the next one changes it."""
+    report = yield
+    shop = item.config.stash.get(INSTALLED, None)
+    if report.failed and shop is not None and item.get_closest_marker("e2e"):
+        folder = ARTIFACTS / artifacts.folder_name(f"{item.path.stem}-{item.name}-{call.when}")
+        artifacts.collect(shop.namespace, folder)
+        report.sections.append(("evidence", str(folder)))
+    return report
+
+
+@pytest.fixture(scope="session")
+def tools() -> None:
+    """The programs that these tests drive."""
+    if absent := missing():
+        reason = f"not on the PATH: {', '.join(absent)}"
+        if os.environ.get("E2E_REQUIRED") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    run("docker", "info", timeout_seconds=30)
+
+
+@pytest.fixture(scope="session")
+def images(tools: None) -> list[str]:
+    """Every image that the charts name, in the local engine."""
+    for image, dockerfile in BUILT.items():
+        cluster.build(image, dockerfile=dockerfile)
+    for image in OFFICIAL:
+        cluster.pull(image)
+    return [*BUILT, *OFFICIAL]
+
+
+@pytest.fixture(scope="session")
+def kind(tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster of this session's own, or the one that E2E_CLUSTER names."""
+    kubeconfig = tmp_path_factory.mktemp("kind") / "kubeconfig"
+    if given := os.environ.get("E2E_CLUSTER"):
+        yield cluster.attach(given, kubeconfig=kubeconfig)
+        return
+    name = f"shop-e2e-{secrets.token_hex(3)}"
+    try:
+        yield cluster.create(name, kubeconfig=kubeconfig)
+    finally:
+        if not keep():
+            cluster.delete(name, kubeconfig=kubeconfig)
+
+
+@pytest.fixture(scope="session")
+def namespace(
+    kind: Cluster, images: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Namespace]:
+    """A namespace that refuses every pod below Pod Security ``restricted``."""
+    kind.load(images)
+    name = f"e2e-{secrets.token_hex(3)}"
+    with Namespace(kind, name, logs=tmp_path_factory.mktemp("forwards")) as made:
+        made.create()
+        yield made
+        if "E2E_CLUSTER" in os.environ and not keep():
+            made.delete(timeout_seconds=180)
+
+
+@pytest.fixture(scope="session")
+def shop(namespace: Namespace, pytestconfig: pytest.Config) -> Shop:
+    """The shop, installed from zero."""
+    run("make", "charts", timeout_seconds=120)
+    installed = Shop(namespace)
+    pytestconfig.stash[INSTALLED] = installed
+    installed.install()
+    return installed
+
+
+@pytest.fixture
+def orders(shop: Shop) -> Iterator[Service]:
+    """The order service through a port-forward of this test's own."""
+    with shop.orders() as service:
+        yield service
+
+
+@pytest.fixture
+def invoices(shop: Shop) -> Iterator[Service]:
+    """The invoice service through a port-forward of this test's own."""
+    with shop.invoices() as service:
+        yield service
+
+
+def keep() -> bool:
+    """Whether everything is to be left as it is at the end."""
+    return os.environ.get("E2E_KEEP") == "1"

@@ -1,0 +1,44 @@
+"""Restarts and scaling under load: nobody who uses the shop may notice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from tests.e2e.harness.installation import ORDER_URL, PYTHON_IMAGE, ROLLOUT_SECONDS, Shop
+from tests.e2e.harness.loading import under_load
+from tests.e2e.harness.settled import assert_settled
+
+pytestmark = pytest.mark.e2e
+
+WORKERS = 6
+
+
+@contextmanager
+def unnoticed(shop: Shop) -> Iterator[None]:
+    """What happens in the context fails no request, leaves no lock, and loses nothing."""
+    with under_load(shop.namespace, url=ORDER_URL, image=PYTHON_IMAGE, workers=WORKERS) as load:
+        yield
+    assert load.result["failed"] == 0, load.result["failures"]
+    assert load.result["sent"] == load.result["outcomes"]["ok"] > 0
+    assert_settled(shop, load.result["orders"])
+
+
+@pytest.mark.parametrize("name", ["order", "invoice"])
+def test_a_rolling_restart_fails_no_request(shop: Shop, name: str) -> None:
+    before = {pod.uid for pod in shop.pods(name)}
+    with unnoticed(shop):
+        shop.namespace.kubectl("rollout", "restart", f"deployment/shop-{name}")
+        shop.namespace.wait_rolled_out(f"deployment/shop-{name}", timeout_seconds=ROLLOUT_SECONDS)
+        after = shop.wait_serving(name, pods=2, timeout_seconds=120)
+    assert not before & {pod.uid for pod in after}
+
+
+def test_scaling_up_and_down_fails_no_request(shop: Shop) -> None:
+    with unnoticed(shop):
+        for replicas in (3, 1, 2):
+            for name in ("order", "invoice"):
+                shop.namespace.kubectl("scale", f"deployment/shop-{name}", f"--replicas={replicas}")
+            for name in ("order", "invoice"):
+                shop.wait_serving(name, pods=replicas, timeout_seconds=ROLLOUT_SECONDS)
