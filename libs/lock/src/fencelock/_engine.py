@@ -52,6 +52,9 @@ class Engine:
         self._room = WaitingRoom(self._loop)
         self._keeper = Keeper(self._loop, self._renew)
         self._background: set[asyncio.Task[None]] = set()
+        # Calls that must not be cut off half-way when the client is closed.
+        self._operations = 0
+        self._closing: asyncio.Event | None = None
         self._connection = Connection(
             target,
             scripts,
@@ -76,6 +79,7 @@ class Engine:
     ) -> AsyncLease:
         """Obtain a lease, or leave nothing behind."""
         started = self._loop.time()
+        self._operations += 1
         term = Term(ttl=request.ttl, cap=started + max_hold)
         try:
             if wait > 0:
@@ -89,6 +93,8 @@ class Engine:
             if not isinstance(error, (Contended, NotSent)):
                 self._abandon(request, queued=wait > 0)
             raise
+        finally:
+            self._ended()
         now = self._loop.time()
         lease = AsyncLease(
             request,
@@ -115,15 +121,24 @@ class Engine:
         return Verified(claim.fence, max(0.0, left))
 
     async def close(self) -> None:
-        """Release what is held, let clean-up finish within the reply timeout, and disconnect."""
+        """Release what is held, let what is under way end within the reply timeout, disconnect."""
+        self._closing = asyncio.Event()
         await self._keeper.close()
         for lease in self._keeper.held():
             self._keeper.discard(lease)
             lease.lose("closed")
-        if self._background:
-            await asyncio.wait(self._background, timeout=self._reply_timeout)
-        for task in list(self._background):
+        self._room.ask_all()
+        try:
+            async with asyncio.timeout(self._reply_timeout):
+                while self._operations:
+                    self._closing.clear()
+                    await self._closing.wait()
+        except TimeoutError:
+            logger.warning("closed with %d operations under way", self._operations)
+        for task in self._background:
             task.cancel()
+        if self._background:
+            await asyncio.wait(self._background)
         await self._connection.close()
 
     async def _try_once(
@@ -156,9 +171,11 @@ class Engine:
                 if isinstance(reply, Granted):
                     return reply
                 command = again
+                if self._closing is not None:
+                    raise RedisUnavailable("the client was closed")
                 self._room.blocked(waiter, reply)
                 _report_blocker(waiter, reply, observations)
-                if not await waiter.woken(deadline):
+                if not await waiter.woken(deadline) and self._closing is None:
                     raise AcquireTimeout(f"{', '.join(request.names)}: not free within {wait:g} s")
                 if (granted := self._accept_push(waiter, term, observations)) is not None:
                     return granted
@@ -195,6 +212,7 @@ class Engine:
     async def _give_back(self, lease: AsyncLease) -> None:
         self._keeper.discard(lease)
         command = lease.request.release(self._scripts, queued=False)
+        self._operations += 1
         try:
             deadline = self._loop.time() + self._reply_timeout
             answer = await self._connection.call(command, deadline=deadline)
@@ -202,6 +220,8 @@ class Engine:
             lease.report_release(held_to_the_end=True)
             self._abandon(lease.request)
             raise
+        finally:
+            self._ended()
         # A repeated release finds nothing if the first one worked. That it worked, and the lease
         # had not ended before, is known from the local deadline.
         held = _protocol.read_release(answer.reply) or (
@@ -214,6 +234,7 @@ class Engine:
     def _abandon(self, request: Request, *, queued: bool = False) -> None:
         """Undo a request in the background, ahead of whatever this client sends next."""
         command = request.release(self._scripts, queued=queued)
+        self._operations += 1
         sent = self._connection.send_now(command)
         task = self._loop.create_task(self._undo(request, command, sent), name="fencelock-undo")
         self._background.add(task)
@@ -229,6 +250,13 @@ class Engine:
             await self._connection.call(command, deadline=deadline)
         except (RedisUnavailable, ConfigurationError) as error:
             logger.warning("%s stay locked until the lease ends: %s", request.names, error)
+        finally:
+            self._ended()
+
+    def _ended(self) -> None:
+        self._operations -= 1
+        if self._closing is not None and self._operations == 0:
+            self._closing.set()
 
     async def _renew(
         self, leases: Sequence[tuple[Request, float]], deadline: float
@@ -238,9 +266,9 @@ class Engine:
         return _protocol.read_renew(answer.reply, len(leases)), answer.sent
 
     def _on_push(self, message: object) -> None:
-        push = _protocol.read_push(message)
-        if push is not None:
-            self._room.pushed(push)
+        news = _protocol.read_push(message)
+        if news is not None:
+            self._room.pushed(news)
 
 
 def _report_blocker(waiter: Waiter, reply: Blocked, observations: tuple[Observation, ...]) -> None:

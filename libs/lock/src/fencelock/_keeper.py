@@ -38,6 +38,7 @@ class Keeper:
         self._leases: dict[str, Kept] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._renewal: asyncio.Task[None] | None = None
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -60,6 +61,7 @@ class Keeper:
 
     async def close(self) -> None:
         """Stop renewing."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -83,7 +85,7 @@ class Keeper:
         self._schedule()
 
     def _schedule(self) -> None:
-        if not self._leases:
+        if not self._leases or self._closed:
             return
         at = min(lease.term.deadline for lease in self._leases.values())
         if self._renewal is None:

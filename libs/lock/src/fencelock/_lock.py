@@ -63,13 +63,13 @@ class _Body:
     async def end(self, exc: BaseException | None) -> None:
         """Release, or say that the lease was lost. ``exc`` is what left the block."""
         # As asyncio.timeout does: take our own cancellation back, and see if there was another.
-        cancelled_by_others = self._interrupted and self._task.uncancel() > self._cancelling
+        interrupted_by_us_alone = self._interrupted and self._task.uncancel() <= self._cancelling
         try:
             await self._release()
         except LeaseLost as lost:
-            if exc is None or (isinstance(exc, asyncio.CancelledError) and self._interrupted):
-                if cancelled_by_others:
-                    return
+            if exc is None:
+                raise
+            if isinstance(exc, asyncio.CancelledError) and interrupted_by_us_alone:
                 raise lost from exc
             exc.add_note(str(lost))
 

@@ -63,6 +63,13 @@ class Blocked(NamedTuple):
     blocker: str | None
 
 
+class Watch(NamedTuple):
+    """The names that a waiter wants have a new holder in another process."""
+
+    owner: str
+    lease: float
+
+
 class Push(NamedTuple):
     """The server made a waiter the holder."""
 
@@ -263,13 +270,21 @@ def read_verify(reply: object) -> float | None:
     raise _unexpected("verify", reply)
 
 
-def read_push(message: object) -> Push | None:
-    """Read a push: a grant to one of this process's waiters, or something to ignore."""
+def read_push(message: object) -> Push | Watch | None:
+    """Read a push: news for one of this process's waiters, or something to ignore."""
     match message:
         case [b"message", bytes(), bytes(payload)]:
-            owner, fence, lease_ms, stamp, blocker = payload.split()
+            return _read_news(payload.split())
+    return None
+
+
+def _read_news(fields: list[bytes]) -> Push | Watch | None:
+    match fields:
+        case [b"grant", owner, fence, lease_ms, stamp, blocker]:
             granted = Granted(int(fence), int(lease_ms) / 1000, int(stamp) / 1e6)
             return Push(owner.decode(), granted, _annotation(blocker))
+        case [b"watch", owner, lease_ms]:
+            return Watch(owner.decode(), int(lease_ms) / 1000)
     return None
 
 

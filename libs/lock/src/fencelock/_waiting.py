@@ -8,9 +8,9 @@ holder's lease would be over, and at least every :data:`BACKSTOP_SECONDS`.
 import asyncio
 from collections.abc import Iterable
 
-from fencelock._protocol import Blocked, Push, Request
+from fencelock._protocol import Blocked, Push, Request, Watch
 
-BACKSTOP_SECONDS = 15.0
+BACKSTOP_SECONDS = 10.0
 # Who blocks a free name (a waiter for several names, mostly) has no expiry that we can see.
 UNKNOWN_EXPIRY_SECONDS = 1.0
 # Redis counts in milliseconds: ask when the last one has surely passed.
@@ -89,39 +89,48 @@ class WaitingRoom:
         for name in waiter.request.names:
             line = self._lines[name]
             del line.waiters[waiter.request.owner]
-            if line.waiters:
-                continue
-            if line.timer is not None:
-                line.timer.cancel()
-            del self._lines[name]
+            if not line.waiters:
+                if line.timer is not None:
+                    line.timer.cancel()
+                del self._lines[name]
+            elif line.timer is None:
+                # It was the one that was asking for all of them.
+                self._ask_later(line, BACKSTOP_SECONDS)
 
     def blocked(self, waiter: Waiter, reply: Blocked) -> None:
         """The server said how long the names are taken for: ask again when that is over."""
         left = UNKNOWN_EXPIRY_SECONDS if reply.remaining is None else reply.remaining
-        at = self._loop.time() + min(left + EXPIRY_SLACK_SECONDS, BACKSTOP_SECONDS)
         for name in waiter.request.names:
             line = self._lines[name]
-            if line.timer is not None:
-                # The first in line knows best; the others only fill a gap.
-                if next(iter(line.waiters)) != waiter.request.owner:
-                    continue
-                line.timer.cancel()
-            line.timer = self._loop.call_at(at, line.ask)
+            # The first in line knows best; the others only fill a gap.
+            if line.timer is None or next(iter(line.waiters)) == waiter.request.owner:
+                self._ask_later(line, left)
         if reply.lost_place:
             self.ask_all(self._mates(waiter))
 
-    def pushed(self, push: Push) -> None:
-        """The server made one of the waiters the holder."""
-        waiter = self._waiters.get(push.owner)
-        # Somebody who has left meanwhile has sent, or is sending, a release.
-        if waiter is not None:
-            waiter.push, waiter.granted_at = push, self._loop.time()
+    def pushed(self, news: Push | Watch) -> None:
+        """The server made one of the waiters the holder, or says how long to wait for another."""
+        waiter = self._waiters.get(news.owner)
+        if waiter is None:
+            # It has left meanwhile: it has sent, or is sending, a release.
+            return
+        if isinstance(news, Push):
+            waiter.push, waiter.granted_at = news, self._loop.time()
             waiter.wake()
+            return
+        for name in waiter.request.names:
+            self._ask_later(self._lines[name], news.lease)
 
     def ask_all(self, waiters: Iterable[Waiter] | None = None) -> None:
         """Let waiters ask again, oldest first; all of them if none are named."""
         for waiter in list(self._waiters.values() if waiters is None else waiters):
             waiter.wake()
+
+    def _ask_later(self, line: _Line, seconds: float) -> None:
+        if line.timer is not None:
+            line.timer.cancel()
+        delay = min(seconds + EXPIRY_SLACK_SECONDS, BACKSTOP_SECONDS)
+        line.timer = self._loop.call_later(delay, line.ask)
 
     def _mates(self, waiter: Waiter) -> list[Waiter]:
         """Those in the same lines: if one ticket vanished, theirs may have too."""

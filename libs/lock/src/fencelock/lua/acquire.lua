@@ -9,7 +9,8 @@
 local count = (#KEYS - 1) / 2
 local owner, ttl, claim, annotation, mode = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local bodies = bodies_of(count)
-local stamp = string.format('%.0f', now)
+local time = now()
+local stamp = exact(time)
 
 local function look()
   local seen = {mine = {}, remaining = -1, blocker = '-'}
@@ -69,7 +70,7 @@ if not empty then
   empty = all_queues_empty()
 end
 if empty and seen.remaining < 0 then
-  local fence = mint()
+  local fence = mint(time)
   hold(bodies, owner, fence, annotation, ttl)
   return {'granted', fence, ttl, stamp, '-'}
 end

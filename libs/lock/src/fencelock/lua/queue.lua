@@ -13,14 +13,20 @@ local LOCK, QUEUE, CHANNEL = 'fencelock:l:', 'fencelock:q:', 'fencelock:c:'
 -- A fence must not fall even if the clock does; a week is longer than any step back worth surviving.
 local FENCE_TTL_MS = 7 * 24 * 3600 * 1000
 
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+-- Microseconds since 1970, as text: they fit a double exactly, but tostring() would round them.
+local function exact(microseconds)
+  return string.format('%.0f', microseconds)
+end
+
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
 
 -- Time as the floor lets fences grow across FLUSHALL, a restart without data, or an empty replica.
--- Microseconds fit a double exactly, but tostring() would round them.
-local function mint()
+local function mint(time)
   local last = tonumber(redis.call('GET', KEYS[1]) or 0)
-  local fence = string.format('%.0f', math.max(last + 1, now))
+  local fence = exact(math.max(last + 1, time))
   redis.call('SET', KEYS[1], fence, 'PX', FENCE_TTL_MS)
   return fence
 end
@@ -71,17 +77,32 @@ local function ready(text, bodies)
   return true
 end
 
+-- A waiter in another process learns how long the new lease runs, so that it can ask for the names
+-- when the holder's whole process is gone, its waiters included. A few places back is far enough.
+local function tell_bystander(ticket, body)
+  for _, text in ipairs(redis.call('LRANGE', QUEUE .. body, 1, 8)) do
+    local client = string.match(text, '^[^.]+')
+    if client ~= ticket.client then
+      local owner = string.match(text, '^%S+')
+      redis.call('PUBLISH', CHANNEL .. client, 'watch ' .. owner .. ' ' .. ticket.claim_ms)
+      return
+    end
+  end
+end
+
 -- Make the ticket the holder and tell it. False if nobody listens: its process has gone.
 -- The grant runs for a short claim only, so that a frozen process costs that and not a whole lease;
 -- the new holder's first renewal stretches it to the full time.
 local function grant(ticket, text, previous)
-  local fence = mint()
+  local time = now()
+  local fence = mint(time)
   local message = table.concat(
-    {ticket.owner, fence, ticket.claim_ms, string.format('%.0f', now), previous}, ' ')
+    {'grant', ticket.owner, fence, ticket.claim_ms, exact(time), previous}, ' ')
   if redis.call('PUBLISH', CHANNEL .. ticket.client, message) == 0 then return false end
   hold(ticket.bodies, ticket.owner, fence, ticket.annotation, ticket.claim_ms)
   for _, body in ipairs(ticket.bodies) do
     redis.call('LSET', QUEUE .. body, 0, '*' .. text)
+    tell_bystander(ticket, body)
   end
   return true
 end
