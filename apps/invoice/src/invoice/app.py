@@ -1,0 +1,88 @@
+"""The composition root of the invoice service."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from invoice import endpoints
+from invoice.locks import LockVerifier
+from invoice.resources import Resources, create_engine, create_lock_client, create_service, purging
+from invoice.schema import MIGRATIONS
+from invoice.settings import Settings
+from servicekit import application, database
+from servicekit.runtime import Runtime
+
+DESCRIPTION: Final = """
+Invoices change only under a lock. The invoice of an order is locked together with its order, by the
+names `order:{<order id>}` and `invoice:{<order id>}`; another one by `invoice:{<invoice id>}`. The
+holder proves it with the header `Lock-Token`.
+
+**Operations.** Every change is decided once, under its `Idempotency-Key`, and the decision never
+changes: a repetition gets the same answer byte for byte, without any lock. Answers that report a
+decision carry `Operation-Outcome: applied | rejected | aborted`. An answer without that header says
+nothing about the operation: ask again with the same key, or at `/operations/{op_id}`.
+
+**Versions.** The `ETag` is the invoice's version: `"1"`, `"2"`, ... Every applied operation makes
+exactly one version.
+
+**Errors** are `application/problem+json` (RFC 9457).
+"""
+
+
+def create_app(
+    settings: Settings,
+    *,
+    runtime: Runtime,
+    engine: AsyncEngine | None = None,
+    verifier: LockVerifier | None = None,
+) -> FastAPI:
+    """Return the service, which connects to nothing before its first request.
+
+    Args:
+        settings: how it is set up.
+        runtime: the parts of this process.
+        engine: another database than the settings say; the caller disposes of it.
+        verifier: another check of locks than Redis; for tests.
+    """
+    database_engine = engine or create_engine(settings)
+    app = application.build(
+        runtime=runtime,
+        settings=settings,
+        title="Invoices",
+        summary="Invoices that change only under the lock of their order.",
+        description=DESCRIPTION,
+        checks={
+            "database": lambda: database.ping(database_engine),
+            "schema": lambda: MIGRATIONS.require_head(database_engine),
+        },
+        lifespan=_lifespan(settings, runtime, database_engine, verifier),
+    )
+    app.include_router(endpoints.router)
+    return app
+
+
+def _lifespan(
+    settings: Settings, runtime: Runtime, engine: AsyncEngine, verifier: LockVerifier | None
+) -> application.Lifespan:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        lock_client = create_lock_client(settings)
+        service = create_service(
+            settings, runtime=runtime, engine=engine, verifier=verifier or lock_client
+        )
+        app.state.resources = Resources(runtime=runtime, engine=engine, service=service)
+        try:
+            async with purging(
+                service,
+                interval_seconds=settings.purge_interval_seconds,
+                retention_seconds=settings.idempotency_retention_seconds,
+            ):
+                yield
+        finally:
+            await lock_client.aclose()
+            await engine.dispose()
+
+    return lifespan

@@ -1,0 +1,64 @@
+"""What endpoints get handed."""
+
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+
+from invoice.resources import Resources
+from invoice.service import InvoiceService
+from invoice.terms import Terms
+from servicekit import idempotency
+from servicekit.etags import EntityTags, parse_entity_tags
+from servicekit.failpoints import Failpoints
+
+
+def _resources(request: Request) -> Resources:
+    resources: Resources = request.app.state.resources
+    return resources
+
+
+def _service(resources: Annotated[Resources, Depends(_resources)]) -> InvoiceService:
+    return resources.service
+
+
+def _failpoints(resources: Annotated[Resources, Depends(_resources)]) -> Failpoints:
+    return resources.runtime.failpoints
+
+
+def _terms(
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            description="Identifies the operation: a repetition with the same key gets the same"
+            " answer. A UUID, and required, for an order's invoice."
+        ),
+    ] = None,
+    if_match: Annotated[
+        str | None,
+        Header(description="The version to build on; required for an order's invoice."),
+    ] = None,
+    lock_token: Annotated[
+        str | None, Header(description="The proof of the lock, from the lock's holder.")
+    ] = None,
+) -> Terms:
+    return Terms(
+        key=None if idempotency_key is None else idempotency.parse_key(idempotency_key),
+        if_match=None if if_match is None else parse_entity_tags(if_match, header="If-Match"),
+        proof=lock_token,
+    )
+
+
+def _if_none_match(
+    if_none_match: Annotated[
+        str | None, Header(description="Answers 304 if the invoice is still at this version.")
+    ] = None,
+) -> EntityTags | None:
+    if if_none_match is None:
+        return None
+    return parse_entity_tags(if_none_match, header="If-None-Match")
+
+
+ServiceDependency = Annotated[InvoiceService, Depends(_service)]
+FailpointsDependency = Annotated[Failpoints, Depends(_failpoints)]
+TermsDependency = Annotated[Terms, Depends(_terms)]
+IfNoneMatch = Annotated[EntityTags | None, Depends(_if_none_match)]

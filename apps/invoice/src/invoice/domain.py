@@ -1,0 +1,156 @@
+"""What an invoice is and which change of it is allowed; no I/O and no framework.
+
+Every change is one operation with a version: the operation that makes version ``v`` is allowed on
+version ``v - 1`` only, and at most one operation ever makes a given version of an invoice.
+"""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Final
+
+ORDER_NAMESPACE: Final = uuid.UUID("6f2d6c0e-6a0e-5d5c-9a53-3f0e0b6b5a11")
+"""Namespace of the invoice ids that follow from order ids; the order service has it too."""
+
+CLIENT_KEY_NAMESPACE: Final = uuid.uuid5(ORDER_NAMESPACE, "client-key")
+"""Namespace of the operation ids that follow from clients' idempotency keys."""
+
+FIRST_VERSION: Final = 1
+NO_FENCE: Final = 0
+"""The fence of a change that needed no lock: an invoice's creation by a client."""
+
+
+class InvoiceStatus(StrEnum):
+    """What has become of an invoice."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    DELETED = "deleted"
+
+
+class OperationKind(StrEnum):
+    """What an operation does to its invoice."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+    ABORT = "abort"
+
+
+class Outcome(StrEnum):
+    """What has become of an operation, for ever."""
+
+    APPLIED = "applied"
+    REJECTED = "rejected"
+    ABORTED = "aborted"
+
+
+class Refusal(StrEnum):
+    """Why an invoice cannot be changed as asked."""
+
+    NOT_FOUND = "not_found"
+    EXISTS = "exists"
+    DELETED = "deleted"
+    WRONG_VERSION = "wrong_version"
+    STALE_FENCE = "stale_fence"
+
+
+@dataclass(frozen=True, slots=True)
+class Invoice:
+    """An invoice as stored."""
+
+    id: uuid.UUID
+    order_id: uuid.UUID | None
+    user_id: uuid.UUID
+    total: Decimal
+    status: InvoiceStatus
+    version: int
+    fence: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Make an invoice, of an order or by itself."""
+
+    invoice_id: uuid.UUID
+    order_id: uuid.UUID | None
+    user_id: uuid.UUID
+    total: Decimal
+
+    kind = OperationKind.CREATE
+    version = FIRST_VERSION
+    status = InvoiceStatus.CREATED
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Give an invoice another total."""
+
+    invoice_id: uuid.UUID
+    version: int
+    total: Decimal
+
+    kind = OperationKind.UPDATE
+    status = InvoiceStatus.UPDATED
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Mark an invoice as deleted; it stays readable."""
+
+    invoice_id: uuid.UUID
+    version: int
+
+    kind = OperationKind.DELETE
+    status = InvoiceStatus.DELETED
+
+
+Change = Update | Delete
+Command = Create | Change
+
+
+def invoice_id_for_order(order_id: uuid.UUID) -> uuid.UUID:
+    """Return the id of an order's invoice, so that both can be locked before either exists."""
+    return uuid.uuid5(ORDER_NAMESPACE, str(order_id))
+
+
+def operation_id_for_key(key: str) -> uuid.UUID:
+    """Return the operation id of an idempotency key: the key itself if it is a UUID."""
+    return parse_uuid(key) or uuid.uuid5(CLIENT_KEY_NAMESPACE, key)
+
+
+def parse_uuid(text: str) -> uuid.UUID | None:
+    """Return the UUID in its canonical form of 36 characters, in either case, or None."""
+    try:
+        parsed = uuid.UUID(text)
+    except ValueError:
+        return None
+    return parsed if str(parsed) == text.lower() else None
+
+
+def lock_names(invoice_id: uuid.UUID, order_id: uuid.UUID | None) -> tuple[str, ...]:
+    """Return the lock names that a change of the invoice demands.
+
+    An order's invoice is locked together with its order; the braces keep both names on one node of
+    a Redis Cluster.
+    """
+    if order_id is None:
+        return (f"invoice:{{{invoice_id}}}",)
+    return (f"order:{{{order_id}}}", f"invoice:{{{order_id}}}")
+
+
+def refusal_of(invoice: Invoice | None, change: Change, *, fence: int) -> Refusal | None:
+    """Return why the change is not allowed on the invoice as it stands, or None if it is."""
+    if invoice is None:
+        return Refusal.NOT_FOUND
+    if invoice.status is InvoiceStatus.DELETED:
+        return Refusal.DELETED
+    if invoice.version != change.version - 1:
+        return Refusal.WRONG_VERSION
+    if invoice.fence > fence:
+        return Refusal.STALE_FENCE
+    return None

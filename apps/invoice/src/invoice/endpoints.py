@@ -1,0 +1,232 @@
+"""The routes: HTTP in, use case, HTTP out."""
+
+import uuid
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query
+from starlette.responses import JSONResponse, Response
+
+from invoice import failpoints
+from invoice.dependencies import (
+    FailpointsDependency,
+    IfNoneMatch,
+    ServiceDependency,
+    TermsDependency,
+)
+from invoice.domain import Invoice
+from invoice.errors import (
+    IdempotencyKeyReused,
+    InvoiceDeleted,
+    InvoiceExists,
+    InvoiceNotFound,
+    InvoiceNotLocked,
+    OperationAborted,
+    OperationNotFound,
+    StaleLock,
+    VersionMismatch,
+)
+from invoice.operations import OUTCOME_HEADER, RecordedOperation
+from invoice.schemas import (
+    AbortRequest,
+    InvoiceCreation,
+    InvoiceDocument,
+    InvoiceQuery,
+    InvoiceUpdate,
+    OperationDocument,
+)
+from servicekit import access_log, problems
+from servicekit.etags import format_etag
+from servicekit.json_body import StrictJsonRoute
+from servicekit.pagination import CursorCodec, Page
+from servicekit.problems import PreconditionRequired, ServiceUnavailable, ValidationFailed
+
+router = APIRouter(route_class=StrictJsonRoute)
+
+_ETAG: Final = {"ETag": {"description": "The version.", "schema": {"type": "string"}}}
+_OUTCOME: Final = {
+    OUTCOME_HEADER: {
+        "description": "The recorded outcome.",
+        "schema": {"type": "string", "enum": ["applied", "rejected", "aborted"]},
+    }
+}
+_LOCATION: Final = {"Location": {"description": "The invoice.", "schema": {"type": "string"}}}
+_CHANGED: Final[dict[int | str, dict[str, Any]]] = {
+    204: {"description": "Changed.", "headers": _ETAG | _OUTCOME},
+    **problems.responses(
+        InvoiceNotFound,
+        InvoiceNotLocked,
+        StaleLock,
+        OperationAborted,
+        VersionMismatch,
+        InvoiceDeleted,
+        IdempotencyKeyReused,
+        ValidationFailed,
+        PreconditionRequired,
+        ServiceUnavailable,
+    ),
+}
+
+
+@router.post(
+    "/invoices",
+    status_code=201,
+    response_model=InvoiceDocument,
+    tags=["invoices"],
+    responses={
+        201: {"description": "Created.", "headers": _ETAG | _OUTCOME | _LOCATION},
+        **problems.responses(
+            InvoiceNotLocked,
+            InvoiceExists,
+            OperationAborted,
+            IdempotencyKeyReused,
+            ValidationFailed,
+            PreconditionRequired,
+            ServiceUnavailable,
+        ),
+    },
+)
+async def create_invoice(
+    body: InvoiceCreation,
+    service: ServiceDependency,
+    terms: TermsDependency,
+    points: FailpointsDependency,
+) -> Response:
+    """Create an invoice: of an order under the order's lock, or by itself without any."""
+    recorded = await service.create(
+        user_id=body.user_id, total=body.total, order_id=body.order_id, terms=terms
+    )
+    return await _answer(recorded, points)
+
+
+@router.get(
+    "/invoices",
+    tags=["invoices"],
+    responses=problems.responses(ValidationFailed, ServiceUnavailable),
+)
+async def list_invoices(
+    query: Annotated[InvoiceQuery, Query()], service: ServiceDependency
+) -> Page[InvoiceDocument]:
+    """List invoices, the newest first; deleted ones stay in the list with that status."""
+    codec = CursorCodec(f"invoices user_id={query.user_id} status={query.status}")
+    invoices = await service.page(
+        limit=query.limit + 1,
+        after=None if query.cursor is None else _position(codec, query.cursor),
+        user_id=query.user_id,
+        status=query.status,
+    )
+    page = invoices[: query.limit]
+    more = len(invoices) > query.limit
+    return Page(
+        items=[InvoiceDocument.of(invoice) for invoice in page],
+        next_cursor=_cursor(codec, page[-1]) if more else None,
+    )
+
+
+@router.get(
+    "/invoices/{invoice_id}",
+    response_model=InvoiceDocument,
+    tags=["invoices"],
+    responses={
+        200: {"headers": _ETAG},
+        304: {"description": "Still at the version of If-None-Match.", "headers": _ETAG},
+        **problems.responses(InvoiceNotFound, ValidationFailed, ServiceUnavailable),
+    },
+)
+async def read_invoice(
+    invoice_id: uuid.UUID, service: ServiceDependency, if_none_match: IfNoneMatch
+) -> Response:
+    """Read an invoice as last committed; a deleted one stays readable."""
+    invoice = await service.invoice(invoice_id)
+    headers = {"ETag": format_etag(invoice.version)}
+    if if_none_match is not None and if_none_match.match_weakly(invoice.version):
+        return Response(status_code=304, headers=headers)
+    return _json(InvoiceDocument.of(invoice).model_dump_json(), headers)
+
+
+@router.patch("/invoices/{invoice_id}", status_code=204, tags=["invoices"], responses=_CHANGED)
+async def update_invoice(
+    invoice_id: uuid.UUID,
+    body: InvoiceUpdate,
+    service: ServiceDependency,
+    terms: TermsDependency,
+    points: FailpointsDependency,
+) -> Response:
+    """Give an invoice another total; only for the holder of its lock."""
+    recorded = await service.update(invoice_id, total=body.total, terms=terms)
+    return await _answer(recorded, points)
+
+
+@router.delete("/invoices/{invoice_id}", status_code=204, tags=["invoices"], responses=_CHANGED)
+async def delete_invoice(
+    invoice_id: uuid.UUID,
+    service: ServiceDependency,
+    terms: TermsDependency,
+    points: FailpointsDependency,
+) -> Response:
+    """Mark an invoice as deleted; only for the holder of its lock."""
+    recorded = await service.delete(invoice_id, terms=terms)
+    return await _answer(recorded, points)
+
+
+@router.get(
+    "/operations/{op_id}",
+    response_model=OperationDocument,
+    tags=["operations"],
+    responses={
+        200: {"headers": _OUTCOME},
+        **problems.responses(OperationNotFound, ValidationFailed, ServiceUnavailable),
+    },
+)
+async def read_operation(op_id: uuid.UUID, service: ServiceDependency) -> Response:
+    """Tell what has become of an operation; 404 while nothing is recorded."""
+    return _operation(await service.operation(op_id))
+
+
+@router.post(
+    "/operations/{op_id}/abort",
+    response_model=OperationDocument,
+    tags=["operations"],
+    responses={
+        200: {"description": "What stands.", "headers": _OUTCOME},
+        **problems.responses(ValidationFailed, ServiceUnavailable),
+    },
+)
+async def abort_operation(
+    op_id: uuid.UUID, body: AbortRequest, service: ServiceDependency
+) -> Response:
+    """Make sure that an operation is decided: it is aborted, unless it has been decided before."""
+    access_log.bind(operation_id=str(op_id))
+    return _operation(await service.abort(op_id, body.invoice_id))
+
+
+async def _answer(recorded: RecordedOperation, points: FailpointsDependency) -> Response:
+    access_log.bind(operation_id=str(recorded.op_id))
+    await points.hit(failpoints.BEFORE_REPLY)
+    return recorded.response.to_response()
+
+
+def _operation(recorded: RecordedOperation) -> Response:
+    document = OperationDocument(
+        id=recorded.op_id,
+        kind=recorded.kind,
+        outcome=recorded.outcome,
+        invoice_id=recorded.invoice_id,
+        version=recorded.version,
+        status=recorded.response.status,
+        created_at=recorded.created_at,
+    )
+    return _json(document.model_dump_json(), {OUTCOME_HEADER: recorded.outcome.value})
+
+
+def _json(body: str, headers: dict[str, str]) -> Response:
+    return Response(body, media_type=JSONResponse.media_type, headers=headers)
+
+
+def _cursor(codec: CursorCodec, last: Invoice) -> str:
+    return codec.encode(last.created_at.isoformat(), str(last.id))
+
+
+def _position(codec: CursorCodec, cursor: str) -> tuple[datetime, uuid.UUID]:
+    created_at, invoice_id = codec.decode(cursor, parts=2)
+    return datetime.fromisoformat(created_at), uuid.UUID(invoice_id)

@@ -1,0 +1,64 @@
+"""What the invoice service counts, beside its requests."""
+
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter
+
+from invoice.domain import OperationKind, Outcome
+
+LockCheckResult = Literal["held", "not_held", "missing", "unavailable"]
+
+
+class InvoiceMetrics:
+    """The counters of one process, in the registry given."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._recorded = Counter(
+            "shop_invoice_operations_total",
+            "Operations decided by the invoice database, by kind and outcome",
+            ("kind", "outcome"),
+            registry=registry,
+        )
+        self._replayed = Counter(
+            "shop_invoice_replays_total",
+            "Requests answered from a recorded operation, by its outcome",
+            ("outcome",),
+            registry=registry,
+        )
+        self._lock_checks = Counter(
+            "shop_invoice_lock_checks_total",
+            "Checks whether the caller holds the lock, by result",
+            ("result",),
+            registry=registry,
+        )
+        self._fence_rejections = Counter(
+            "fencelock_fence_rejections_total",
+            "Writes refused because a newer lock has written before, by resource",
+            ("resource",),
+            registry=registry,
+        )
+        self._purged = Counter(
+            "shop_invoice_operations_purged_total",
+            "Operations of direct clients removed after their retention",
+            registry=registry,
+        )
+
+    def recorded(self, kind: OperationKind, outcome: Outcome) -> None:
+        """Count an operation that was decided now."""
+        self._recorded.labels(kind.value, outcome.value).inc()
+
+    def replayed(self, outcome: Outcome) -> None:
+        """Count an answer that was given before."""
+        self._replayed.labels(outcome.value).inc()
+
+    def lock_checked(self, result: LockCheckResult) -> None:
+        """Count one look at the caller's lock."""
+        self._lock_checks.labels(result).inc()
+
+    def fence_rejected(self) -> None:
+        """Count a write that came with an older lock than the last one."""
+        self._fence_rejections.labels("invoice").inc()
+
+    def purged(self, count: int) -> None:
+        """Count removed records."""
+        self._purged.inc(count)

@@ -1,0 +1,1 @@
+"""The schema of the invoice database, revision by revision."""

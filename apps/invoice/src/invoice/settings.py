@@ -1,0 +1,31 @@
+"""The settings of the invoice service, from ``INVOICE_*`` environment variables."""
+
+from servicekit.settings import (
+    DatabaseSettings,
+    LoggingSettings,
+    Port,
+    PositiveSeconds,
+    RedisSettings,
+    ServerSettings,
+    service_config,
+)
+
+
+class Settings(ServerSettings, DatabaseSettings, RedisSettings, LoggingSettings):
+    """Everything that can be set."""
+
+    model_config = service_config("INVOICE_")
+
+    port: Port = 3001
+    metrics_port: Port = 9101
+    request_timeout_seconds: PositiveSeconds = 5.0
+    lock_check_timeout_seconds: PositiveSeconds = 1.0
+    """Limit for asking Redis whether the caller holds the lock."""
+    purge_interval_seconds: PositiveSeconds = 600.0
+    """How often operations of direct clients past their retention are removed."""
+
+
+class MigrateSettings(DatabaseSettings, LoggingSettings):
+    """What ``invoice migrate`` needs."""
+
+    model_config = service_config("INVOICE_")

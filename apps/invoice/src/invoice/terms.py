@@ -1,0 +1,58 @@
+"""What the headers of a change say: who it is, what it expects and what it may."""
+
+import uuid
+from dataclasses import dataclass
+
+from invoice.domain import operation_id_for_key, parse_uuid
+from servicekit import idempotency
+from servicekit.etags import EntityTags
+from servicekit.problems import PreconditionRequired, ValidationFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The headers ``Idempotency-Key``, ``If-Match`` and ``Lock-Token`` of a request."""
+
+    key: str | None = None
+    if_match: EntityTags | None = None
+    proof: str | None = None
+
+    def operation_id(self) -> uuid.UUID:
+        """Return the id under which the request is decided once; a new one without a key."""
+        return uuid.uuid4() if self.key is None else operation_id_for_key(self.key)
+
+    def require_operation(self) -> None:
+        """Demand the key of an order's operation.
+
+        Raises:
+            PreconditionRequired: there is no key.
+            ValidationFailed: it is not a UUID.
+        """
+        if self.key is None:
+            raise PreconditionRequired(
+                "An order's invoice changes only with the header Idempotency-Key,"
+                " which carries the operation's id."
+            )
+        if parse_uuid(self.key) is None:
+            raise ValidationFailed.of(idempotency.HEADER, "must be a UUID for an order's invoice")
+
+    def require_version(self) -> None:
+        """Demand the one version that an order's operation builds on.
+
+        Raises:
+            PreconditionRequired: there is no If-Match.
+            ValidationFailed: it names no version, or several.
+        """
+        if self.if_match is None:
+            raise PreconditionRequired("An order's invoice changes only with the header If-Match.")
+        if self.if_match.only_version() is None:
+            raise ValidationFailed.of("If-Match", 'must name one version, such as "3"')
+
+    def base_version(self, current: int) -> int | None:
+        """Return the version that the change builds on; None if If-Match rules out ``current``.
+
+        One named version is returned as it is, since the database compares it when it writes.
+        """
+        if self.if_match is None or self.if_match.match_strongly(current):
+            return current
+        return self.if_match.only_version()
