@@ -6,7 +6,7 @@ anywhere below an endpoint; ``install`` makes FastAPI answer them, and every oth
 
 import http
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar
 
 import structlog
 from fastapi import FastAPI
@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from servicekit.trace_ids import current_trace_id
 
