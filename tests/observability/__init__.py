@@ -1,0 +1,1 @@
+"""What the person on call sees: dashboards, alerts, runbooks, traces and logs, on real backends."""
