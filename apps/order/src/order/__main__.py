@@ -1,0 +1,67 @@
+"""``order serve``, ``order migrate`` and ``order audit``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Final
+
+import structlog
+from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+
+from order import failpoints
+from order.app import create_app
+from order.schema import MIGRATIONS
+from order.settings import MigrateSettings, Settings
+from servicekit import logging, server
+from servicekit.failpoints import Failpoints
+from servicekit.runtime import Runtime
+from servicekit.settings import explain
+
+_SERVICE: Final = "order"
+_log = structlog.stdlib.get_logger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the process's exit status."""
+    parser = argparse.ArgumentParser(prog=_SERVICE, description="The order service.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="serve until SIGTERM")
+    commands.add_parser("migrate", help="bring the database to the newest schema")
+    command = parser.parse_args(arguments).command
+    try:
+        return _serve() if command == "serve" else _migrate()
+    except ValidationError as error:
+        print(f"{_SERVICE}: {explain(error, prefix='ORDER_')}", file=sys.stderr)  # noqa: T201
+    except ValueError as error:
+        print(f"{_SERVICE}: {error}", file=sys.stderr)  # noqa: T201
+    return 2
+
+
+def _serve() -> int:
+    settings = Settings()
+    logging.configure(service=_SERVICE, level=settings.log_level, form=settings.log_format)
+    runtime = Runtime.of_process(
+        service=_SERVICE,
+        version=version("shop-order"),
+        failpoints=Failpoints(failpoints.NAMES, armed=settings.failpoints),
+    )
+    runtime.telemetry.instrument()
+    return server.run(create_app(settings, runtime=runtime), runtime=runtime, settings=settings)
+
+
+def _migrate() -> int:
+    settings = MigrateSettings()
+    logging.configure(service=_SERVICE, level=settings.log_level, form=settings.log_format)
+    try:
+        revision = MIGRATIONS.upgrade(settings.database_url.get_secret_value())
+    except SQLAlchemyError as error:
+        _log.error("migration_failed", error=str(error).splitlines()[0])
+        return 1
+    _log.info("migrated", revision=revision)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

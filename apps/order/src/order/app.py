@@ -1,0 +1,84 @@
+"""The composition root of the order service."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from fastapi import FastAPI
+
+from fencelock import Instrumentation
+from fencelock.contrib.otel import OpenTelemetryInstrumentation
+from fencelock.contrib.prometheus import PrometheusInstrumentation
+from order import endpoints
+from order.metrics import Metrics
+from order.resources import Resources
+from order.schema import MIGRATIONS
+from order.service.changes import HAND_OVER_SECONDS, PATIENCE_SECONDS
+from order.settings import Settings
+from order.use_cases import create_use_cases, running
+from servicekit import application, database
+from servicekit.runtime import Runtime
+
+DESCRIPTION: Final = """
+An order and its invoice change together or not at all.
+
+**Answers.** `201` and `204` mean that both sides are changed. `4xx` and `503` mean that nothing was
+written. `202` means that the outcome is not known yet: the operation at `Location` will be finished
+or dropped as a whole, by itself, and its page says which.
+
+**Repeating.** Send an `Idempotency-Key` with every change and repeat it as often as you like: the
+same key and body get the same answer, byte for byte. While the first request is still running the
+answer is `409` with the operation's address.
+
+**Versions.** The `ETag` is the order's version: `"1"`, `"2"`, ... `If-Match` makes a change only at
+that version.
+
+**Errors** are `application/problem+json` (RFC 9457).
+"""
+# After its deadline a request still waits for its own transaction, and wakes recovery.
+_GRACE_SECONDS: Final = PATIENCE_SECONDS + HAND_OVER_SECONDS + 1.0
+
+
+def create_app(settings: Settings, *, runtime: Runtime) -> FastAPI:
+    """Return the service, which connects to nothing before its first request.
+
+    Args:
+        settings: how it is set up.
+        runtime: the parts of this process.
+    """
+    resources = Resources.create(settings, instrumentation=_instrumentation(runtime))
+    app = application.build(
+        runtime=runtime,
+        settings=settings,
+        title="Orders",
+        summary="Orders that are always true with their invoices.",
+        description=DESCRIPTION,
+        checks={
+            "database": lambda: database.ping(resources.engine),
+            "schema": lambda: MIGRATIONS.require_head(resources.engine),
+        },
+        lifespan=_lifespan(settings, runtime, resources),
+        deadline_grace_seconds=_GRACE_SECONDS,
+    )
+    app.include_router(endpoints.router)
+    return app
+
+
+def _lifespan(settings: Settings, runtime: Runtime, resources: Resources) -> application.Lifespan:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.use_cases = use_cases = create_use_cases(
+            settings, runtime=runtime, resources=resources, metrics=Metrics(runtime.registry)
+        )
+        async with resources.open(), running(use_cases.background):
+            yield
+
+    return lifespan
+
+
+def _instrumentation(runtime: Runtime) -> list[Instrumentation]:
+    """Return what observes the locks: metrics always, spans if there are any."""
+    observers: list[Instrumentation] = [PrometheusInstrumentation(registry=runtime.registry)]
+    if runtime.telemetry.enabled:
+        observers.append(OpenTelemetryInstrumentation(runtime.telemetry.provider))
+    return observers

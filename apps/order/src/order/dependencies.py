@@ -1,0 +1,92 @@
+"""What endpoints are handed."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+from uuid import uuid4
+
+from fastapi import Depends, Header, Request
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from order.domain import Command
+from order.ports import Change
+from order.repository import Key
+from order.use_cases import UseCases
+from servicekit import access_log, idempotency
+from servicekit.etags import EntityTags, parse_entity_tags
+
+ANONYMOUS: Final = "anonymous"
+"""The owner of all idempotency keys, as long as nobody authenticates: then it is who they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a request to change something says beside its body."""
+
+    path: str
+    key: str | None
+
+    def change(self, command: Command, *, operation: str, content: dict[str, Any]) -> Change:
+        """Return the change that carries out ``command``.
+
+        Args:
+            command: what is asked for.
+            operation: the method and the route, for telling requests with the same key apart.
+            content: the validated parameters, for the same reason.
+        """
+        op_id = uuid4()
+        access_log.bind(operation_id=str(op_id), order_id=str(command.order_id))
+        carrier: dict[str, str] = {}
+        TraceContextTextMapPropagator().inject(carrier)
+        key = None
+        if self.key is not None:
+            key = Key(ANONYMOUS, self.key, idempotency.request_hash(operation, content))
+        return Change(
+            command=command,
+            op_id=op_id,
+            path=self.path,
+            key=key,
+            traceparent=carrier.get("traceparent"),
+        )
+
+
+def _use_cases(request: Request) -> UseCases:
+    use_cases: UseCases = request.app.state.use_cases
+    return use_cases
+
+
+def _terms(
+    request: Request,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            description="Makes the request safe to repeat: the same key and body get the same"
+            " answer, byte for byte, and nothing is done twice."
+        ),
+    ] = None,
+) -> Terms:
+    key = None if idempotency_key is None else idempotency.parse_key(idempotency_key)
+    return Terms(path=request.url.path, key=key)
+
+
+def _if_match(
+    if_match: Annotated[
+        str | None, Header(description="Makes the change only at this version, else answers 412.")
+    ] = None,
+) -> EntityTags | None:
+    return None if if_match is None else parse_entity_tags(if_match, header="If-Match")
+
+
+def _if_none_match(
+    if_none_match: Annotated[
+        str | None, Header(description="Answers 304 if the order is still at this version.")
+    ] = None,
+) -> EntityTags | None:
+    if if_none_match is None:
+        return None
+    return parse_entity_tags(if_none_match, header="If-None-Match")
+
+
+UseCasesDependency = Annotated[UseCases, Depends(_use_cases)]
+TermsDependency = Annotated[Terms, Depends(_terms)]
+IfMatch = Annotated[EntityTags | None, Depends(_if_match)]
+IfNoneMatch = Annotated[EntityTags | None, Depends(_if_none_match)]

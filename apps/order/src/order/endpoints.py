@@ -1,0 +1,291 @@
+"""The routes: HTTP in, use case, HTTP out."""
+
+from datetime import datetime
+from typing import Annotated, Any, Final
+from uuid import UUID, uuid4
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from order import answers, domain
+from order.dependencies import IfMatch, IfNoneMatch, TermsDependency, UseCasesDependency
+from order.errors import (
+    DatabaseUnavailable,
+    InvoiceServiceUnavailable,
+    LocksUnavailable,
+    OperationAborted,
+    OperationNotFound,
+    OperationRejected,
+    OperationRunning,
+    OrderAlreadyDeleted,
+    OrderLocked,
+    OrderNotFound,
+    UpdateIsStale,
+)
+from order.ports import OutcomeUnknown
+from order.schemas import (
+    Acceptance,
+    ListedOrder,
+    OperationOut,
+    OperationQuery,
+    OrderIn,
+    OrderOut,
+    OrderPatch,
+    OrderQuery,
+    pending_link,
+)
+from order.service.reading import Position
+from servicekit import access_log, problems
+from servicekit.etags import EntityTags, format_etag
+from servicekit.json_body import StrictJsonRoute
+from servicekit.pagination import CursorCodec, Page
+from servicekit.problems import (
+    DeadlineExceeded,
+    IdempotencyKeyReused,
+    Overloaded,
+    PreconditionFailed,
+    ValidationFailed,
+)
+
+PENDING_HEADER: Final = "Pending-Operation"
+router = APIRouter(route_class=StrictJsonRoute)
+
+_TEXT: Final = {"schema": {"type": "string"}}
+_ETAG: Final = {"ETag": {"description": "The order's version.", **_TEXT}}
+_OPERATION: Final = {"Operation-Id": {"description": "The operation that made it.", **_TEXT}}
+_LOCATION: Final = {"Location": {"description": "Where to look.", **_TEXT}}
+_PENDING: Final = {
+    PENDING_HEADER: {"description": "The change that is on its way, if one is.", **_TEXT}
+}
+_ACCEPTED: Final[dict[int | str, dict[str, Any]]] = {
+    202: {
+        "description": "The outcome is not known yet; the operation's page will tell.",
+        "headers": _LOCATION | _OPERATION,
+        "model": Acceptance,
+    }
+}
+_UNAVAILABLE: Final = (
+    InvoiceServiceUnavailable,
+    LocksUnavailable,
+    DatabaseUnavailable,
+    Overloaded,
+    DeadlineExceeded,
+)
+_OPERATION_ENDS: Final = (OperationRejected, OperationAborted, OperationRunning)
+_CHANGED: Final[dict[int | str, dict[str, Any]]] = {
+    204: {"description": "Both sides are changed.", "headers": _ETAG | _OPERATION},
+    **_ACCEPTED,
+    **problems.responses(
+        OrderNotFound,
+        *_OPERATION_ENDS,
+        PreconditionFailed,
+        IdempotencyKeyReused,
+        ValidationFailed,
+        OrderLocked,
+        *_UNAVAILABLE,
+    ),
+}
+
+
+@router.post(
+    "/orders",
+    status_code=201,
+    response_model=OrderOut,
+    tags=["orders"],
+    responses={
+        201: {"description": "Created.", "headers": _ETAG | _OPERATION | _LOCATION},
+        **_ACCEPTED,
+        **problems.responses(
+            *_OPERATION_ENDS, IdempotencyKeyReused, ValidationFailed, *_UNAVAILABLE
+        ),
+    },
+)
+async def create_order(
+    body: OrderIn, use_cases: UseCasesDependency, terms: TermsDependency
+) -> Response:
+    """Create an order together with its invoice."""
+    command = domain.Create(
+        order_id=uuid4(),
+        user_id=body.user_id,
+        item_id=body.item_id,
+        quantity=body.quantity,
+        value=body.value,
+    )
+    change = terms.change(command, operation="POST /orders", content=body.model_dump())
+    return (await use_cases.changes.apply(change)).to_response()
+
+
+@router.get(
+    "/orders",
+    tags=["orders"],
+    responses=problems.responses(ValidationFailed, DatabaseUnavailable),
+)
+async def list_orders(
+    query: Annotated[OrderQuery, Query()], use_cases: UseCasesDependency
+) -> Page[ListedOrder]:
+    """List orders at their last committed version, the oldest first; deleted ones are included."""
+    codec = CursorCodec(f"orders user_id={query.user_id}")
+    rows = await use_cases.reading.orders(
+        after=_position(codec, query.cursor), user_id=query.user_id, limit=query.limit + 1
+    )
+    page = rows[: query.limit]
+    more = len(rows) > query.limit
+    return Page(
+        items=[ListedOrder.of(order) for order in page],
+        next_cursor=_cursor(codec, page[-1].created_at, page[-1].id) if more else None,
+    )
+
+
+@router.get(
+    "/orders/{order_id}",
+    response_model=OrderOut,
+    tags=["orders"],
+    responses={
+        200: {"headers": _ETAG | _PENDING},
+        304: {"description": "Still at the version of If-None-Match.", "headers": _ETAG | _PENDING},
+        **problems.responses(OrderNotFound, ValidationFailed, DatabaseUnavailable),
+    },
+)
+async def read_order(
+    order_id: UUID, use_cases: UseCasesDependency, if_none_match: IfNoneMatch
+) -> Response:
+    """Read an order at its last committed version; a deleted one stays readable."""
+    order = await use_cases.reading.order(order_id)
+    headers = {"ETag": format_etag(order.version)}
+    # A header, since the body is what the ETag stands for, and does not change with it.
+    if (link := pending_link(order)) is not None:
+        headers[PENDING_HEADER] = link
+    if if_none_match is not None and if_none_match.match_weakly(order.version):
+        return Response(status_code=304, headers=headers)
+    return _json(OrderOut.of(order).model_dump_json(), headers)
+
+
+@router.patch(
+    "/orders/{order_id}",
+    status_code=204,
+    tags=["orders"],
+    responses=_CHANGED
+    | problems.responses(UpdateIsStale, *_OPERATION_ENDS)
+    | problems.responses(OrderAlreadyDeleted, IdempotencyKeyReused, ValidationFailed),
+)
+async def update_order(
+    order_id: UUID,
+    body: OrderPatch,
+    use_cases: UseCasesDependency,
+    terms: TermsDependency,
+    if_match: IfMatch,
+) -> Response:
+    """Change an order together with its invoice."""
+    command = domain.Update(
+        order_id=order_id,
+        update_time=body.update_time,
+        quantity=body.quantity,
+        value=body.value,
+        accepted_versions=_versions(if_match),
+    )
+    content = {"order_id": order_id, "if_match": _sorted(if_match), **body.model_dump()}
+    change = terms.change(command, operation="PATCH /orders/{order_id}", content=content)
+    return (await use_cases.changes.apply(change)).to_response()
+
+
+@router.delete("/orders/{order_id}", status_code=204, tags=["orders"], responses=_CHANGED)
+async def delete_order(
+    order_id: UUID, use_cases: UseCasesDependency, terms: TermsDependency, if_match: IfMatch
+) -> Response:
+    """Mark an order and its invoice as deleted; doing it again changes nothing."""
+    command = domain.Delete(order_id=order_id, accepted_versions=_versions(if_match))
+    content = {"order_id": order_id, "if_match": _sorted(if_match)}
+    change = terms.change(command, operation="DELETE /orders/{order_id}", content=content)
+    return (await use_cases.changes.apply(change)).to_response()
+
+
+@router.get(
+    "/operations",
+    tags=["operations"],
+    responses=problems.responses(ValidationFailed, DatabaseUnavailable),
+)
+async def list_operations(
+    query: Annotated[OperationQuery, Query()], use_cases: UseCasesDependency
+) -> Page[OperationOut]:
+    """List operations, the oldest first."""
+    codec = CursorCodec(f"operations state={query.state} order_id={query.order_id}")
+    rows = await use_cases.reading.operations(
+        after=_position(codec, query.cursor),
+        state=query.state,
+        order_id=query.order_id,
+        limit=query.limit + 1,
+    )
+    page = rows[: query.limit]
+    more = len(rows) > query.limit
+    return Page(
+        items=[OperationOut.of(record) for record in page],
+        next_cursor=_cursor(codec, page[-1].created_at, page[-1].operation.id) if more else None,
+    )
+
+
+@router.get(
+    "/operations/{op_id}",
+    response_model=OperationOut,
+    tags=["operations"],
+    responses={
+        200: {"headers": {"Location": {"description": "The order.", **_TEXT}}},
+        **problems.responses(OperationNotFound, ValidationFailed, DatabaseUnavailable),
+    },
+)
+async def read_operation(op_id: UUID, use_cases: UseCasesDependency) -> Response:
+    """Tell what has become of an operation."""
+    return _operation(OperationOut.of(await use_cases.reading.operation(op_id)))
+
+
+@router.post(
+    "/operations/{op_id}/cancel",
+    response_model=OperationOut,
+    tags=["operations"],
+    responses={
+        200: {"headers": {"Location": {"description": "The order.", **_TEXT}}},
+        **_ACCEPTED,
+        **problems.responses(OperationNotFound, ValidationFailed, DatabaseUnavailable),
+    },
+)
+async def cancel_operation(op_id: UUID, use_cases: UseCasesDependency) -> Response:
+    """Ask that an operation never be applied, and tell what stands: it may be committed.
+
+    Asking again is the same as asking once.
+    """
+    access_log.bind(operation_id=str(op_id))
+    try:
+        record = await use_cases.cancellation.cancel(op_id)
+    except OutcomeUnknown:
+        pending = await use_cases.reading.operation(op_id)
+        return answers.accepted(op_id, pending.operation.order_id).to_response()
+    return _operation(OperationOut.of(record))
+
+
+def _operation(operation: OperationOut) -> Response:
+    return _json(operation.model_dump_json(), {"Location": operation.order})
+
+
+def _json(body: str, headers: dict[str, str]) -> Response:
+    return Response(body, headers=headers, media_type="application/json")
+
+
+def _versions(tags: EntityTags | None) -> frozenset[int] | None:
+    """Return the versions that If-Match admits; None for any that exists."""
+    if tags is None or tags.wildcard:
+        return None
+    return frozenset(int(tag) for tag in tags.strong if tag.isascii() and tag.isdecimal())
+
+
+def _sorted(tags: EntityTags | None) -> list[str] | None:
+    return None if tags is None else ["*"] if tags.wildcard else sorted(tags.strong)
+
+
+def _cursor(codec: CursorCodec, created_at: datetime, row_id: UUID) -> str:
+    return codec.encode(created_at.isoformat(), str(row_id))
+
+
+def _position(codec: CursorCodec, cursor: str | None) -> Position | None:
+    if cursor is None:
+        return None
+    created_at, row_id = codec.decode(cursor, parts=2)
+    return datetime.fromisoformat(created_at), UUID(row_id)

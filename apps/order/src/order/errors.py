@@ -1,0 +1,178 @@
+"""Everything this service answers instead of a success, and where database refusals lead.
+
+Problem
+├── OrderNotFound                404
+├── OperationNotFound            404
+├── OrderAlreadyDeleted          422
+├── UpdateIsStale                409
+├── OrderLocked                  423
+├── OperationRunning             409
+├── OperationRejected            409
+├── OperationAborted             409
+└── ServiceUnavailable           503
+├── InvoiceServiceUnavailable
+├── LocksUnavailable
+└── DatabaseUnavailable
+"""
+
+from typing import Final
+from uuid import UUID
+
+from order import domain
+from servicekit.database import constraint_name
+from servicekit.problems import PreconditionFailed, Problem, ServiceUnavailable, ValidationFailed
+
+
+class OrderNotFound(Problem):
+    """There is no order with this id."""
+
+    status = 404
+    slug = "order-not-found"
+    title = "No such order"
+
+
+class OperationNotFound(Problem):
+    """There is no operation with this id."""
+
+    status = 404
+    slug = "operation-not-found"
+    title = "No such operation"
+
+
+class OrderAlreadyDeleted(Problem):
+    """A deleted order is not changed any more."""
+
+    status = 422
+    slug = "order-deleted"
+    title = "The order is deleted"
+
+
+class UpdateIsStale(Problem):
+    """The update's time lies before the order's."""
+
+    status = 409
+    slug = "stale-update"
+    title = "The update is older than the order"
+
+
+class OrderLocked(Problem):
+    """Another request is changing the order, and was not done in time; nothing was written."""
+
+    status = 423
+    slug = "order-locked"
+    title = "The order is locked"
+
+    def __init__(self, detail: str, *, retry_after_seconds: int = 1) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after_seconds)})
+
+
+class OperationRunning(Problem):
+    """The request with this idempotency key is still being worked on."""
+
+    status = 409
+    slug = "operation-running"
+    title = "The request is still running"
+
+    def __init__(self, op_id: UUID) -> None:
+        location = f"/operations/{op_id}"
+        super().__init__(
+            f"The request with this idempotency key is still running. See {location}.",
+            headers={"Location": location, "Retry-After": "1"},
+            extensions={"operation": location},
+        )
+
+
+class OperationRejected(Problem):
+    """The invoice service refused the change; neither side was changed."""
+
+    status = 409
+    slug = "operation-rejected"
+    title = "The invoice service refused the change"
+
+
+class OperationAborted(Problem):
+    """The operation was cancelled before it was decided; neither side was changed."""
+
+    status = 409
+    slug = "operation-aborted"
+    title = "The operation was cancelled"
+
+
+class InvoiceServiceUnavailable(ServiceUnavailable):
+    """The invoice service does not answer; nothing was written."""
+
+    slug = "invoice-service-unavailable"
+    title = "The invoice service is unavailable"
+
+
+class LocksUnavailable(ServiceUnavailable):
+    """The lock service does not answer; nothing was written."""
+
+    slug = "lock-unavailable"
+    title = "The lock service is unavailable"
+
+
+class DatabaseUnavailable(ServiceUnavailable):
+    """The order database does not answer; nothing was written."""
+
+    slug = "database-unavailable"
+    title = "The order database is unavailable"
+
+
+class ProtocolViolated(Exception):
+    """What the protocol rules out has happened; nothing is written, and a person must look."""
+
+
+def problem_of(refusal: domain.Refusal) -> Problem:
+    """Return the answer to a change that the order's state does not admit."""
+    match refusal:
+        case domain.UnknownOrder():
+            return OrderNotFound("There is no order with this id.")
+        case domain.AlreadyDeleted():
+            return OrderAlreadyDeleted("The order is deleted and is not changed any more.")
+        case domain.StaleUpdate():
+            return UpdateIsStale("update_time lies before the time of the order's last update.")
+        case domain.VersionMismatch():
+            return PreconditionFailed("The order is not at a version that If-Match names.")
+        case _:
+            return ValidationFailed.of(
+                "value", f"quantity times value must be at most {domain.MAXIMUM_AMOUNT}"
+            )
+
+
+# What a client can cause, as the answer; what only a defect can cause, as None: such a violation
+# stays an error, answered with 500 and logged with its name.
+CONSTRAINTS: Final[dict[str, Problem | None]] = {
+    "orders_quantity_check": ValidationFailed.of("quantity", "must be at least 1"),
+    "orders_value_check": ValidationFailed.of("value", "must not be negative"),
+    # Races that the code resolves where they are lost.
+    "operations_one_pending_idx": OrderLocked("Another operation of this order is pending."),
+    "idempotency_keys_pkey": None,
+    "orders_pkey": None,
+    "operations_pkey": None,
+    # The protocol's invariants.
+    "orders_total_check": None,
+    "orders_version_check": None,
+    "orders_status_check": None,
+    "orders_status_version_check": None,
+    "orders_pending_op_fkey": None,
+    "operations_order_id_fkey": None,
+    "operations_kind_check": None,
+    "operations_state_check": None,
+    "operations_version_check": None,
+    "operations_kind_version_check": None,
+    "operations_attempts_check": None,
+    "operations_payload_check": None,
+    "operations_finished_check": None,
+    "operations_order_id_version_idx": None,
+    "idempotency_keys_op_id_fkey": None,
+    "idempotency_keys_answer_check": None,
+    "idempotency_keys_request_hash_check": None,
+    "idempotency_keys_key_check": None,
+    "idempotency_keys_op_id_idx": None,
+}
+
+
+def violates(error: BaseException, constraint: str) -> bool:
+    """Tell whether the database refused a statement by this constraint."""
+    return constraint_name(error) == constraint

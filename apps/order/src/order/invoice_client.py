@@ -1,0 +1,234 @@
+"""The invoice service as this one sees it: the only module that knows HTTP is in between.
+
+Only an answer with the header ``Operation-Outcome`` reports a decision. Whatever else comes, a
+refusal, an error, nonsense or nothing, leaves the outcome unknown.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from uuid import UUID
+
+import httpx
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from order.domain import Kind, Operation, Outcome
+from order.errors import InvoiceServiceUnavailable
+from order.ports import Decision, OutcomeUnknown
+from servicekit import deadlines, idempotency
+from servicekit.breaker import BreakerOpen, CircuitBreaker
+from servicekit.etags import format_etag
+from servicekit.money import to_text
+
+OUTCOME_HEADER: Final = "Operation-Outcome"
+LOCK_HEADER: Final = "Lock-Token"
+_NOT_RECORDED: Final = "/problems/operation-not-found"
+_SERVER_ERROR: Final = 500
+_TOO_MANY_REQUESTS: Final = 429
+_CONNECTIONS: Final = 64
+# Shorter than the other service keeps an idle connection (30 s), so that none is closed under us.
+_KEEP_ALIVE_SECONDS: Final = 5.0
+# Our own connection may wait for its turn in the pool, and the answer comes back over the network.
+_MARGIN_SECONDS: Final = 0.25
+
+
+class _RecordedOperation(BaseModel):
+    """The part of the invoice service's ``GET /operations/{id}`` that matters here."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: UUID
+    outcome: Outcome
+    status: int | None = None
+
+
+def create_http_client(base_url: str) -> httpx.AsyncClient:
+    """Return the HTTP client for the invoice service: no retries, no redirects, no proxies."""
+    return httpx.AsyncClient(
+        base_url=base_url,
+        transport=httpx.AsyncHTTPTransport(
+            retries=0,
+            limits=httpx.Limits(max_connections=_CONNECTIONS, keepalive_expiry=_KEEP_ALIVE_SECONDS),
+        ),
+        follow_redirects=False,
+        trust_env=False,
+        headers={"User-Agent": "shop-order"},
+    )
+
+
+class HttpInvoices:
+    """The invoice service over HTTP, behind a circuit breaker.
+
+    Args:
+        http: the client, with the service's address.
+        breaker: opens when the service fails several times in a row.
+        usual_timeout_seconds: a call that was given less, because its caller had no more time,
+            says nothing about the service when that runs out.
+    """
+
+    def __init__(
+        self, http: httpx.AsyncClient, *, breaker: CircuitBreaker, usual_timeout_seconds: float
+    ) -> None:
+        self._http = http
+        self._breaker = breaker
+        self._usual_timeout_seconds = usual_timeout_seconds
+
+    def require_available(self) -> None:
+        """Return if it is worth asking; see ``order.ports.Invoices``."""
+        if self._breaker.is_open():
+            raise InvoiceServiceUnavailable(
+                "The invoice service does not answer. Nothing was written."
+            )
+
+    async def send(self, operation: Operation, *, proof: str, timeout_seconds: float) -> Decision:
+        """Ask the service to apply an operation; see ``order.ports.Invoices``."""
+        method, path, body, headers = _request_of(operation)
+        headers[idempotency.HEADER] = str(operation.id)
+        headers[LOCK_HEADER] = proof
+        response = await self._call(
+            method, path, body=body, headers=headers, timeout_seconds=timeout_seconds
+        )
+        return _decision_of(response)
+
+    async def recorded(self, op_id: UUID, *, timeout_seconds: float) -> Decision | None:
+        """Return what the service has recorded; see ``order.ports.Invoices``."""
+        response = await self._call("GET", f"/operations/{op_id}", timeout_seconds=timeout_seconds)
+        if response.status_code == httpx.codes.NOT_FOUND and _says_not_recorded(response):
+            return None
+        if response.status_code != httpx.codes.OK:
+            raise _unknown(response)
+        return _decision_from_body(response, op_id)
+
+    async def abort(self, op_id: UUID, invoice_id: UUID, *, timeout_seconds: float) -> Decision:
+        """Ask the service never to apply an operation; see ``order.ports.Invoices``."""
+        response = await self._call(
+            "POST",
+            f"/operations/{op_id}/abort",
+            body={"invoice_id": str(invoice_id)},
+            timeout_seconds=timeout_seconds,
+        )
+        if response.status_code != httpx.codes.OK:
+            raise _unknown(response)
+        return _decision_from_body(response, op_id)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout_seconds: float,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        budget = max(timeout_seconds - _MARGIN_SECONDS, timeout_seconds / 2)
+        try:
+            async with self._watched(timeout_seconds), asyncio.timeout(timeout_seconds):
+                response = await self._http.request(
+                    method,
+                    path,
+                    json=body,
+                    headers={deadlines.HEADER: deadlines.header_value(budget), **(headers or {})},
+                    timeout=timeout_seconds,
+                )
+                if response.status_code >= _SERVER_ERROR:
+                    raise _unknown(response)
+                return response
+        except BreakerOpen as error:
+            raise OutcomeUnknown(str(error), retryable=False) from error
+        except TimeoutError as error:
+            reason = f"no answer within {timeout_seconds:.2f} s"
+            raise OutcomeUnknown(reason, retryable=True) from error
+        except httpx.HTTPError as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise OutcomeUnknown(reason, retryable=True) from error
+
+    @asynccontextmanager
+    async def _watched(self, timeout_seconds: float) -> AsyncIterator[None]:
+        """Let the breaker refuse the call, and tell it how the call ended."""
+        self._breaker.check()
+        try:
+            yield
+        except (httpx.TimeoutException, TimeoutError):
+            if timeout_seconds < self._usual_timeout_seconds:
+                self._breaker.cancelled()
+            else:
+                self._breaker.failed()
+            raise
+        except (httpx.HTTPError, OutcomeUnknown):
+            self._breaker.failed()
+            raise
+        except BaseException:
+            self._breaker.cancelled()
+            raise
+        self._breaker.succeeded()
+
+
+def _request_of(
+    operation: Operation,
+) -> tuple[str, str, dict[str, Any] | None, dict[str, str]]:
+    """Return method, path, body and own headers of the call that carries out ``operation``."""
+    total = to_text(operation.body.total)
+    if operation.kind is Kind.CREATE:
+        body = {
+            "user_id": str(operation.body.user_id),
+            "total": total,
+            "order_id": str(operation.order_id),
+        }
+        return "POST", "/invoices", body, {}
+    path = f"/invoices/{operation.invoice_id}"
+    headers = {"If-Match": format_etag(operation.version - 1)}
+    if operation.kind is Kind.UPDATE:
+        return "PATCH", path, {"total": total}, headers
+    return "DELETE", path, None, headers
+
+
+def _decision_of(response: httpx.Response) -> Decision:
+    header = response.headers.get(OUTCOME_HEADER)
+    if header is None:
+        raise _unknown(response)
+    try:
+        outcome = Outcome(header)
+    except ValueError as error:
+        raise OutcomeUnknown(f"strange outcome {header!r}", retryable=False) from error
+    return Decision(outcome, detail="" if outcome is Outcome.APPLIED else _detail_of(response))
+
+
+def _decision_from_body(response: httpx.Response, op_id: UUID) -> Decision:
+    try:
+        recorded = _RecordedOperation.model_validate_json(response.content)
+    except ValidationError as error:
+        raise OutcomeUnknown("an answer that is no operation", retryable=False) from error
+    if recorded.id != op_id:
+        raise OutcomeUnknown(f"an answer about operation {recorded.id}", retryable=False)
+    detail = "" if recorded.status is None else f"it answered {recorded.status}"
+    return Decision(recorded.outcome, detail=detail)
+
+
+def _unknown(response: httpx.Response) -> OutcomeUnknown:
+    """Return what an answer without a decision means."""
+    code = response.status_code
+    return OutcomeUnknown(
+        f"{code} {_detail_of(response)}",
+        retryable=code >= _SERVER_ERROR or code == _TOO_MANY_REQUESTS,
+    )
+
+
+def _detail_of(response: httpx.Response) -> str:
+    """Return a problem's detail as far as the answer has one."""
+    document = _json_of(response)
+    detail = document.get("detail") if isinstance(document, dict) else None
+    return str(detail) if detail else response.reason_phrase
+
+
+def _says_not_recorded(response: httpx.Response) -> bool:
+    """Tell the service's own 404 from that of anything else that may stand at its address."""
+    document = _json_of(response)
+    return isinstance(document, dict) and document.get("type") == _NOT_RECORDED
+
+
+def _json_of(response: httpx.Response) -> Any:  # noqa: ANN401 - a JSON document can be anything
+    try:
+        return response.json()
+    except ValueError:
+        return None

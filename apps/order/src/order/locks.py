@@ -1,0 +1,44 @@
+"""The locks on orders and their invoices, by fencelock."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import fencelock
+from order.domain import lock_names
+from order.errors import LocksUnavailable, OrderLocked
+from order.ports import Lease, LeaseLost
+
+
+class RedisLocks:
+    """Holds an order's lock and its invoice's together.
+
+    Args:
+        client: fencelock's client; its TTL is that of every lease.
+    """
+
+    def __init__(self, client: fencelock.AsyncLockClient) -> None:
+        self._client = client
+
+    @asynccontextmanager
+    async def hold(self, order_id: UUID, *, wait_seconds: float) -> AsyncIterator[Lease]:
+        """Hold both locks inside the ``async with``; see ``order.ports.Locks``."""
+        try:
+            async with self._client.lock(*lock_names(order_id), wait=wait_seconds) as lease:
+                yield lease
+        except fencelock.LockNotAcquired as error:
+            raise OrderLocked(
+                "Another request is changing this order. Nothing was written."
+            ) from error
+        except fencelock.RedisUnavailable as error:
+            raise LocksUnavailable("The locks cannot be reached. Nothing was written.") from error
+        except fencelock.LeaseLost as error:
+            raise LeaseLost(str(error)) from error
+
+    async def ping(self, *, timeout_seconds: float) -> None:
+        """Return if the locks can be reached.
+
+        Raises:
+            fencelock.FencelockError: they cannot.
+        """
+        await self._client.ping(timeout=timeout_seconds)

@@ -1,0 +1,114 @@
+"""The table of idempotency keys: which request a key stands for, and where its answer is."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import delete, func, or_, select
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from order.models import idempotency_keys, operations
+from order.repository.operations import response_of
+from servicekit.idempotency import StoredResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A client's name for one request, with the hash of what it asks for."""
+
+    client: str
+    value: str
+    request_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """A key that was used before: the request it stood for and, once there is one, the answer."""
+
+    request_hash: bytes
+    op_id: UUID | None
+    response: StoredResponse | None
+
+
+class IdempotencyKeys:
+    """Reads and writes idempotency keys on one connection."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def find(self, key: Key) -> KnownKey | None:
+        """Return what is known under a key."""
+        answer = operations.c.response_status.is_not(None)
+        columns = [
+            func.coalesce(operations.c[name], idempotency_keys.c[name]).label(name)
+            for name in ("response_status", "response_headers", "response_body")
+        ]
+        statement = (
+            select(idempotency_keys.c.request_hash, idempotency_keys.c.op_id, *columns)
+            .select_from(idempotency_keys)
+            .outerjoin(operations, (operations.c.op_id == idempotency_keys.c.op_id) & answer)
+            .where(
+                idempotency_keys.c.client == key.client,
+                idempotency_keys.c.idempotency_key == key.value,
+            )
+        )
+        row = (await self._connection.execute(statement)).one_or_none()
+        if row is None:
+            return None
+        return KnownKey(bytes(row.request_hash), row.op_id, response_of(row))
+
+    async def insert(
+        self, key: Key, *, op_id: UUID | None = None, response: StoredResponse | None = None
+    ) -> bool:
+        """Bind a key to an operation, or to the answer that refused it; False if it is taken.
+
+        It waits for a transaction that is inserting the same key.
+        """
+        answer = {} if response is None else _columns(response)
+        statement = (
+            postgresql.insert(idempotency_keys)
+            .values(
+                client=key.client,
+                idempotency_key=key.value,
+                request_hash=key.request_hash,
+                op_id=op_id,
+                **answer,
+            )
+            .on_conflict_do_nothing(constraint="idempotency_keys_pkey")
+            .returning(idempotency_keys.c.client)
+        )
+        return (await self._connection.execute(statement)).one_or_none() is not None
+
+    async def purge(self, *, older_than_seconds: float, limit: int) -> int:
+        """Delete up to ``limit`` keys past their retention, except those of pending operations."""
+        unfinished = (
+            select(operations.c.op_id)
+            .where(
+                operations.c.op_id == idempotency_keys.c.op_id, operations.c.finished_at.is_(None)
+            )
+            .exists()
+        )
+        old = (
+            select(idempotency_keys.c.client, idempotency_keys.c.idempotency_key)
+            .where(
+                idempotency_keys.c.created_at < func.now() - timedelta(seconds=older_than_seconds),
+                or_(idempotency_keys.c.op_id.is_(None), ~unfinished),
+            )
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+            .cte("old")
+        )
+        statement = delete(idempotency_keys).where(
+            idempotency_keys.c.client == old.c.client,
+            idempotency_keys.c.idempotency_key == old.c.idempotency_key,
+        )
+        return (await self._connection.execute(statement)).rowcount
+
+
+def _columns(response: StoredResponse) -> dict[str, object]:
+    return {
+        "response_status": response.status,
+        "response_headers": response.headers_json(),
+        "response_body": response.body,
+    }

@@ -1,0 +1,220 @@
+"""The table of operations: the journal of what was meant, and what became of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, Text, cast, func, literal, select, text, tuple_, update
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from order.domain import Kind, Operation, State
+from order.models import operations
+from order.repository.payload import from_payload, to_payload
+from servicekit.idempotency import StoredResponse
+
+CHANNEL = "order_operations"
+"""Where a notification says that a pending operation is due."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationRecord:
+    """An operation with what is known of its progress."""
+
+    operation: Operation
+    state: State
+    response: StoredResponse | None
+    attempts: int
+    next_attempt_at: datetime
+    last_error: str | None
+    traceparent: str | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How many operations are pending, and how old the oldest is."""
+
+    pending: int
+    oldest_seconds: float
+
+
+class Operations:
+    """Reads and writes operations on one connection."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def find(self, op_id: UUID) -> OperationRecord | None:
+        """Return one operation."""
+        statement = select(operations).where(operations.c.op_id == op_id)
+        row = (await self._connection.execute(statement)).one_or_none()
+        return None if row is None else _record(row)
+
+    async def insert(
+        self, operation: Operation, *, due_in_seconds: float, traceparent: str | None
+    ) -> bool:
+        """Insert a pending operation; False if this very operation is recorded already.
+
+        It waits for a transaction that is inserting the same id: where a SELECT could miss a commit
+        still in flight, this finds out.
+
+        Raises:
+            sqlalchemy.exc.IntegrityError: another operation of the order is pending.
+        """
+        statement = (
+            postgresql.insert(operations)
+            .values(
+                op_id=operation.id,
+                order_id=operation.order_id,
+                invoice_id=operation.invoice_id,
+                kind=operation.kind.value,
+                version=operation.version,
+                payload=to_payload(operation.body),
+                next_attempt_at=func.now() + timedelta(seconds=due_in_seconds),
+                traceparent=traceparent,
+            )
+            .on_conflict_do_nothing(constraint="operations_pkey")
+            .returning(operations.c.op_id)
+        )
+        return (await self._connection.execute(statement)).one_or_none() is not None
+
+    async def finish(self, op_id: UUID, *, state: State, response: StoredResponse) -> bool:
+        """Give a pending operation its end; False if it has one."""
+        statement = (
+            update(operations)
+            .where(operations.c.op_id == op_id, operations.c.state == State.PENDING.value)
+            .values(
+                state=state.value,
+                response_status=response.status,
+                response_headers=response.headers_json(),
+                response_body=response.body,
+                finished_at=func.now(),
+                last_error=None,
+            )
+            .returning(operations.c.op_id)
+        )
+        return (await self._connection.execute(statement)).one_or_none() is not None
+
+    async def page(
+        self,
+        *,
+        after: tuple[datetime, UUID] | None,
+        state: State | None,
+        order_id: UUID | None,
+        limit: int,
+    ) -> list[OperationRecord]:
+        """Return up to ``limit`` operations, the oldest first, that come after a position."""
+        statement = select(operations)
+        if state is not None:
+            # The literal, not a parameter: only so can the planner use a partial index.
+            statement = statement.where(operations.c.state == text(f"'{state.value}'"))
+        if order_id is not None:
+            statement = statement.where(operations.c.order_id == order_id)
+        position = tuple_(operations.c.created_at, operations.c.op_id)
+        if after is not None:
+            statement = statement.where(position > tuple_(*after))
+        statement = statement.order_by(operations.c.created_at, operations.c.op_id).limit(limit)
+        return [_record(row) for row in await self._connection.execute(statement)]
+
+    async def claim_due(
+        self, *, limit: int, base_seconds: float, cap_seconds: float
+    ) -> Sequence[OperationRecord]:
+        """Claim pending operations that are due, by putting their next attempt off.
+
+        The claim is the later time itself, with exponential backoff and jitter: no row stays
+        locked while the operation is worked on, and one that its worker loses is due again.
+        """
+        due = (
+            select(operations.c.op_id)
+            .where(
+                operations.c.state == text("'pending'"), operations.c.next_attempt_at <= func.now()
+            )
+            .order_by(operations.c.next_attempt_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+            .scalar_subquery()
+        )
+        # 2^20 is far beyond any cap; without the least() the power would overflow some day.
+        backoff = func.least(
+            cap_seconds, base_seconds * func.power(2, func.least(operations.c.attempts, 20))
+        )
+        jittered = backoff * (0.75 + 0.5 * func.random())
+        statement = (
+            update(operations)
+            .where(operations.c.op_id.in_(due))
+            .values(
+                attempts=operations.c.attempts + 1,
+                next_attempt_at=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, jittered),
+            )
+            .returning(operations)
+        )
+        return [_record(row) for row in await self._connection.execute(statement)]
+
+    async def postpone(self, op_id: UUID, *, seconds: float, error: str) -> None:
+        """Note why the last attempt failed and when the next one is, if that is sooner."""
+        when = func.now() + timedelta(seconds=seconds)
+        await self._connection.execute(
+            update(operations)
+            .where(operations.c.op_id == op_id, operations.c.state == State.PENDING.value)
+            .values(
+                next_attempt_at=func.least(operations.c.next_attempt_at, when),
+                last_error=error,
+            )
+        )
+
+    async def note_error(self, op_id: UUID, *, error: str) -> None:
+        """Note why the last attempt failed."""
+        await self._connection.execute(
+            update(operations)
+            .where(operations.c.op_id == op_id, operations.c.state == State.PENDING.value)
+            .values(last_error=error)
+        )
+
+    async def hand_over(self, op_id: UUID, *, error: str) -> None:
+        """Make an operation due now and wake whoever recovers operations, once this commits."""
+        await self.postpone(op_id, seconds=0, error=error)
+        await self._connection.execute(select(func.pg_notify(CHANNEL, cast(literal(""), Text))))
+
+    async def backlog(self) -> Backlog:
+        """Return how much is pending."""
+        age = func.now() - func.min(operations.c.created_at)
+        statement = select(func.count(), func.coalesce(func.extract("epoch", age), 0)).where(
+            operations.c.state == text("'pending'")
+        )
+        pending, oldest = (await self._connection.execute(statement)).one()
+        return Backlog(pending=pending, oldest_seconds=max(0.0, float(oldest)))
+
+
+def response_of(row: Row[Any]) -> StoredResponse | None:
+    """Return the answer a row holds, of an operation or of an idempotency key."""
+    if row.response_status is None:
+        return None
+    return StoredResponse.from_row(
+        status=row.response_status, headers=row.response_headers, body=row.response_body
+    )
+
+
+def _record(row: Row[Any]) -> OperationRecord:
+    operation = Operation(
+        id=row.op_id,
+        order_id=row.order_id,
+        invoice_id=row.invoice_id,
+        kind=Kind(row.kind),
+        version=row.version,
+        body=from_payload(row.payload),
+    )
+    return OperationRecord(
+        operation=operation,
+        state=State(row.state),
+        response=response_of(row),
+        attempts=row.attempts,
+        next_attempt_at=row.next_attempt_at,
+        last_error=row.last_error,
+        traceparent=row.traceparent,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+    )

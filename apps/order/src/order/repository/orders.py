@@ -1,0 +1,118 @@
+"""The table of orders."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, and_, func, select, tuple_, update
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from order.domain import Body, Operation, Order, Status
+from order.models import orders
+from order.repository.payload import to_columns
+
+
+class Orders:
+    """Reads and writes orders on one connection."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def find(self, order_id: UUID) -> Order | None:
+        """Return the order at its last committed version; None also while it has none."""
+        statement = select(orders).where(orders.c.id == order_id, orders.c.version > 0)
+        row = (await self._connection.execute(statement)).one_or_none()
+        return None if row is None else _order(row)
+
+    async def lock(self, order_id: UUID) -> Order | None:
+        """Return the order with its row locked until the transaction ends, at any version."""
+        statement = select(orders).where(orders.c.id == order_id).with_for_update()
+        row = (await self._connection.execute(statement)).one_or_none()
+        return None if row is None else _order(row)
+
+    async def page(
+        self, *, after: tuple[datetime, UUID] | None, user_id: UUID | None, limit: int
+    ) -> list[Order]:
+        """Return up to ``limit`` committed orders, the oldest first, that come after a position."""
+        statement = select(orders).where(orders.c.version > 0)
+        if user_id is not None:
+            statement = statement.where(orders.c.user_id == user_id)
+        if after is not None:
+            statement = statement.where(tuple_(orders.c.created_at, orders.c.id) > tuple_(*after))
+        statement = statement.order_by(orders.c.created_at, orders.c.id).limit(limit)
+        return [_order(row) for row in await self._connection.execute(statement)]
+
+    async def now(self) -> datetime:
+        """Return the time of this transaction by the database's clock."""
+        return (await self._connection.execute(select(func.now()))).scalar_one()
+
+    async def reserve(self, order_id: UUID, body: Body) -> None:
+        """Make the row of an order whose creation is about to be recorded, if it is not there.
+
+        It waits for another transaction that is making the same row.
+        """
+        statement = (
+            postgresql.insert(orders)
+            .values(id=order_id, version=0, **to_columns(body))
+            .on_conflict_do_nothing(constraint="orders_pkey")
+        )
+        await self._connection.execute(statement)
+
+    async def mark_pending(self, operation: Operation) -> None:
+        """Note on the order which operation is on its way."""
+        await self._connection.execute(
+            update(orders).where(orders.c.id == operation.order_id).values(pending_op=operation.id)
+        )
+
+    async def advance(self, operation: Operation) -> Order | None:
+        """Bring the order from the version before the operation's to its; None if it was not there.
+
+        The version is compared in the same statement: of two that try, one changes the row.
+        """
+        statement = (
+            update(orders)
+            .where(
+                and_(
+                    orders.c.id == operation.order_id,
+                    orders.c.version == operation.version - 1,
+                    orders.c.pending_op == operation.id,
+                )
+            )
+            .values(
+                version=operation.version,
+                pending_op=None,
+                updated_at=func.now(),
+                **to_columns(operation.body),
+            )
+            .returning(orders)
+        )
+        row = (await self._connection.execute(statement)).one_or_none()
+        return None if row is None else _order(row)
+
+    async def unmark_pending(self, operation: Operation) -> None:
+        """Forget an operation that came to nothing."""
+        await self._connection.execute(
+            update(orders)
+            .where(orders.c.id == operation.order_id, orders.c.pending_op == operation.id)
+            .values(pending_op=None)
+        )
+
+
+def _order(row: Row[Any]) -> Order:
+    body = Body(
+        user_id=row.user_id,
+        item_id=row.item_id,
+        quantity=row.quantity,
+        value=row.value,
+        status=Status(row.status),
+        update_time=row.update_time,
+    )
+    return Order(
+        id=row.id,
+        version=row.version,
+        body=body,
+        pending_op=row.pending_op,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )

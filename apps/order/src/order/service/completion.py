@@ -1,0 +1,92 @@
+"""T3: make the order follow what the invoice service has decided."""
+
+from typing import Final
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from order import answers, failpoints
+from order.domain import Operation, Outcome, State
+from order.errors import ProtocolViolated
+from order.metrics import Metrics
+from order.ports import Decision
+from order.repository import Operations, Orders
+from order.transactions import repeated
+from servicekit.failpoints import Failpoints
+from servicekit.idempotency import StoredResponse
+
+_STATES: Final = {
+    Outcome.APPLIED: State.COMMITTED,
+    Outcome.REJECTED: State.REJECTED,
+    Outcome.ABORTED: State.REJECTED,
+}
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class PostgresCompletions:
+    """Finishes operations in the order database.
+
+    Args:
+        engine: the order database.
+        failpoints: where tests make it fail.
+        metrics: counts what became of operations.
+    """
+
+    def __init__(self, engine: AsyncEngine, *, failpoints: Failpoints, metrics: Metrics) -> None:
+        self._engine = engine
+        self._failpoints = failpoints
+        self._metrics = metrics
+
+    async def complete(self, operation: Operation, decision: Decision) -> StoredResponse:
+        """Make the order follow the decision; see ``order.ports.Completions``.
+
+        Doing it twice is the same as doing it once, so a lost reply to the commit only costs a
+        second try.
+        """
+        return await repeated(
+            lambda: self._complete(operation, decision), event="completion_attempt_failed"
+        )
+
+    async def _complete(self, operation: Operation, decision: Decision) -> StoredResponse:
+        async with self._engine.begin() as connection:
+            # The order first, then the operation: the order in which T1 takes them. The other way
+            # round the two wait for each other.
+            order = await Orders(connection).lock(operation.order_id)
+            record = await Operations(connection).find(operation.id)
+            if order is None or record is None:
+                raise ProtocolViolated(f"operation {operation.id} was never recorded")
+            if record.response is not None:
+                return record.response
+            response = await self._finish(connection, operation, decision)
+            await self._failpoints.hit(failpoints.IN_T3)
+        self._metrics.finished(operation.kind, decision.outcome)
+        _log.info(
+            "operation_finished",
+            operation_id=str(operation.id),
+            order_id=str(operation.order_id),
+            kind=operation.kind.value,
+            version=operation.version,
+            outcome=decision.outcome.value,
+        )
+        return response
+
+    async def _finish(
+        self, connection: AsyncConnection, operation: Operation, decision: Decision
+    ) -> StoredResponse:
+        orders = Orders(connection)
+        if decision.outcome is Outcome.APPLIED:
+            order = await orders.advance(operation)
+            if order is None:
+                raise ProtocolViolated(
+                    f"order {operation.order_id} is not at version {operation.version - 1}"
+                )
+            response = answers.committed(operation, order)
+        else:
+            await orders.unmark_pending(operation)
+            response = answers.refused_by_invoices(operation, decision)
+        finished = await Operations(connection).finish(
+            operation.id, state=_STATES[decision.outcome], response=response
+        )
+        if not finished:
+            raise ProtocolViolated(f"operation {operation.id} ended twice")
+        return response

@@ -1,0 +1,51 @@
+"""The settings of the order service, from ``ORDER_*`` environment variables."""
+
+from typing import Self
+
+from pydantic import model_validator
+
+from servicekit.settings import (
+    DatabaseSettings,
+    LoggingSettings,
+    Port,
+    PositiveSeconds,
+    RedisSettings,
+    Seconds,
+    ServerSettings,
+    service_config,
+)
+
+
+class Settings(ServerSettings, DatabaseSettings, RedisSettings, LoggingSettings):
+    """Everything that can be set."""
+
+    model_config = service_config("ORDER_")
+
+    port: Port = 3000
+    metrics_port: Port = 9100
+    request_timeout_seconds: PositiveSeconds = 15.0
+    invoice_url: str = "http://127.0.0.1:3001"
+    invoice_timeout_seconds: PositiveSeconds = 3.0
+    """Limit for one call of the invoice service."""
+    lock_ttl_seconds: PositiveSeconds = 10.0
+    """How long the locks outlive a process that has died."""
+    lock_wait_seconds: Seconds = 2.0
+    """How long a request waits for the locks before it is answered 423."""
+    reconcile_interval_seconds: PositiveSeconds = 1.0
+    """How often recovery looks for pending operations without being woken."""
+    purge_interval_seconds: PositiveSeconds = 600.0
+    """How often idempotency keys past their retention are removed."""
+
+    @model_validator(mode="after")
+    def _limits_are_nested(self) -> Self:
+        """A limit inside another must be shorter, or the outer one always speaks first."""
+        for name in ("statement_timeout_seconds", "invoice_timeout_seconds", "lock_wait_seconds"):
+            if getattr(self, name) >= self.request_timeout_seconds:
+                raise ValueError(f"{name} must be less than request_timeout_seconds")
+        return self
+
+
+class MigrateSettings(DatabaseSettings, LoggingSettings):
+    """What ``order migrate`` needs."""
+
+    model_config = service_config("ORDER_")

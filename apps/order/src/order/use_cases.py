@@ -1,0 +1,179 @@
+"""The use cases of one process, put together from their parts."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from order.invoice_client import HttpInvoices
+from order.locks import RedisLocks
+from order.metrics import Metrics
+from order.ports import Invoices, Locks
+from order.reconciler import Reconciler
+from order.resources import Resources
+from order.retention import Retention
+from order.service.cancellation import Cancellation
+from order.service.changes import Changes
+from order.service.completion import PostgresCompletions
+from order.service.delivery import Delivery
+from order.service.helping import Helping
+from order.service.intent import PostgresIntents
+from order.service.reading import Reading
+from order.settings import Settings
+from order.wakeup import WakeUp
+from servicekit.breaker import CircuitBreaker
+from servicekit.runtime import Runtime
+
+_BREAKER_FAILURES: Final = 5
+_BREAKER_RESET_SECONDS: Final = 2.0
+_RECOVERY_LOCK_WAIT_SECONDS: Final = 0.5
+"""Recovery waits less than requests do: it has time, and they have somebody waiting."""
+
+
+class BackgroundWork(Protocol):
+    """Something that goes on until it is cancelled."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UseCases:
+    """What endpoints call, and what goes on by itself."""
+
+    reading: Reading
+    changes: Changes
+    cancellation: Cancellation
+    reconciler: Reconciler
+    background: Sequence[BackgroundWork]
+
+
+def create_use_cases(
+    settings: Settings, *, runtime: Runtime, resources: Resources, metrics: Metrics
+) -> UseCases:
+    """Return the use cases over real resources."""
+    breaker = CircuitBreaker(
+        failure_threshold=_BREAKER_FAILURES, reset_seconds=_BREAKER_RESET_SECONDS
+    )
+    metrics.watch_breaker(lambda: breaker.state)
+    runtime.telemetry.instrument_client(resources.http)
+    invoices = HttpInvoices(
+        resources.http, breaker=breaker, usual_timeout_seconds=settings.invoice_timeout_seconds
+    )
+    return assemble(
+        settings,
+        runtime=runtime,
+        resources=resources,
+        metrics=metrics,
+        invoices=invoices,
+        locks=RedisLocks(resources.locks),
+    )
+
+
+def assemble(
+    settings: Settings,
+    *,
+    runtime: Runtime,
+    resources: Resources,
+    metrics: Metrics,
+    invoices: Invoices,
+    locks: Locks,
+) -> UseCases:
+    """Return the use cases over these ports; tests bring their own invoices or locks."""
+    points = runtime.failpoints
+    delivery = Delivery(
+        invoices, failpoints=points, timeout_seconds=settings.invoice_timeout_seconds
+    )
+    completions = PostgresCompletions(resources.engine, failpoints=points, metrics=metrics)
+    helping = Helping(
+        invoices=invoices,
+        locks=locks,
+        delivery=delivery,
+        completions=completions,
+        ask_timeout_seconds=settings.invoice_timeout_seconds,
+        lock_wait_seconds=min(_RECOVERY_LOCK_WAIT_SECONDS, settings.lock_wait_seconds),
+    )
+    changes = Changes(
+        locks=locks,
+        intents=PostgresIntents(
+            resources.engine,
+            failpoints=points,
+            # Before that the request itself is still at its first try.
+            due_in_seconds=settings.invoice_timeout_seconds,
+        ),
+        invoices=invoices,
+        delivery=delivery,
+        completions=completions,
+        helping=helping,
+        failpoints=points,
+        metrics=metrics,
+        lock_wait_seconds=settings.lock_wait_seconds,
+        timeout_seconds=settings.request_timeout_seconds,
+    )
+    reading = Reading(resources.engine)
+    wake_up = WakeUp(settings.database_url.get_secret_value())
+    reconciler = _reconciler(
+        settings,
+        runtime=runtime,
+        resources=resources,
+        metrics=metrics,
+        helping=helping,
+        wake_up=wake_up,
+    )
+    retention = Retention(
+        resources.recovery_engine,
+        metrics=metrics,
+        retention_seconds=settings.idempotency_retention_seconds,
+        interval_seconds=settings.purge_interval_seconds,
+    )
+    return UseCases(
+        reading=reading,
+        changes=changes,
+        cancellation=Cancellation(
+            reading=reading,
+            invoices=invoices,
+            completions=completions,
+            timeout_seconds=settings.invoice_timeout_seconds,
+        ),
+        reconciler=reconciler,
+        background=(reconciler, wake_up, retention),
+    )
+
+
+def _reconciler(
+    settings: Settings,
+    *,
+    runtime: Runtime,
+    resources: Resources,
+    metrics: Metrics,
+    helping: Helping,
+    wake_up: WakeUp,
+) -> Reconciler:
+    return Reconciler(
+        engine=resources.recovery_engine,
+        helping=helping,
+        wake_up=wake_up,
+        metrics=metrics,
+        tracer=runtime.telemetry.tracer("order.reconciler"),
+        interval_seconds=settings.reconcile_interval_seconds,
+        attempt_timeout_seconds=settings.request_timeout_seconds,
+        backoff_seconds=settings.reconcile_interval_seconds,
+    )
+
+
+@asynccontextmanager
+async def running(background: Sequence[BackgroundWork]) -> AsyncIterator[None]:
+    """Let the background work go on while the body runs, and end it in order."""
+    tasks = [
+        asyncio.create_task(work.run(), name=type(work).__name__.lower()) for work in background
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task

@@ -1,0 +1,64 @@
+"""Wake-up calls by Postgres: ``NOTIFY`` in one replica, ``LISTEN`` in all of them."""
+
+import asyncio
+from typing import Final
+
+import psycopg
+import structlog
+from sqlalchemy.engine import make_url
+
+from order.repository import CHANNEL
+
+_CONNECT_TIMEOUT_SECONDS: Final = 5
+_KEEP_ALIVE_SECONDS: Final = 15
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class WakeUp:
+    """Sets an event whenever the database says that an operation is due.
+
+    It is a hint only: whoever waits for it looks by himself every now and then as well.
+
+    Args:
+        database_url: the order database.
+        retry_seconds: how long to wait before connecting again.
+    """
+
+    def __init__(self, database_url: str, *, retry_seconds: float = 1.0) -> None:
+        self._conninfo = make_url(database_url).set(drivername="postgresql")
+        self._retry_seconds = retry_seconds
+        self._event = asyncio.Event()
+
+    async def wait(self, *, timeout_seconds: float) -> None:
+        """Return at the next call, or after ``timeout_seconds``."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._event.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._event.clear()
+
+    async def run(self) -> None:
+        """Listen until cancelled, connecting again whenever the connection breaks."""
+        while True:
+            try:
+                await self._listen()
+            except psycopg.Error as error:
+                _log.info("wake_up_disconnected", error=str(error))
+            await asyncio.sleep(self._retry_seconds)
+
+    async def _listen(self) -> None:
+        connection = await psycopg.AsyncConnection.connect(
+            self._conninfo.render_as_string(hide_password=False),
+            autocommit=True,
+            connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+            application_name="order-wake-up",
+            keepalives_idle=_KEEP_ALIVE_SECONDS,
+        )
+        async with connection:
+            await connection.execute(f"LISTEN {CHANNEL}")
+            # What was sent before we listened is not repeated: look once now.
+            self._event.set()
+            async for _ in connection.notifies():
+                self._event.set()
