@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 from tests.e2e.harness import artifacts, cluster
 from tests.e2e.harness.cluster import Cluster
-from tests.e2e.harness.installation import BUILT, OFFICIAL, Shop
+from tests.e2e.harness.installation import BUILT, OBSERVABILITY_IMAGES, OFFICIAL, Shop
 from tests.e2e.harness.namespace import Namespace
 from tests.e2e.harness.programs import ROOT, missing, run
 from tests.e2e.harness.shop import Service
@@ -27,6 +27,7 @@ ORDER: Final = (
     "install",
     "orders",
     "network",
+    "observability",
     "upgrade",
     "rollout",
     "crash",
@@ -73,10 +74,10 @@ def tools() -> None:
 
 @pytest.fixture(scope="session")
 def images(tools: None) -> list[str]:
-    """Every image that the charts name, in the local engine."""
+    """Every image that the shop needs, in the local engine as those that watch it are."""
     for image, dockerfile in BUILT.items():
         cluster.build(image, dockerfile=dockerfile)
-    for image in OFFICIAL:
+    for image in (*OFFICIAL, *OBSERVABILITY_IMAGES):
         cluster.pull(image)
     return [*BUILT, *OFFICIAL]
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from tests.e2e.harness.installation import STORES, Shop
+from tests.e2e.harness.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -25,7 +26,13 @@ def left(shop: Shop) -> set[str]:
 def test_only_the_volumes_and_their_secrets_are_left(shop: Shop) -> None:
     said = shop.release.uninstall(timeout_seconds=240)
     kept = {f"Secret/shop-{name}" for name in STORES}
-    assert left(shop) == kept | {f"PersistentVolumeClaim/data-shop-{name}-0" for name in STORES}
+    kept_volumes = {f"PersistentVolumeClaim/data-shop-{name}-0" for name in STORES}
+    eventually(
+        lambda: left(shop),
+        until=lambda seen: seen == kept | kept_volumes,
+        what="only the volumes and their Secrets",
+        timeout_seconds=120,
+    )
     assert all(f"[{secret.replace('/', '] ')}" in said for secret in kept)
 
 

@@ -36,16 +36,11 @@ class Cluster:
         return connection
 
     def load(self, images: Sequence[str]) -> None:
-        """Copy images from the local engine to every node."""
-        run(
-            "kind",
-            "load",
-            "docker-image",
-            "--name",
-            self.name,
-            *images,
-            timeout_seconds=LOAD_SECONDS,
-        )
+        """Copy images from the local engine to every node that runs pods of ours."""
+        nodes = run("kind", "get", "nodes", "--name", self.name, timeout_seconds=60).split()
+        workers = [node for node in nodes if "control-plane" not in node] or nodes
+        options = ("--name", self.name, "--nodes", ",".join(workers))
+        run("kind", "load", "docker-image", *options, *images, timeout_seconds=LOAD_SECONDS)
 
 
 def create(name: str, *, kubeconfig: Path) -> Cluster:

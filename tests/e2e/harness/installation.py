@@ -23,6 +23,7 @@ BUILT: Final = {
     "shop/invoice:e2e": "apps/invoice/Dockerfile",
 }
 OFFICIAL: Final = ("postgres:18", "redis:8")
+OBSERVABILITY_IMAGES: Final = ("prom/prometheus:v3.5.3", "jaegertracing/all-in-one:1.62.0")
 PYTHON_IMAGE: Final = "shop/order:e2e"  # for pods of our own: it has Python and httpx
 ORDER_PORT: Final = 3000
 INVOICE_PORT: Final = 3001

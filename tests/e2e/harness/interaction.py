@@ -43,6 +43,12 @@ class Interaction:
             self._process.communicate()
             raise
 
+    def write(self, text: str) -> None:
+        """Give the program something to read."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(text.encode())
+        self._process.stdin.flush()
+
     def wait_line(self, line: str, *, timeout_seconds: float) -> None:
         """Wait until it has written this line.
 
