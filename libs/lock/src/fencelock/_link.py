@@ -8,6 +8,7 @@ reply yet: if it takes too long the connection is dead, whatever the network say
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import cast
 
 import hiredis
 
@@ -76,8 +77,8 @@ class Link(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 (narrows asyncio's type)
-        self._transport = transport
+        # Not isinstance: uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
