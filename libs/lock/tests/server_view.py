@@ -1,0 +1,41 @@
+"""What the server knows, seen from outside."""
+
+from typing import Any
+
+from redis.asyncio import Redis
+
+from fencelock import _names
+
+
+async def holder(admin: Redis, name: str) -> str | None:
+    """The owner of a name."""
+    value = await admin.get(f"fencelock:l:{_names.body(name)}")
+    return None if value is None else bytes(value).split()[0].decode()
+
+
+async def queue_length(admin: Redis, name: str) -> int:
+    """How many tickets stand in line, that of a holder who came from the line included."""
+    return int(await _resolved(admin.llen(f"fencelock:q:{_names.body(name)}")))
+
+
+async def lock_keys(admin: Redis) -> list[str]:
+    """Every key of the library except the fence counter."""
+    keys = [key.decode() async for key in admin.scan_iter("fencelock:*")]
+    return sorted(key for key in keys if key != "fencelock:fence")
+
+
+async def script_calls(admin: Redis) -> int:
+    """How many scripts the server has run."""
+    stats: dict[str, Any] = await admin.info("commandstats")
+    names = ("cmdstat_evalsha", "cmdstat_eval")
+    return sum(int(stats[name]["calls"]) for name in names if name in stats)
+
+
+async def lock_connections(admin: Redis) -> int:
+    """How many connections lock clients have open."""
+    found = await admin.client_list()
+    return sum(each["name"] == "fencelock" for each in found)
+
+
+async def _resolved(result: Any) -> Any:
+    return await result

@@ -1,0 +1,77 @@
+"""The library's scripts with one promise broken each: what the safety tests must catch."""
+
+from fencelock._scripts import Script, Scripts, packaged, source
+
+
+def broken(name: str) -> Scripts:
+    """The scripts of the variant ``name``."""
+    script, old, new = _CHANGES[name]
+    files = {each: source(each) for each in ("queue", "acquire", "release", "renew", "verify")}
+    assert files[script].count(old) == 1, f"{old!r} is not in {script}.lua once"
+    files[script] = files[script].replace(old, new)
+    return Scripts(
+        acquire=Script.of(files["queue"] + files["acquire"]),
+        release=Script.of(files["queue"] + files["release"]),
+        renew=Script.of(files["renew"]),
+        verify=Script.of(files["verify"]),
+    )
+
+
+def sound() -> Scripts:
+    """The scripts as they ship."""
+    return packaged()
+
+
+_CHANGES: dict[str, tuple[str, str, str]] = {
+    # Takes names that somebody else holds.
+    "acquire ignores the holder": ("acquire", "elseif value then", "elseif false then"),
+    # The classic mistake: DEL without comparing the owner.
+    "release deletes whoever holds": (
+        "release",
+        "if owned(value, owner) then",
+        "if value then",
+    ),
+    # Takes what is free, name by name, and keeps it when the rest is not.
+    "acquire takes the names one by one": (
+        "acquire",
+        "if mode == 'try' then",
+        """for i = 1, count do
+  if redis.call('EXISTS', KEYS[i + 1]) == 0 then
+    hold({bodies[i]}, owner, mint(time), annotation, ttl)
+  end
+end
+if mode == 'try' then""",
+    ),
+    # A plain counter starts again when the data is lost.
+    "fence without the clock": ("queue", "math.max(last + 1, time)", "last + 1"),
+    # The clock alone repeats itself, or falls when it is set back.
+    "fence without the counter": ("queue", "math.max(last + 1, time)", "time"),
+    # A new request overtakes those that stand in line.
+    "acquire ignores the queue": ("acquire", "if empty and seen", "if seen"),
+    # The last to come is the first to be served.
+    "last come, first served": ("acquire", "'RPUSH'", "'LPUSH'"),
+    # Nobody is told.
+    "release wakes nobody": ("release", "advance(bodies_of(count), previous, '')", ""),
+    # A repeated acquire takes its own key for somebody else's.
+    "acquire does not know itself": (
+        "acquire",
+        "if owned(value, owner) then",
+        "if false then",
+    ),
+    # Whoever asks is told yes.
+    "verify fails open": ("verify", "then return -1 end", "then return 1000 end"),
+    # A stale holder goes on for ever.
+    "renew does not look at the owner": (
+        "renew",
+        "if not owned(KEYS[k], owner) then held = 0 end",
+        "",
+    ),
+    # Trusts that every waiter is still there.
+    "grant does not look who listens": ("queue", "== 0 then return false end", "< 0 then end"),
+    # A frozen process keeps what it was granted for the whole lease.
+    "grant for the whole lease": (
+        "queue",
+        "hold(ticket.bodies, ticket.owner, fence, ticket.annotation, ticket.claim_ms)",
+        "hold(ticket.bodies, ticket.owner, fence, ticket.annotation, 3600000)",
+    ),
+}
