@@ -5,6 +5,7 @@ The histograms carry the trace id of a sampled span as an exemplar, which OpenMe
 """
 
 from collections.abc import Callable
+from typing import Final, get_args
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
@@ -30,6 +31,9 @@ ACQUIRE_BUCKETS = (
 )
 HOLD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 OTHER = "other"
+_ACQUIRE_OUTCOMES: Final = ("acquired", "contended", "timeout", "error")
+_HOLD_OUTCOMES: Final = ("released", "lost")
+_RENEWAL_OUTCOMES: Final = ("extended", "failed")
 
 TraceId = Callable[[], str | None]
 
@@ -56,6 +60,7 @@ class PrometheusInstrumentation:
         self._trace_id = trace_id or _current_trace_id()
         self._classes = _BoundedLabel(max_classes)
         self._resources = _BoundedLabel(max_classes)
+        self._shown: set[str] = set()
         self.acquire = Histogram(
             "fencelock_acquire_duration_seconds",
             "Time from asking for a lock to having it, or to giving up.",
@@ -76,6 +81,12 @@ class PrometheusInstrumentation:
         self.waiters = Gauge(
             "fencelock_waiters", "Tasks that stand in line now.", ["lock"], registry=registry
         )
+        self.contended = Counter(
+            "fencelock_contended",
+            "Acquisitions that found the lock taken, whether they waited for it or not.",
+            ["lock"],
+            registry=registry,
+        )
         self.renewals = Counter(
             "fencelock_renewals", "Renewals of leases.", ["lock", "outcome"], registry=registry
         )
@@ -91,11 +102,29 @@ class PrometheusInstrumentation:
 
     def observe(self, subject: Subject) -> Observation:
         """Follow one acquisition (called by the client)."""
-        return _Metered(self, self._classes.value(subject.lock_class))
+        lock = self._classes.value(subject.lock_class)
+        if lock not in self._shown:
+            self._show(lock)
+        return _Metered(self, lock)
 
     def fence_rejected(self, resource: str) -> None:
         """Storage refused a write because of its fence. ``resource`` is a kind, such as a table."""
         self._fence_rejections.labels(self._resources.value(resource)).inc()
+
+    def _show(self, lock: str) -> None:
+        """Show zeros from the start: an increase from nothing to 1 is invisible to ``increase``."""
+        self._shown.add(lock)
+        self.held.labels(lock)
+        self.waiters.labels(lock)
+        self.contended.labels(lock)
+        for outcome in _ACQUIRE_OUTCOMES:
+            self.acquire.labels(lock, outcome)
+        for outcome in _HOLD_OUTCOMES:
+            self.hold.labels(lock, outcome)
+        for outcome in _RENEWAL_OUTCOMES:
+            self.renewals.labels(lock, outcome)
+        for reason in get_args(LossReason):
+            self.losses.labels(lock, reason)
 
     def exemplar(self) -> dict[str, str] | None:
         """The label that leads from a measurement to its trace."""
@@ -116,12 +145,15 @@ class _Metered(Observation):
     def waiting(self, blocker: str | None) -> None:  # noqa: ARG002 (part of the protocol)
         self._waiting = True
         self._metrics.waiters.labels(self._lock).inc()
+        self._metrics.contended.labels(self._lock).inc()
 
     def acquired(self, fence: int, waited: float) -> None:  # noqa: ARG002 (part of the protocol)
         self._end_acquire("acquired", waited)
         self._metrics.held.labels(self._lock).inc()
 
     def not_acquired(self, outcome: AcquireOutcome, waited: float) -> None:
+        if outcome == "contended":
+            self._metrics.contended.labels(self._lock).inc()
         # A caller that is cancelled gave up waiting, like one whose time is up.
         self._end_acquire("timeout" if outcome == "cancelled" else outcome, waited)
 
