@@ -238,10 +238,11 @@ class InvoiceService:
         if invoice is None:
             return await self._refuse_unknown(request)
         direct = invoice.order_id is None
+        # The lock first: whoever does not hold it is told that, whatever else is missing.
+        fence = await self._fence(terms, invoice.id, invoice.order_id)
         if not direct:
             terms.require_operation()
             terms.require_version()
-        fence = await self._fence(terms, invoice.id, invoice.order_id)
         base = terms.base_version(invoice.version)
         if base is None:
             operation = request.on_version(invoice.version, direct=direct)
