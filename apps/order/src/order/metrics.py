@@ -70,6 +70,19 @@ class Metrics:
             ("result",),
             registry=registry,
         )
+        self._show_zeros()
+
+    def _show_zeros(self) -> None:
+        """An increase from nothing to 1 is invisible to Prometheus, so begin at 0."""
+        for kind in Kind:
+            self._handed_over.labels(kind.value)
+            self._helped.labels(kind.value)
+            for outcome in _OUTCOMES.values():
+                self._operations.labels(kind.value, outcome)
+        for result in ("finished", "locked", "unknown", "failed"):
+            self._recoveries.labels(result)
+        for result in ("done", "failed"):
+            self._rounds.labels(result)
 
     def finished(self, kind: Kind, outcome: Outcome) -> None:
         """Count an operation that this process has finished."""

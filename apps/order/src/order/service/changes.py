@@ -237,9 +237,7 @@ class Changes:
 def _raise_nothing_written(error: Exception) -> NoReturn:
     """Raise what a failure before anything was recorded is answered with."""
     if isinstance(error, TimeoutError):
-        raise DeadlineExceeded(
-            "The time for this request ran out. Nothing was written."
-        ) from error
+        raise DeadlineExceeded("The time for this request ran out. Nothing was written.") from error
     if isinstance(error, LeaseLost):
         raise OrderLocked("The order's locks were lost. Nothing was written.") from error
     raise error

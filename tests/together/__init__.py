@@ -1,0 +1,1 @@
+"""Both services as real processes on real servers, over real HTTP."""

@@ -1,0 +1,59 @@
+"""One nursery and migrated templates for the session; a shop of its own for each test."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.together.processes import Nursery
+from tests.together.shop import Shop, Templates
+
+from devkit.servers import PostgresServer, RedisServer
+
+ShopFactory = Callable[..., Shop]
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    with Nursery() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def templates(postgres_server: PostgresServer) -> Templates:
+    return Templates.create(postgres_server)
+
+
+@pytest.fixture
+def shop_of(
+    nursery: Nursery,
+    postgres_server: PostgresServer,
+    redis_server: RedisServer,
+    templates: Templates,
+    tmp_path: Path,
+) -> ShopFactory:
+    """Makes shops that are not started yet."""
+
+    def make(**settings: str) -> Shop:
+        return Shop(
+            tmp_path,
+            nursery=nursery,
+            postgres=postgres_server,
+            redis_server=redis_server,
+            templates=templates,
+            settings=settings,
+        )
+
+    return make
+
+
+@pytest.fixture
+def shop(shop_of: ShopFactory) -> Iterator[Shop]:
+    with shop_of() as started:
+        yield started
+
+
+@pytest.fixture
+def client(shop: Shop) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=shop.order.url, timeout=20.0, trust_env=False) as made:
+        yield made

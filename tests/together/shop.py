@@ -1,0 +1,225 @@
+"""Both services with databases of their own, and a look at what is in them."""
+
+import itertools
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import psycopg
+import redis
+from psycopg.rows import dict_row
+from tests.together.processes import Nursery, Service
+
+from devkit.servers import PostgresServer, RedisServer
+from invoice.schema import MIGRATIONS as INVOICE_MIGRATIONS
+from order.schema import MIGRATIONS as ORDER_MIGRATIONS
+
+# Short, so that what a crash leaves behind is over soon.
+ORDER_SETTINGS = {
+    "ORDER_LOCK_TTL_SECONDS": "1.5",
+    "ORDER_INVOICE_TIMEOUT_SECONDS": "1",
+    "ORDER_RECONCILE_INTERVAL_SECONDS": "0.2",
+}
+_names = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Templates:
+    """Migrated empty databases that others are copied from."""
+
+    order: str
+    invoice: str
+
+    @classmethod
+    def create(cls, postgres: PostgresServer) -> Self:
+        made = cls(f"order_template_{uuid.uuid4().hex}", f"invoice_template_{uuid.uuid4().hex}")
+        ORDER_MIGRATIONS.upgrade(postgres.create_database(made.order))
+        INVOICE_MIGRATIONS.upgrade(postgres.create_database(made.invoice))
+        return made
+
+
+class Shop:
+    """One invoice service and any number of replicas of the order service."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        nursery: Nursery,
+        postgres: PostgresServer,
+        redis_server: RedisServer,
+        templates: Templates,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.nursery = nursery
+        self.redis = redis_server
+        self._settings = {**ORDER_SETTINGS, **(settings or {})}
+        run = f"{uuid.uuid4().hex[:8]}_{next(_names)}"
+        self.order_database = postgres.create_database(f"order_{run}", template=templates.order)
+        self.invoice_database = postgres.create_database(
+            f"invoice_{run}", template=templates.invoice
+        )
+        self.services: list[Service] = []
+        self.invoice = self._service(
+            "invoice",
+            {
+                "INVOICE_DATABASE_URL": self.invoice_database,
+                "INVOICE_REDIS_URL": redis_server.url,
+                "INVOICE_DATABASE_POOL_SIZE": "10",
+            },
+        )
+        self.order = self.replica()
+
+    def __enter__(self) -> Self:
+        self.invoice.start(ready=False)
+        self.order.start()
+        self.invoice.wait_ready()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for service in self.services:
+            service.kill()
+
+    def replica(self) -> Service:
+        """One more order service on the same database, not started."""
+        return self._service(
+            "order",
+            {
+                "ORDER_DATABASE_URL": self.order_database,
+                "ORDER_REDIS_URL": self.redis.url,
+                "ORDER_INVOICE_URL": self.invoice.url,
+                **self._settings,
+            },
+        )
+
+    def _service(self, name: str, environment: dict[str, str]) -> Service:
+        log = self.folder / f"{name}-{next(_names)}.log"
+        service = Service(self.nursery, name, environment, log)
+        self.services.append(service)
+        return service
+
+    # What is in the databases.
+
+    def orders(self) -> dict[uuid.UUID, dict[str, Any]]:
+        """Committed orders by id."""
+        rows = query(self.order_database, "SELECT * FROM orders WHERE version > 0")
+        return {row["id"]: row for row in rows}
+
+    def invoices(self) -> dict[uuid.UUID, dict[str, Any]]:
+        """Invoices of orders, by the order's id."""
+        rows = query(self.invoice_database, "SELECT * FROM invoices WHERE order_id IS NOT NULL")
+        return {row["order_id"]: row for row in rows}
+
+    def operations(self) -> list[dict[str, Any]]:
+        return query(self.order_database, "SELECT * FROM operations ORDER BY created_at")
+
+    def recorded(self) -> dict[uuid.UUID, dict[str, Any]]:
+        """What the invoice service has recorded, by operation id."""
+        rows = query(self.invoice_database, "SELECT * FROM applied_operations")
+        return {row["op_id"]: row for row in rows}
+
+    def pending(self) -> list[dict[str, Any]]:
+        return [row for row in self.operations() if row["state"] == "pending"]
+
+    def lock_keys(self) -> list[str]:
+        """Keys of leases; fencelock keeps nothing else that is named after an order."""
+        with redis.Redis.from_url(self.redis.url, decode_responses=True) as client:
+            return sorted(client.scan_iter("*{*}*"))
+
+    def differences(self) -> list[str]:
+        """Where orders and invoices disagree, and where an operation's two ends do."""
+        found = _compare(self.orders(), self.invoices())
+        recorded = self.recorded()
+        expected = {"committed": {"applied"}, "rejected": {"rejected", "aborted"}}
+        for row in self.operations():
+            if row["state"] == "pending":
+                continue
+            outcome = recorded.get(row["op_id"], {}).get("outcome", "nothing")
+            if outcome not in expected[row["state"]]:
+                found.append(f"operation {row['op_id']} {row['state']} but {outcome}")
+        return found + _gaps(self.operations())
+
+    def wait_settled(self, *, timeout_seconds: float = 60.0) -> None:
+        """Wait until no operation is pending."""
+        wait_for(lambda: not self.pending(), timeout_seconds=timeout_seconds)
+
+    def assert_true(self) -> None:
+        """Nothing pending, nothing different."""
+        self.wait_settled()
+        assert self.differences() == []
+
+
+def _compare(
+    orders: dict[uuid.UUID, dict[str, Any]], invoices: dict[uuid.UUID, dict[str, Any]]
+) -> list[str]:
+    found = []
+    for order_id in sorted(orders.keys() | invoices.keys()):
+        here, there = orders.get(order_id), invoices.get(order_id)
+        if here is None or there is None:
+            found.append(f"order {order_id}: {'no order' if here is None else 'no invoice'}")
+            continue
+        for name in ("version", "status", "total", "user_id"):
+            if here[name] != there[name]:
+                found.append(f"order {order_id}: {name} {here[name]} but {there[name]}")
+    return found
+
+
+def _gaps(operations: list[dict[str, Any]]) -> list[str]:
+    versions: dict[uuid.UUID, list[int]] = {}
+    for row in operations:
+        if row["state"] == "committed":
+            versions.setdefault(row["order_id"], []).append(row["version"])
+    return [
+        f"order {order_id}: versions {sorted(made)}"
+        for order_id, made in versions.items()
+        if sorted(made) != list(range(1, len(made) + 1))
+    ]
+
+
+def query(url: str, statement: str) -> list[dict[str, Any]]:
+    with (
+        psycopg.connect(url, connect_timeout=10) as connection,
+        connection.cursor(row_factory=dict_row) as cursor,
+    ):
+        return cursor.execute(statement).fetchall()  # type: ignore[arg-type]
+
+
+def wait_for(holds: Callable[[], object], *, timeout_seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_seconds
+    while not holds():
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"it did not happen within {timeout_seconds} s")
+        time.sleep(0.05)
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+def new_order(*, quantity: int = 2, value: str = "9.50") -> dict[str, Any]:
+    return {
+        "user_id": str(uuid.uuid4()),
+        "item_id": str(uuid.uuid4()),
+        "quantity": quantity,
+        "value": value,
+    }
+
+
+def create(service: Service, **members: Any) -> str:
+    """Create an order and return its id."""
+    answer = httpx.post(
+        f"{service.url}/orders", json=new_order(**members), timeout=20.0, trust_env=False
+    )
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def amount(text: str) -> Decimal:
+    return Decimal(text)
