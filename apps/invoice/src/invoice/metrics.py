@@ -1,6 +1,6 @@
 """What the invoice service counts, beside its requests."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter
 
@@ -42,6 +42,16 @@ class InvoiceMetrics:
             "Operations of direct clients removed after their retention",
             registry=registry,
         )
+        self._show_zeros()
+
+    def _show_zeros(self) -> None:
+        """An increase from nothing to 1 is invisible to Prometheus, so begin at 0."""
+        self._fence_rejections.labels("invoice")
+        for result in get_args(LockCheckResult):
+            self._lock_checks.labels(result)
+        for kind in OperationKind:
+            for outcome in Outcome:
+                self._recorded.labels(kind.value, outcome.value)
 
     def recorded(self, kind: OperationKind, outcome: Outcome) -> None:
         """Count an operation that was decided now."""

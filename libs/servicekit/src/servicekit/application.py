@@ -50,6 +50,7 @@ def build(
         version=runtime.version,
         telemetry=runtime.telemetry.fastapi_config(),
         lifespan=_flushing(lifespan, runtime),
+        generate_unique_id_function=lambda route: route.name,
         # Media types are judged by StrictJsonRoute, which names the remedy.
         strict_content_type=False,
         redirect_slashes=False,
@@ -112,7 +113,7 @@ def _document_problems(app: FastAPI) -> None:
             schemas.update(schemas["ProblemDocument"].pop("$defs", {}))
             schemas.pop("HTTPValidationError", None)
             schemas.pop("ValidationError", None)
-            _replace_validation_errors(schema)
+            _complete(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 
@@ -121,10 +122,20 @@ def _document_problems(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _replace_validation_errors(schema: dict[str, Any]) -> None:
-    problem = problems.responses(problems.ValidationFailed)[422]
-    for path in schema.get("paths", {}).values():
-        for operation in path.values():
-            answer = operation.get("responses", {}).get("422")
-            if answer is not None and "application/json" in answer.get("content", {}):
-                operation["responses"]["422"] = problem
+def _complete(schema: dict[str, Any]) -> None:
+    """Document what any operation can answer, and validation errors in our own form."""
+    validation = problems.responses(problems.ValidationFailed)[422]
+    anywhere = problems.responses(problems.InternalError, problems.ServiceUnavailable)
+    with_body = problems.responses(
+        problems.MalformedBody, problems.TooLarge, problems.UnsupportedMediaType
+    )
+    for path, operations in schema.get("paths", {}).items():
+        for operation in operations.values():
+            answers = operation.setdefault("responses", {})
+            if "application/json" in answers.get("422", {}).get("content", {}):
+                answers["422"] = validation
+            added = {} if path in health.PATHS else anywhere
+            if "requestBody" in operation:
+                added = added | with_body
+            for status, answer in added.items():
+                answers.setdefault(str(status), answer)

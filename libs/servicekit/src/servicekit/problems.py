@@ -133,12 +133,49 @@ class ProblemDocument(BaseModel):
     errors: list[FieldError] | None = None
 
 
-_SLUGS = {
-    400: "bad-request",
-    404: "not-found",
-    405: "method-not-allowed",
-    413: "body-too-large",
-    415: "unsupported-media-type",
+class MalformedBody(Problem):
+    """The body is not one JSON document."""
+
+    status = 400
+    slug = "malformed-json"
+    title = "The body is not valid JSON"
+
+
+class TooLarge(Problem):
+    """The body is larger than the service takes."""
+
+    status = 413
+    slug = "body-too-large"
+    title = "The body is too large"
+
+
+class UnsupportedMediaType(Problem):
+    """The body is not declared as JSON."""
+
+    status = 415
+    slug = "unsupported-media-type"
+    title = "The body must be JSON"
+
+
+class NotFound(Problem):
+    """There is nothing at this path."""
+
+    status = 404
+    slug = "not-found"
+    title = "Not found"
+
+
+class MethodNotAllowed(Problem):
+    """The method is not possible at this path."""
+
+    status = 405
+    slug = "method-not-allowed"
+    title = "Method not allowed"
+
+
+_OF_STATUS: dict[int, type[Problem]] = {
+    kind.status: kind
+    for kind in (MalformedBody, TooLarge, UnsupportedMediaType, NotFound, MethodNotAllowed)
 }
 
 
@@ -199,10 +236,15 @@ async def _answer_problem(request: Request, error: Exception) -> Response:
 async def _answer_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
     errors = [
-        FieldError(field=_field_name(item["loc"]), message=item["msg"]) for item in error.errors()
+        FieldError(field=_field_name(item["loc"]), message=_message(item))
+        for item in error.errors()
     ]
     detail = "; ".join(f"{item['field']}: {item['message']}" for item in errors)
     return response(ValidationFailed(detail, errors=errors), instance=request.url.path)
+
+
+def _message(item: Mapping[str, Any]) -> str:
+    return "is not a known field" if item["type"] == "extra_forbidden" else str(item["msg"])
 
 
 def _field_name(location: Sequence[str | int]) -> str:
@@ -215,17 +257,20 @@ def _field_name(location: Sequence[str | int]) -> str:
 
 async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
-    phrase = http.HTTPStatus(error.status_code).phrase
-    body = {
-        "type": f"/problems/{_SLUGS.get(error.status_code, phrase.lower().replace(' ', '-'))}",
-        "title": phrase,
-        "status": error.status_code,
-        "detail": _http_detail(request, error),
-        "instance": request.url.path,
-        "trace_id": current_trace_id(),
-    }
-    return JSONResponse(
-        body, status_code=error.status_code, headers=error.headers, media_type=MEDIA_TYPE
+    kind = _OF_STATUS.get(error.status_code)
+    if kind is None:
+        kind = _kind_of(error.status_code)
+    problem = kind(_http_detail(request, error), headers=error.headers)
+    return response(problem, instance=request.url.path)
+
+
+def _kind_of(status_code: int) -> type[Problem]:
+    """Return a problem for a status that we have no name for."""
+    phrase = http.HTTPStatus(status_code).phrase
+    return type(
+        "OtherProblem",
+        (Problem,),
+        {"status": status_code, "slug": phrase.lower().replace(" ", "-"), "title": phrase},
     )
 
 
