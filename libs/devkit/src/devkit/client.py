@@ -19,6 +19,8 @@ class Sides:
 
     order: dict[str, Any]
     invoice: dict[str, Any]
+    pending: bool
+    """Whether a change of the order is on its way."""
 
     @property
     def agree(self) -> bool:
@@ -34,6 +36,7 @@ class Sides:
         return (
             f"order: {order['quantity']} x {order['value']}, {order['status']}; "
             f"invoice: {invoice['total']}, {invoice['status']}"
+            f"{'; a change is pending' if self.pending else ''}"
         )
 
 
@@ -61,9 +64,10 @@ class Client:
 
     def sides(self, order: str) -> Sides:
         """Read both sides."""
-        read = self.orders.get(f"/orders/{order}").raise_for_status().json()
-        invoice = self.invoices.get(f"/invoices/{read['invoice_id']}").raise_for_status().json()
-        return Sides(read, invoice)
+        read = self.orders.get(f"/orders/{order}").raise_for_status()
+        body = read.json()
+        invoice = self.invoices.get(f"/invoices/{body['invoice_id']}").raise_for_status()
+        return Sides(body, invoice.json(), pending="Pending-Operation" in read.headers)
 
 
 def now() -> str:

@@ -29,7 +29,7 @@ def demo(console: Console, folder: Path) -> None:
     with running(console, folder) as run:
         client = Client(run.order_url, run.invoice_url)
         try:
-            play(Stage(console), client)
+            play(Stage(console), client, run)
         except httpx.HTTPError as failure:
             raise Unexpected(f"A request failed: {failure!r}") from failure
         finally:

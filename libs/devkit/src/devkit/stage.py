@@ -22,6 +22,10 @@ class Stage:
         self._title = title
         self._console.print(f"\n[bold]{self._number}. {escape(title)}[/]", highlight=False)
 
+    def note(self, text: str) -> None:
+        """Show something on the way to what is expected."""
+        self._console.print(f"   {escape(text)}", highlight=False, soft_wrap=True)
+
     def check(self, *, expected: str, came: str, holds: bool) -> None:
         """Show what was expected beside what came.
 
