@@ -165,9 +165,11 @@ def _compare(
         if here is None or there is None:
             found.append(f"order {order_id}: {'no order' if here is None else 'no invoice'}")
             continue
-        for name in ("version", "status", "total", "user_id"):
-            if here[name] != there[name]:
-                found.append(f"order {order_id}: {name} {here[name]} but {there[name]}")
+        found += [
+            f"order {order_id}: {name} {here[name]} but {there[name]}"
+            for name in ("version", "status", "total", "user_id")
+            if here[name] != there[name]
+        ]
     return found
 
 
