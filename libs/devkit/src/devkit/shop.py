@@ -37,6 +37,7 @@ class Shop:
         progress: Progress,
         durable: bool = False,
         inherit: Sequence[int] = (),
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         """Describe the shop; nothing runs yet.
 
@@ -46,11 +47,13 @@ class Shop:
             progress: Told about each step.
             durable: Whether the data shall survive the machine.
             inherit: File descriptors of ours that stay open until every process has ended.
+            settings: More environment variables for both services.
         """
         self.folder = folder.resolve()
         self.layout = layout
         self._progress = progress
         self._inherit = inherit
+        self._settings = dict(settings or {})
         self.postgres = PostgresServer(folder / "postgres", durable=durable, inherit=inherit)
         self.redis = RedisServer(folder / "redis", durable=durable, inherit=inherit)
         self.services: dict[str, Process] = {}
@@ -118,7 +121,7 @@ class Shop:
         }
         if service == "order":
             settings["ORDER_INVOICE_URL"] = self.layout.invoice_url
-        return settings
+        return settings | self._settings
 
     def service(
         self, name: str, settings: Mapping[str, str], *, command: str = "serve", log: str = ""
