@@ -157,8 +157,8 @@ _WAITING: Final = Row(
         ),
         Panel(
             "Acquisitions by outcome",
-            "Acquired; contended (busy and not waited for); timeout (waited in vain, answered "
-            "423); error (Redis did not answer, answered 503); cancelled (the caller went away).",
+            "Acquired; contended (busy and not waited for); timeout (waited in vain, answered 423, "
+            "or the caller went away); error (Redis did not answer, answered 503).",
             "ops",
             (Query(_rate(f"{_ACQUIRE}_count", by="lock, outcome"), "{{lock}} {{outcome}}"),),
             stacked=True,

@@ -165,10 +165,62 @@ _OPERATIONS: Final = Row(
     ),
 )
 
+
+def _by(metric: str, label: str) -> str:
+    return f"sum by ({label}) (rate({metric}{{{SERVICES}}}[$__rate_interval]))"
+
+
+_RECOVERY: Final = Row(
+    "Recovery: what requests left behind, and who finishes it",
+    (
+        Panel(
+            "Attempts of the reconciler",
+            "Attempts a second to finish a pending operation, by result. Locked is somebody else "
+            "at work on it, unknown is a service or Redis that did not answer, failed is a fault in "
+            "the code.",
+            "ops",
+            (Query(_by("shop_reconciler_attempts_total", "result"), "{{result}}"),),
+            width=6,
+        ),
+        Panel(
+            "Handed over and helped",
+            "Requests a second answered 202 because their outcome was not known in time, and "
+            "operations that a later request on the same order finished first.",
+            "ops",
+            (
+                Query(_by("shop_operations_handed_over_total", "kind"), "{{kind}} handed over"),
+                Query(_by("shop_operations_helped_total", "kind"), "{{kind}} helped"),
+            ),
+            width=6,
+        ),
+        Panel(
+            "Breaker for the invoice service",
+            "Order replicas by the state of their circuit breaker. Open or half open for a minute "
+            "raises InvoiceUnreachable.",
+            "short",
+            (
+                Query(
+                    f"sum by (state) (shop_invoice_breaker_state{{{SERVICES}}})",
+                    "{{state}}",
+                ),
+            ),
+            width=6,
+        ),
+        Panel(
+            "Lock checks of the invoice service",
+            "Checks a second whether a caller holds the lock, by result. Not held and missing are "
+            "refused with 409; unavailable is a Redis that does not answer: 503.",
+            "ops",
+            (Query(_by("shop_invoice_lock_checks_total", "result"), "{{result}}"),),
+            width=6,
+        ),
+    ),
+)
+
 SHOP: Final = Dashboard(
     uid="shop",
     title="Shop",
     description="What users of the shop feel, by route, and whether every operation finishes.",
-    rows=(_NOW, _REQUESTS, _OPERATIONS),
+    rows=(_NOW, _REQUESTS, _OPERATIONS, _RECOVERY),
     variables=(NAMESPACE, SERVICE),
 )
