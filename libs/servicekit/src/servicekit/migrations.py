@@ -7,6 +7,7 @@ A service keeps its scripts inside its package, as ``<service>.migrations``, who
 """
 
 import hashlib
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -33,13 +34,11 @@ class Migrations:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._config = Config()
-        self._config.set_main_option("script_location", str(directory).replace("%", "%%"))
-        self._config.set_main_option("path_separator", "os")
+        self._directory = directory
 
     def head(self) -> str:
         """Return the newest revision that this code brings."""
-        revision = ScriptDirectory.from_config(self._config).get_current_head()
+        revision = self._scripts.get_current_head()
         if revision is None:
             raise RuntimeError("there are no migrations")
         return revision
@@ -48,17 +47,19 @@ class Migrations:
         """Bring the database to ``revision`` and return what it is at afterwards.
 
         Waits up to 60 s for another process that is migrating, and at most 5 s for each lock on a
-        table, so that a long transaction cannot make the migration block the whole service.
+        table, so that a long transaction cannot make the migration block the whole service. Any
+        number of processes may call it at once, but in one process only one thread: Alembic keeps
+        its context in a global.
         """
         engine = create_engine(driver_url(url), poolclass=NullPool)
+        config = self._config()
         try:
             with engine.connect() as connection:
-                self._config.attributes["connection"] = connection
-                command.upgrade(self._config, revision)
+                config.attributes["connection"] = connection
+                command.upgrade(config, revision)
                 connection.commit()
                 return MigrationContext.configure(connection).get_current_revision()
         finally:
-            self._config.attributes.pop("connection", None)
             engine.dispose()
 
     async def require_head(self, engine: AsyncEngine) -> None:
@@ -73,13 +74,23 @@ class Migrations:
         async with engine.connect() as connection:
             found = await connection.run_sync(_current_heads)
         head = self.head()
-        known = {script.revision for script in self._scripts().walk_revisions()}
-        if head in found or any(revision not in known for revision in found):
+        if head in found or not self._revisions.issuperset(found):
             return
         raise NotReady(f"schema at {', '.join(found) or 'nothing'}, needs {head}: run migrate")
 
+    def _config(self) -> Config:
+        config = Config()
+        config.set_main_option("script_location", str(self._directory).replace("%", "%%"))
+        config.set_main_option("path_separator", "os")
+        return config
+
+    @cached_property
     def _scripts(self) -> ScriptDirectory:
-        return ScriptDirectory.from_config(self._config)
+        return ScriptDirectory.from_config(self._config())
+
+    @cached_property
+    def _revisions(self) -> frozenset[str]:
+        return frozenset(script.revision for script in self._scripts.walk_revisions())
 
 
 def _current_heads(connection: Connection) -> tuple[str, ...]:

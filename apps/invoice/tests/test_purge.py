@@ -1,0 +1,80 @@
+"""Retention: only direct clients' keys are forgotten, never what the protocol goes by."""
+
+import uuid
+
+from apps.invoice.tests.shop import USER, Query, Shop
+from fastapi import FastAPI
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from invoice.resources import Resources, purging
+from invoice.service import InvoiceService
+from servicekit.testing.polling import eventually
+
+DAY = 86_400
+
+
+def service_of(app: FastAPI) -> InvoiceService:
+    resources: Resources = app.state.resources
+    return resources.service
+
+
+async def age(engine: AsyncEngine) -> None:
+    """Make everything that is recorded two days old."""
+    async with engine.begin() as connection:
+        await connection.execute(
+            text("UPDATE applied_operations SET created_at = created_at - interval '2 days'")
+        )
+
+
+async def test_operations_of_orders_and_tombstones_are_kept_for_ever(
+    shop: Shop, app: FastAPI, engine: AsyncEngine, query: Query
+) -> None:
+    order_id = uuid.uuid4()
+    invoice_id = await shop.created(order_id)
+    async with shop.locked(order_id) as lease:
+        await shop.update(invoice_id, base=1, proof=lease.proof())
+        await shop.update(invoice_id, base=1, proof=lease.proof())
+    await shop.abort(uuid.uuid4(), invoice_id)
+    await shop.update(uuid.uuid4(), base=1, proof=None)
+    await age(engine)
+    assert await service_of(app).purge(retention_seconds=DAY) == 0
+    assert len(await query("SELECT * FROM applied_operations")) == 5
+
+
+async def test_a_direct_clients_old_operations_go_except_for_each_invoices_last(
+    shop: Shop, app: FastAPI, engine: AsyncEngine, query: Query
+) -> None:
+    body = {"user_id": str(USER), "total": 1}
+    invoice_id = (await shop.client.post("/invoices", json=body)).json()["id"]
+    async with shop.locks.lock(f"invoice:{{{invoice_id}}}", ttl=30, wait=30) as lease:
+        for total in (2, 3):
+            await shop.client.patch(
+                f"/invoices/{invoice_id}",
+                json={"total": total},
+                headers={"Lock-Token": lease.proof()},
+            )
+    await age(engine)
+    fresh = (await shop.client.post("/invoices", json=body)).json()["id"]
+    assert await service_of(app).purge(retention_seconds=DAY) == 2
+    left = await query("SELECT invoice_id, version FROM applied_operations ORDER BY created_at")
+    assert [(str(row["invoice_id"]), row["version"]) for row in left] == [
+        (invoice_id, 3),
+        (fresh, 1),
+    ]
+
+
+async def test_the_purge_runs_by_itself(
+    shop: Shop, app: FastAPI, engine: AsyncEngine, query: Query
+) -> None:
+    body = {"user_id": str(USER), "total": 1}
+    invoice_id = (await shop.client.post("/invoices", json=body)).json()["id"]
+    async with shop.locks.lock(f"invoice:{{{invoice_id}}}", ttl=30, wait=30) as lease:
+        await shop.client.delete(f"/invoices/{invoice_id}", headers={"Lock-Token": lease.proof()})
+    await age(engine)
+
+    async def purged() -> bool:
+        return len(await query("SELECT 1 FROM applied_operations")) == 1
+
+    async with purging(service_of(app), interval_seconds=0.01, retention_seconds=DAY):
+        await eventually(purged)
