@@ -176,8 +176,8 @@ _RECOVERY: Final = Row(
         Panel(
             "Attempts of the reconciler",
             "Attempts a second to finish a pending operation, by result. Locked is somebody else "
-            "at work on it, unknown is a service or Redis that did not answer, failed is a fault in "
-            "the code.",
+            "at work on it, unknown is a service or Redis that did not answer, failed is a fault "
+            "in the code.",
             "ops",
             (Query(_by("shop_reconciler_attempts_total", "result"), "{{result}}"),),
             width=6,
