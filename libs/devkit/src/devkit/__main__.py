@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="where `up` keeps data and logs (default: %(default)s)",
     )
     chosen = parser.parse_args(arguments)
-    console = Console()
+    console = Console(soft_wrap=True, highlight=False)
     with interruptible():
         try:
             COMMANDS[chosen.command](console, chosen.folder.resolve())

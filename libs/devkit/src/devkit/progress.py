@@ -31,4 +31,4 @@ class Progress:
         with self._console.status(f"{name} …"):
             yield step
         seconds = time.monotonic() - started
-        self._console.print(f"  [green]✓[/] {step.name} [dim]({seconds:.1f} s)[/]", highlight=False)
+        self._console.print(f"  [green]✓[/] {step.name} [dim]({seconds:.1f} s)[/]")

@@ -20,11 +20,11 @@ class Stage:
         """Announce the next step."""
         self._number += 1
         self._title = title
-        self._console.print(f"\n[bold]{self._number}. {escape(title)}[/]", highlight=False)
+        self._console.print(f"\n[bold]{self._number}. {escape(title)}[/]")
 
     def note(self, text: str) -> None:
         """Show something on the way to what is expected."""
-        self._console.print(f"   {escape(text)}", highlight=False, soft_wrap=True)
+        self._console.print(f"   {escape(text)}")
 
     def check(self, *, expected: str, came: str, holds: bool) -> None:
         """Show what was expected beside what came.
@@ -33,7 +33,7 @@ class Stage:
             Unexpected: They differ.
         """
         mark = "[green]✓[/]" if holds else "[red]✗[/]"
-        self._console.print(f"   expected  {escape(expected)}", highlight=False, soft_wrap=True)
-        self._console.print(f"   came      {escape(came)} {mark}", highlight=False, soft_wrap=True)
+        self._console.print(f"   expected  {escape(expected)}")
+        self._console.print(f"   came      {escape(came)} {mark}")
         if not holds:
             raise Unexpected(f"{self._title}: expected {expected}, but came {came}")

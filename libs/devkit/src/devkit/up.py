@@ -27,7 +27,7 @@ def up(console: Console, folder: Path) -> None:
     """
     layout = Layout.from_environment(os.environ)
     progress = Progress(console)
-    console.print(f"Starting the shop; data and logs are in {folder}", highlight=False)
+    console.print(f"Starting the shop; data and logs are in {folder}")
     with (
         Claim(folder) as claim,
         Shop(folder, layout, progress=progress, durable=True, inherit=[claim.descriptor]) as shop,
@@ -40,7 +40,7 @@ def up(console: Console, folder: Path) -> None:
                 order_environment=shop.environment("order"),
             )
         )
-        console.print(guide(layout), highlight=False, markup=False, soft_wrap=True)
+        console.print(guide(layout), markup=False)
         try:
             watch(shop)
         except KeyboardInterrupt:

@@ -161,16 +161,21 @@ class JaegerServer(_Backend):
 
     @property
     def otlp_port(self) -> int:
-        """Where it takes spans by OTLP over HTTP."""
+        """The port on which it takes spans by OTLP over HTTP."""
         if self._otlp_port is None:
             self._otlp_port = free_port()
         return self._otlp_port
 
     @property
+    def otlp_url(self) -> str:
+        """Where it takes spans by OTLP over HTTP."""
+        return f"http://{HOST}:{self.otlp_port}"
+
+    @property
     def environment(self) -> dict[str, str]:
         """The standard variables that make a service send its traces here."""
         return {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{HOST}:{self.otlp_port}",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": self.otlp_url,
             "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         }
 
