@@ -1,0 +1,130 @@
+"""Wrong values are refused, and the message says which."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+from tests.charts.rendering import CHARTS, ROOT, Charts, Refused, Values
+
+NEGATIVES: dict[str, tuple[str, Values, str]] = {
+    "a typo at the top": ("order", {"replicaCuont": 3}, "replicaCuont"),
+    "a typo in a section": ("order", {"image": {"tagg": "1"}}, "tagg"),
+    "a typo in a service inside the shop": ("shop", {"order": {"replicas": 1}}, "replicas"),
+    "a typo in a store two charts down": (
+        "shop",
+        {"order": {"postgres": {"auth": {"pasword": "x"}}}},
+        "pasword",
+    ),
+    "a typo in a global": ("shop", {"global": {"imageRegistri": "x"}}, "imageRegistri"),
+    "a typo in resources": ("redis", {"resources": {"limit": {}}}, "limit"),
+    "a port beyond the last": ("order", {"service": {"port": 70000}}, "/service/port"),
+    "a store's port beyond the last": ("postgres", {"port": 70000}, "/port"),
+    "a privileged port": ("order", {"service": {"port": 80}}, "/service/port"),
+    "a number as text": ("order", {"replicaCount": "two"}, "replicaCount"),
+    "a switch as text": ("order", {"autoscaling": {"enabled": "yes"}}, "autoscaling"),
+    "an unknown pull policy": ("redis", {"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
+    "a digest that is none": ("order", {"image": {"digest": "abc"}}, "digest"),
+    "an unknown log level": ("order", {"config": {"logLevel": "loud"}}, "logLevel"),
+    "no waiting at all": ("order", {"config": {"requestTimeoutSeconds": 0}}, "requestTimeout"),
+    "a size of memory that Redis does not know": ("redis", {"maxMemory": "1 GiB"}, "maxMemory"),
+    "both a bundled and an external database": (
+        "order",
+        {"externalDatabase": {"host": "db"}},
+        "postgres.enabled and externalDatabase exclude each other",
+    ),
+    "both a bundled and an external Redis": (
+        "invoice",
+        {"redis": {"enabled": True}},
+        "redis.enabled and externalRedis exclude each other",
+    ),
+    "no database": ("order", {"postgres": {"enabled": False}}, "externalDatabase.existingSecret"),
+    "no Redis": ("order", {"redis": {"enabled": False}}, "externalRedis.existingSecret"),
+    "a Secret and a host": (
+        "order",
+        {
+            "postgres": {"enabled": False},
+            "externalDatabase": {"existingSecret": "s", "host": "db"},
+        },
+        "exclude each other",
+    ),
+    "a hook that would wait for its own database": (
+        "order",
+        {"migrations": {"hook": True}},
+        "migrations.hook needs externalDatabase.existingSecret",
+    ),
+    "too little time to stop": (
+        "order",
+        {"terminationGracePeriodSeconds": 10},
+        "terminationGracePeriodSeconds is 10",
+    ),
+    "more time to stop than the pod gets": (
+        "invoice",
+        {"shutdown": {"requestSeconds": 60}},
+        "terminationGracePeriodSeconds is 40",
+    ),
+    "fewer pods at most than at least": (
+        "order",
+        {"autoscaling": {"enabled": True, "minReplicas": 4, "maxReplicas": 3}},
+        "autoscaling.maxReplicas",
+    ),
+    "a lock Redis for one service alone": (
+        "shop",
+        {"order": {"redis": {"enabled": True}, "externalRedis": {"existingSecret": ""}}},
+        "/order/redis/enabled",
+    ),
+    "two lock Redises": (
+        "shop",
+        {"invoice": {"externalRedis": {"existingSecret": "another"}}},
+        "must share one lock Redis",
+    ),
+    "a lock Redis nobody uses": (
+        "shop",
+        {name: {"externalRedis": {"existingSecret": "other"}} for name in ("order", "invoice")},
+        "switch redis off",
+    ),
+    "no lock Redis": ("shop", {"redis": {"enabled": False}}, "redis.enabled is false"),
+    "an invoice service nobody can find": (
+        "shop",
+        {"invoice": {"service": {"port": 4000}}},
+        "the invoice service answers at http://rel-invoice:4000",
+    ),
+    "two trace backends": (
+        "observability",
+        {"jaeger": {"enabled": True}},
+        "tempo.enabled and jaeger.enabled exclude each other",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NEGATIVES)
+def test_is_refused(charts: Charts, name: str) -> None:
+    chart, values, phrase = NEGATIVES[name]
+    with pytest.raises(Refused) as refusal:
+        charts.render(chart, values)
+    assert phrase in str(refusal.value)
+
+
+def sections(schema: dict[str, Any], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The path of every section that a schema knows the keys of."""
+    inside = [
+        deeper
+        for name, inner in schema.get("properties", {}).items()
+        for deeper in sections(inner, (*path, name))
+    ]
+    closed = schema.get("additionalProperties") is False
+    return [path, *inside] if closed else inside
+
+
+@pytest.mark.parametrize("chart", CHARTS)
+def test_no_section_takes_a_key_it_does_not_know(chart: str) -> None:
+    schema = json.loads((ROOT / "charts" / chart / "values.schema.json").read_text())
+    validator = jsonschema.Draft7Validator(schema)
+    for path in sections(schema):
+        values: Values = {"typpo": 1}
+        for name in reversed(path):
+            values = {name: values}
+        said = [error.message for error in validator.iter_errors(values)]
+        assert any("typpo" in message for message in said), path

@@ -1,0 +1,184 @@
+"""Every key of every values file changes what is installed: none is forgotten or dead."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from tests.charts.combinations import EXTERNAL_DATABASE, SECRETS
+from tests.charts.rendering import ROOT, Charts, Values, merged
+
+THEIR_REDIS: Values = {
+    "redis": {"enabled": False},
+    "externalRedis": {"existingSecret": "", "host": "redis.example.com", "password": "p"},
+}
+# Fixed, as a random password would make every rendering differ from every other.
+FIXED: dict[str, Values] = {
+    "redis": {"auth": {"password": "r"}},
+    "postgres": {"auth": {"password": "p"}},
+    "order": {"postgres": {"auth": {"password": "p"}}, "redis": {"auth": {"password": "r"}}},
+    "invoice": {"postgres": {"auth": {"password": "p"}}},
+    "shop": {
+        "order": {"postgres": {"auth": {"password": "p"}}},
+        "invoice": {"postgres": {"auth": {"password": "p"}}},
+        "redis": {"auth": {"password": "r"}},
+    },
+    "observability": {"grafana": {"auth": {"password": "g"}}},
+}
+# What must be set for a key to have a say.
+CONTEXT: dict[str, Values] = {
+    "externalDatabase.": EXTERNAL_DATABASE,
+    "externalDatabase.existingSecret": {
+        "postgres": {"enabled": False},
+        "externalDatabase": {"existingSecret": "one"},
+    },
+    "externalRedis.": THEIR_REDIS,
+    "externalRedis.existingSecret": {
+        "redis": {"enabled": False},
+        "externalRedis": {"existingSecret": "one"},
+    },
+    "migrations.hook": SECRETS,
+    "autoscaling.": {"autoscaling": {"enabled": True}},
+    "metrics.serviceMonitor.": {"metrics": {"serviceMonitor": {"enabled": True}}},
+    "alerts.prometheusRule.": {"alerts": {"prometheusRule": {"enabled": True}}},
+    "tracing.": {"tracing": {"endpoint": "http://here:4317"}},
+    "networkPolicy.databaseTo": EXTERNAL_DATABASE,
+    "networkPolicy.redisTo": THEIR_REDIS,
+    "networkPolicy.tracingTo": {"tracing": {"endpoint": "http://here:4317"}},
+    "prometheus.persistence.storageClass": {"prometheus": {"persistence": {"enabled": True}}},
+    "tempo.persistence.storageClass": {"tempo": {"persistence": {"enabled": True}}},
+    "grafana.persistence.storageClass": {"grafana": {"persistence": {"enabled": True}}},
+    "jaeger.": {"tempo": {"enabled": False}, "jaeger": {"enabled": True}},
+}
+# What a key is changed to where "another of the same type" is not accepted.
+OTHER: dict[str, Any] = {
+    "image.digest": "sha256:" + "a" * 64,
+    "image.pullPolicy": "Never",
+    "service.type": "NodePort",
+    "config.logLevel": "debug",
+    "config.logFormat": "console",
+    "topologySpread.whenUnsatisfiable": "DoNotSchedule",
+    "terminationGracePeriodSeconds": 99,
+    "maxMemory": "99mb",
+    "persistence.size": "9Gi",
+    "serviceMonitor.interval": "99s",
+    "scrapeInterval": "99s",
+    "prometheus.retention": "99d",
+    "tempo.retention": "99h",
+    "tracing.endpoint": "http://there:9999",
+    "tracing.protocol": "http/protobuf",
+    "tolerations": [{"operator": "Exists"}],
+    "imagePullSecrets": [{"name": "pull"}],
+    "extraEnv": [{"name": "A", "value": "b"}],
+    "httpFrom": [],
+    "metricsFrom": [],
+    "clients": [{"podSelector": {"matchLabels": {"a": "b"}}}],
+    "extraEgress": [{"ports": [{"port": 9}]}],
+    "runbookBaseUrl": "https://runbooks.example.com",
+    "probes.startup": {"periodSeconds": 9},
+    "probes.liveness": {"periodSeconds": 9},
+    "probes.readiness": {"periodSeconds": 9},
+    "invoice.url": "http://elsewhere:9",
+    "resources.requests": {"cpu": "9", "memory": "9Mi"},
+    "resources.limits": {"memory": "9Gi"},
+    "externalDatabase.host": "elsewhere",
+    "shutdown.requestSeconds": 9,
+    "shutdown.preStopSeconds": 9,
+    "settings": {"work_mem": "8MB"},
+    "alerts.thresholds": {"LeasesLost": 7},
+    "prometheus.namespaces": ["there"],
+    "order.externalRedis.existingSecret": None,
+}
+NETWORK_PEERS = [{"podSelector": {"matchLabels": {"a": "b"}}}]
+# Keys that cannot be changed alone, and what holds them instead.
+ELSEWHERE = {
+    "enabled": "the switch of a subchart, read by the parent: order.redis.enabled below",
+    "redis.enabled": "needs another Redis at the same time: test_schema, combinations",
+    "postgres.enabled": "needs another database at the same time: test_schema, combinations",
+    "order.redis.enabled": "may only be false: test_schema",
+    "invoice.redis.enabled": "may only be false: test_schema",
+    "order.externalRedis.existingSecret": "must be the same for both: test_schema",
+    "invoice.externalRedis.existingSecret": "must be the same for both: test_schema",
+    "order.invoice.url": "must be the invoice service's: test_schema",
+    "shutdown.closeSeconds": "counts only in the sum that the stop must fit into: test_schema",
+    "jaeger.enabled": "excludes tempo: test_schema, combinations",
+}
+
+
+def leaves(node: Values, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict) and value and not written_in_braces(key):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def written_in_braces(key: str) -> bool:
+    """Sections that are one value: whatever is in them is passed on as it is."""
+    return key in ("requests", "limits", "startup", "liveness", "readiness", "labels")
+
+
+def defaults(chart: str) -> Values:
+    loaded: Values = yaml.safe_load((ROOT / "charts" / chart / "values.yaml").read_text())
+    return loaded
+
+
+def keys(chart: str) -> list[str]:
+    found = [key for key, _ in leaves(defaults(chart)) if key not in ELSEWHERE]
+    if chart == "invoice":  # made of the same templates as order, one line each
+        same = dict(leaves(defaults("order")))
+        found = [key for key in found if key not in same or key.startswith("config.")]
+    return found
+
+
+def other(path: str, default: Any) -> Any:
+    for ending, value in OTHER.items():
+        if path == ending or path.endswith(f".{ending}"):
+            return value
+    match default:
+        case bool():
+            return not default
+        case int() | float():
+            return default + 1
+        case str():
+            return default + "x"
+        case list():
+            return NETWORK_PEERS if "networkPolicy" in path else ["x"]
+    return {"a": "b"}
+
+
+def nested(path: str, value: Any) -> Values:
+    for name in reversed(path.split(".")):
+        value = {name: value}
+    result: Values = value
+    return result
+
+
+def context(path: str) -> Values:
+    found = [values for start, values in CONTEXT.items() if path.startswith(start)]
+    exact = CONTEXT.get(path)
+    return exact if exact is not None else merged(*found)
+
+
+@pytest.mark.parametrize(
+    ("chart", "path"),
+    [(chart, path) for chart in FIXED for path in keys(chart)],
+)
+def test_changes_the_output(charts: Charts, chart: str, path: str) -> None:
+    base = merged(FIXED[chart], context(path))
+    default = dict(leaves(merged(defaults(chart), base))).get(path)
+    changed = merged(base, nested(path, other(path, default)))
+    before = charts.text(chart, json.dumps(base))
+    assert charts.text(chart, json.dumps(changed)) != before
+
+
+def test_both_services_are_made_of_the_same_templates() -> None:
+    def files(chart: str) -> dict[str, str]:
+        folder = ROOT / "charts" / chart / "templates"
+        own = (f"_{chart}.tpl", "NOTES.txt")
+        return {path.name: path.read_text() for path in folder.iterdir() if path.name not in own}
+
+    assert files("order") == files("invoice")
