@@ -1,9 +1,11 @@
 """Makes lock clients for a test and closes them after it."""
 
+import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Self
 
-from fencelock import AsyncLockClient
+from fencelock import AsyncLease, AsyncLockClient
 from fencelock._scripts import Scripts
 from fencelock._target import Target
 
@@ -34,3 +36,32 @@ class Clients(AsyncExitStack):
     async def __aenter__(self) -> Self:
         await super().__aenter__()
         return self
+
+
+async def crash(client: AsyncLockClient, tasks: Sequence[asyncio.Task[AsyncLease]] = ()) -> None:
+    """Let a client vanish as if its process had been killed: nothing is released."""
+    engine = client._running
+    assert engine is not None
+    await engine._keeper.close()
+    link = engine._connection._link
+    assert link is not None
+    engine._connection._closed = True
+    link.abort("crashed")
+    await link.closed
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def freeze(client: AsyncLockClient) -> None:
+    """Let a client stay connected, and neither hear nor say anything, as a stopped process."""
+    engine = client._running
+    assert engine is not None
+    link = engine._connection._link
+    assert link is not None
+    assert link._transport is not None
+    link._transport.pause_reading()
+    engine._room.ask_all = lambda: None  # type: ignore[method-assign]
+    for line in engine._room._lines.values():
+        if line.timer is not None:
+            line.timer.cancel()

@@ -7,10 +7,17 @@ from redis.asyncio import Redis
 from fencelock import _names
 
 
+async def record(admin: Redis, name: str) -> str | None:
+    """What is stored about the holder of a name: owner, fence and annotation."""
+    value = await admin.get(f"fencelock:l:{_names.body(name)}")
+    assert not isinstance(value, str)
+    return None if value is None else value.decode()
+
+
 async def holder(admin: Redis, name: str) -> str | None:
     """The owner of a name."""
-    value = await admin.get(f"fencelock:l:{_names.body(name)}")
-    return None if value is None else bytes(value).split()[0].decode()
+    found = await record(admin, name)
+    return None if found is None else found.split()[0]
 
 
 async def queue_length(admin: Redis, name: str) -> int:

@@ -7,7 +7,7 @@ is sent again on the next connection until its caller's deadline.
 import asyncio
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
 import hiredis
@@ -82,24 +82,22 @@ class Connection:
             RedisUnavailable: no answer by the deadline, or a refusal that does not pass.
             ConfigurationError: the server does not allow what a lock needs.
         """
-        loop = asyncio.get_running_loop()
-        repeated = False
-        while True:
-            try:
-                link = self._link or await self._open(deadline)
-            except RedisUnavailable as error:
-                if self._closed or loop.time() >= deadline:
-                    raise (error if repeated else NotSent(str(error))) from error.__cause__
-                continue
-            sent = loop.time()
-            try:
-                return Answer(await self._run(link, command, deadline), sent, repeated)
-            except RedisUnavailable:
-                # On a link that still works it was no loss but a refusal.
-                if self._closed or link.usable or loop.time() >= deadline:
-                    raise
-            await asyncio.shield(link.closed)
-            repeated, command = True, repeat or command
+
+        async def attempt(link: Link, before: RedisUnavailable | None) -> Answer:
+            sent = link.now()
+            chosen = command if before is None or repeat is None else repeat
+            reply = await self._run(link, chosen, deadline)
+            return Answer(reply, sent, repeated=before is not None)
+
+        return await self._persist(attempt, deadline)
+
+    async def ping(self, *, deadline: float) -> None:
+        """Raise :class:`RedisUnavailable` unless the server answers by the deadline."""
+
+        async def attempt(link: Link, _: RedisUnavailable | None) -> None:
+            self._accept(link, await self._bounded(link.send(("PING",)), deadline))
+
+        await self._persist(attempt, deadline)
 
     def send_now(self, command: Command) -> asyncio.Future[Reply] | None:
         """Send a script ahead of everything that is sent later, if connected."""
@@ -115,11 +113,6 @@ class Connection:
         except RedisUnavailable:
             return False
 
-    async def ping(self, *, deadline: float) -> None:
-        """Raise :class:`RedisUnavailable` unless the server answers by the deadline."""
-        link = self._link or await self._open(deadline)
-        self._accept(link, await self._bounded(link.send(("PING",)), deadline))
-
     async def close(self) -> None:
         """Close for good. Commands without a reply fail."""
         self._closed = True
@@ -130,6 +123,33 @@ class Connection:
             link = self._link
             link.abort("the client was closed")
             await link.closed
+
+    async def _persist(
+        self,
+        attempt: Callable[[Link, RedisUnavailable | None], Awaitable[_T]],
+        deadline: float,
+    ) -> _T:
+        """Attempt something until it succeeds, is refused, or the deadline has come.
+
+        An attempt is told how the last one failed that may have reached the server.
+        """
+        loop = asyncio.get_running_loop()
+        before: RedisUnavailable | None = None
+        while True:
+            try:
+                link = self._link or await self._open(deadline)
+            except RedisUnavailable as error:
+                if self._closed or loop.time() >= deadline:
+                    raise before or NotSent(str(error)) from error
+                continue
+            try:
+                return await attempt(link, before)
+            except RedisUnavailable as error:
+                # On a link that still works it was no loss but a refusal.
+                if self._closed or link.usable or loop.time() >= deadline:
+                    raise
+                before = error
+            await asyncio.shield(link.closed)
 
     async def _run(self, link: Link, command: Command, deadline: float) -> Reply:
         script, keys, args = command

@@ -168,6 +168,8 @@ class Engine:
         try:
             while True:
                 reply = await self._ask(waiter, term, command, again, deadline)
+                if reply.lost_place:
+                    self._room.ask_mates(waiter)
                 if isinstance(reply, Granted):
                     return reply
                 command = again

@@ -8,7 +8,7 @@ from fencelock._errors import LeaseLost, NotOwner
 from fencelock._instrumentation import LossReason, Observation
 from fencelock._protocol import Request, Term
 
-OnLost = Callable[[LossReason], None]
+OnLost = Callable[[LossReason], object]
 _REASONS: dict[LossReason, str] = {
     "expired": "it could not be renewed in time",
     "taken": "the server says that it is not, or no longer, the holder",

@@ -51,6 +51,8 @@ class Granted(NamedTuple):
     fence: int
     lease: float
     server_time: float
+    lost_place: bool = False
+    """It had stood in line, and its ticket had vanished."""
 
 
 class Blocked(NamedTuple):
@@ -236,8 +238,9 @@ def verify(scripts: Scripts, owner: str, fence: int, names: tuple[str, ...]) -> 
 def read_acquire(reply: object) -> Granted | Blocked:
     """Read the answer to :meth:`Request.acquire`."""
     match reply:
-        case [b"granted", bytes(fence), bytes(lease_ms), bytes(stamp), _]:
-            return Granted(int(fence), int(lease_ms) / 1000, int(stamp) / 1e6)
+        case [b"granted" | b"regranted" as state, bytes(fence), bytes(lease_ms), bytes(stamp), _]:
+            lease, server_time = int(lease_ms) / 1000, int(stamp) / 1e6
+            return Granted(int(fence), lease, server_time, lost_place=state == b"regranted")
         case [bytes(state), _, int(left), bytes(stamp), bytes(blocker)]:
             return Blocked(
                 queued=state != b"busy",

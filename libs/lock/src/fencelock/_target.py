@@ -1,7 +1,7 @@
 """Where the server is and how to introduce oneself, read from a URL the way redis-py reads it."""
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from redis.asyncio.connection import SSLConnection, parse_url
@@ -18,7 +18,7 @@ class Target:
     path: str | None
     db: int
     username: str | None
-    password: str | None
+    password: str | None = field(repr=False)
     tls: ssl.SSLContext | None
 
     @classmethod

@@ -6,7 +6,6 @@ holder's lease would be over, and at least every :data:`BACKSTOP_SECONDS`.
 """
 
 import asyncio
-from collections.abc import Iterable
 
 from fencelock._protocol import Blocked, Push, Request, Watch
 
@@ -105,8 +104,6 @@ class WaitingRoom:
             # The first in line knows best; the others only fill a gap.
             if line.timer is None or next(iter(line.waiters)) == waiter.request.owner:
                 self._ask_later(line, left)
-        if reply.lost_place:
-            self.ask_all(self._mates(waiter))
 
     def pushed(self, news: Push | Watch) -> None:
         """The server made one of the waiters the holder, or says how long to wait for another."""
@@ -121,23 +118,20 @@ class WaitingRoom:
         for name in waiter.request.names:
             self._ask_later(self._lines[name], news.lease)
 
-    def ask_all(self, waiters: Iterable[Waiter] | None = None) -> None:
-        """Let waiters ask again, oldest first; all of them if none are named."""
-        for waiter in list(self._waiters.values() if waiters is None else waiters):
+    def ask_all(self) -> None:
+        """Let every waiter ask again, oldest first."""
+        for waiter in self._waiters.values():
             waiter.wake()
+
+    def ask_mates(self, waiter: Waiter) -> None:
+        """Let those in the same lines ask: if one ticket vanished, theirs may have too."""
+        for name in waiter.request.names:
+            for mate in self._lines[name].waiters.values():
+                if mate is not waiter:
+                    mate.wake()
 
     def _ask_later(self, line: _Line, seconds: float) -> None:
         if line.timer is not None:
             line.timer.cancel()
         delay = min(seconds + EXPIRY_SLACK_SECONDS, BACKSTOP_SECONDS)
         line.timer = self._loop.call_later(delay, line.ask)
-
-    def _mates(self, waiter: Waiter) -> list[Waiter]:
-        """Those in the same lines: if one ticket vanished, theirs may have too."""
-        mates = {
-            owner: mate
-            for name in waiter.request.names
-            for owner, mate in self._lines[name].waiters.items()
-            if mate is not waiter
-        }
-        return list(mates.values())

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from libs.lock.tests.clients import Clients
-from libs.lock.tests.server_view import holder, lock_keys
+from libs.lock.tests.server_view import holder, lock_keys, record
 from libs.lock.tests.variants import broken, sound
 from redis.asyncio import Redis
 
@@ -37,9 +37,8 @@ async def test_a_partial_hold_is_caught(clients: Clients, admin: Redis) -> None:
 async def test_all_names_have_one_owner_and_one_fence(clients: Clients, admin: Redis) -> None:
     async with clients.make().lock(*PAIR, "order:{1}") as lease:
         assert lease.names == ("invoice:{1}", "order:{1}")
-        values = [bytes(await admin.get(f"fencelock:l:{name}")) for name in PAIR]
-        assert values[0] == values[1]
-        assert int(values[0].split()[1]) == lease.fence
+        for name in PAIR:
+            assert await record(admin, name) == f"{lease.request.owner} {lease.fence} -"
     assert await lock_keys(admin) == []
 
 

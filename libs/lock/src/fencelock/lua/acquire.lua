@@ -4,7 +4,8 @@
 -- ARGV  owner, ttl ms, claim ms, annotation ('-' for none), mode, queue ttl ms
 --       mode: 'try' never queues, 'queue' asks for the first time, 'again' may have asked before
 -- Reply {state, fence, lease or remaining ms, server time in us, annotation of who is in the way}
---       state: 'granted', 'busy', 'queued', 'requeued' (an 'again' whose ticket had vanished)
+--       state: 'granted', 'busy', 'queued'; 'regranted', 'requeued': an 'again' whose ticket had
+--       vanished, and with it perhaps those of others
 -- Asking again with the same owner is harmless: what is held is confirmed, with the same fence.
 local count = (#KEYS - 1) / 2
 local owner, ttl, claim, annotation, mode = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -72,7 +73,7 @@ end
 if empty and seen.remaining < 0 then
   local fence = mint(time)
   hold(bodies, owner, fence, annotation, ttl)
-  return {'granted', fence, ttl, stamp, '-'}
+  return {mode == 'again' and 'regranted' or 'granted', fence, ttl, stamp, '-'}
 end
 if mode == 'try' then return {'busy', '', seen.remaining, stamp, seen.blocker} end
 return {stand_in_line(), '', seen.remaining, stamp, seen.blocker}

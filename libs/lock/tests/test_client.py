@@ -1,0 +1,104 @@
+import asyncio
+
+import pytest
+from libs.lock.tests.clients import Clients
+from libs.lock.tests.eventually import eventually
+from libs.lock.tests.server_view import lock_connections, lock_keys, queue_length
+from redis.asyncio import Redis
+
+from fencelock import AsyncLockClient, ConfigurationError, LeaseLost, NotOwner, RedisUnavailable
+
+
+def test_making_a_client_does_no_io() -> None:
+    AsyncLockClient.from_url("redis://127.0.0.1:1/0")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ttl": 0.0},
+        {"ttl": 400.0},
+        {"wait": -1.0},
+        {"ttl": 2.0, "reply_timeout": 1.5},
+    ],
+)
+def test_times_that_are_not_safe_together_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(ConfigurationError):
+        AsyncLockClient.from_url("redis://127.0.0.1", **options)  # type: ignore[arg-type]
+
+
+async def test_closing_releases_what_is_held_and_ends_what_waits(
+    clients: Clients, admin: Redis
+) -> None:
+    client, other = clients.make(), clients.make()
+    held = await client.acquire("order:{1}", "invoice:{1}")
+    others = await other.acquire("order:{2}")
+    waiting = asyncio.create_task(client.acquire("order:{2}"))
+
+    async def in_line() -> bool:
+        return await queue_length(admin, "order:{2}") == 1
+
+    await eventually(in_line, "one in line")
+    await client.aclose()
+    with pytest.raises(RedisUnavailable, match="closed"):
+        await waiting
+    assert await lock_keys(admin) == ["fencelock:l:order:{2}"]
+    with pytest.raises(LeaseLost, match="closed"):
+        held.check()
+    await others.release()
+
+    async def disconnected() -> bool:
+        return await lock_connections(admin) == 1
+
+    await eventually(disconnected, "only the other client is connected")
+
+
+async def test_closing_ends_the_body_of_a_lock(clients: Clients) -> None:
+    client = clients.make()
+    entered = asyncio.Event()
+
+    async def hold() -> None:
+        async with client.lock("order:{1}"):
+            entered.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(hold())
+    await entered.wait()
+    await client.aclose()
+    with pytest.raises(LeaseLost):
+        await task
+
+
+async def test_a_lease_is_released_once(client: AsyncLockClient) -> None:
+    lease = await client.acquire("order:{1}")
+    assert "held" in repr(lease)
+    await lease.release()
+    await lease.release()
+    assert lease.remaining() == 0.0
+    assert "released" in repr(lease)
+    with pytest.raises(NotOwner):
+        lease.check()
+
+
+async def test_a_release_of_a_lease_that_is_gone_says_so(
+    client: AsyncLockClient, admin: Redis
+) -> None:
+    lease = await client.acquire("order:{1}")
+    await admin.flushall()
+    with pytest.raises(NotOwner):
+        await lease.release()
+
+
+async def test_a_lock_object_is_for_one_block_at_a_time(client: AsyncLockClient) -> None:
+    lock = client.lock("order:{1}")
+    async with lock:
+        with pytest.raises(RuntimeError, match="in use"):
+            await lock.__aenter__()
+    async with lock as lease:
+        lease.check()
+
+
+async def test_a_body_may_release_early(client: AsyncLockClient, admin: Redis) -> None:
+    async with client.lock("order:{1}") as lease:
+        await lease.release()
+        assert await lock_keys(admin) == []

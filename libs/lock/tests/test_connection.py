@@ -1,0 +1,132 @@
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from libs.lock.tests.clients import Clients
+from libs.lock.tests.proxy import Proxy
+from libs.lock.tests.server_view import lock_connections
+from redis.asyncio import Redis
+
+from fencelock import AsyncLockClient, ConfigurationError, RedisUnavailable
+from fencelock._connection import check_eviction
+
+Answer = Callable[[bytes], bytes]
+
+
+@asynccontextmanager
+async def server_that_says(answer: Answer) -> AsyncIterator[str]:
+    """A server that gives one answer to each chunk it reads."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(answer(data))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def client_of(url: str) -> AsyncLockClient:
+    return AsyncLockClient.from_url(url, ttl=2.0, connect_timeout=5.0, reply_timeout=0.5)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [b"-ERR unknown command `HELLO`\r\n", b"-NOPROTO unsupported protocol version\r\n"],
+)
+async def test_a_server_without_resp3_is_refused_with_a_clear_word(refusal: bytes) -> None:
+    def answer(data: bytes) -> bytes:
+        return refusal + b"-ERR unknown command\r\n" * (data.count(b"*") - 1)
+
+    async with server_that_says(answer) as url, client_of(url) as client:
+        with pytest.raises(ConfigurationError, match="RESP3"):
+            await client.acquire("order:{1}")
+
+
+async def test_a_wrong_password_is_a_matter_of_configuration(url: str) -> None:
+    wrong = url.replace("redis://:", "redis://:not")
+    async with client_of(wrong) as client:
+        with pytest.raises(ConfigurationError, match="refuses") as caught:
+            await client.start()
+    assert "not" not in str(caught.value).split()
+
+
+async def test_a_server_that_may_evict_locks_is_refused(clients: Clients, admin: Redis) -> None:
+    await admin.config_set("maxmemory", "100mb")
+    await admin.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        with pytest.raises(ConfigurationError, match="noeviction"):
+            await clients.make().acquire("order:{1}")
+    finally:
+        await admin.config_set("maxmemory-policy", "noeviction")
+        await admin.config_set("maxmemory", "0")
+    async with clients.make().lock("order:{1}"):
+        pass
+
+
+def test_settings_that_cannot_be_read_are_trusted() -> None:
+    check_eviction(PermissionError("NOPERM"))
+    check_eviction({b"maxmemory": b"0", b"maxmemory-policy": b"allkeys-lru"})
+    check_eviction({b"maxmemory": b"1000", b"maxmemory-policy": b"noeviction"})
+
+
+async def test_tasks_that_start_at_once_share_one_connection(
+    clients: Clients, admin: Redis
+) -> None:
+    client = clients.make()
+    await asyncio.gather(*[client.ping(timeout=30.0) for _ in range(20)])
+    assert await lock_connections(admin) == 1
+
+
+async def test_a_connection_that_broke_is_made_again(clients: Clients, proxy: Proxy) -> None:
+    client = clients.make(url=proxy.url)
+    for _ in range(3):
+        async with client.lock("order:{1}"):
+            pass
+        proxy.cut()
+    await client.ping(timeout=30.0)
+
+
+async def test_cancelling_one_of_those_who_wait_for_the_connection_spares_the_others(
+    clients: Clients, proxy: Proxy
+) -> None:
+    client = clients.make(url=proxy.url)
+    doomed = asyncio.create_task(client.ping(timeout=30.0))
+    other = asyncio.create_task(client.ping(timeout=30.0))
+    await asyncio.sleep(0)
+    doomed.cancel()
+    await other
+    with pytest.raises(asyncio.CancelledError):
+        await doomed
+
+
+async def test_a_refusal_that_does_not_pass_is_not_repeated(clients: Clients, admin: Redis) -> None:
+    client = clients.make()
+    await client.start()
+    await admin.rpush("fencelock:fence", "not a number")
+    with pytest.raises(RedisUnavailable, match="WRONGTYPE"):
+        await client.acquire("order:{1}")
+
+
+async def test_a_replica_is_no_place_for_locks(clients: Clients, admin: Redis) -> None:
+    client = clients.make(ttl=4.0, reply_timeout=0.5)
+    await client.start()
+    await admin.replicaof("127.0.0.1", "1")
+    try:
+        with pytest.raises(RedisUnavailable, match="READONLY"):
+            await client.acquire("order:{1}", wait=0)
+    finally:
+        await admin.replicaof("NO", "ONE")
+    async with client.lock("order:{1}"):
+        pass
+
+
+async def test_a_closed_client_says_so(clients: Clients) -> None:
+    client = clients.make()
+    await client.start()
+    await client.aclose()
+    await client.aclose()
+    with pytest.raises(RedisUnavailable, match="closed"):
+        await client.acquire("order:{1}")

@@ -1,0 +1,130 @@
+import asyncio
+from typing import Self
+
+import pytest
+
+from fencelock import RedisUnavailable
+from fencelock._link import Link
+
+
+class Peer:
+    """The server's end of a link: reads what comes, answers what it is told to."""
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+        self.received = asyncio.Event()
+        self.writer: asyncio.StreamWriter | None = None
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writer = writer
+        while data := await reader.read(65536):
+            self.chunks.append(data)
+            self.received.set()
+        writer.close()
+
+    def say(self, data: bytes) -> None:
+        assert self.writer is not None
+        self.writer.write(data)
+
+
+class Linked:
+    """A link, its peer, and what came out of it."""
+
+    def __init__(self, reply_timeout: float) -> None:
+        self.peer = Peer()
+        self.pushes: list[object] = []
+        self.lost: list[Link] = []
+        self._reply_timeout = reply_timeout
+
+    async def __aenter__(self) -> Self:
+        self.server = await asyncio.start_server(self.peer.serve, "127.0.0.1", 0)
+        port = self.server.sockets[0].getsockname()[1]
+        loop = asyncio.get_running_loop()
+        made = await loop.create_connection(
+            lambda: Link(
+                loop,
+                reply_timeout=self._reply_timeout,
+                on_push=self.pushes.append,
+                on_lost=self.lost.append,
+            ),
+            "127.0.0.1",
+            port,
+        )
+        self.link = made[1]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.link.abort("end of test")
+        await self.link.closed
+        self.server.close()
+        await self.server.wait_closed()
+
+
+async def test_replies_come_back_in_order_and_pushes_go_elsewhere() -> None:
+    async with Linked(30.0) as linked:
+        one, two = linked.link.send(("ECHO", "1")), linked.link.send(("ECHO", "2"))
+        await linked.peer.received.wait()
+        linked.peer.say(b"$1\r\n1\r\n>3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nx\r\n$1\r\n2\r\n")
+        assert await one == b"1"
+        assert await two == b"2"
+        assert linked.pushes == [[b"message", b"c", b"x"]]
+
+
+async def test_what_is_sent_in_one_turn_leaves_in_few_writes() -> None:
+    async with Linked(30.0) as linked:
+        futures = [linked.link.send(("PING", str(index))) for index in range(64)]
+        await linked.peer.received.wait()
+        linked.peer.say(b"+PONG\r\n" * 64)
+        await asyncio.gather(*futures)
+        # The first leaves at once, the others together.
+        assert len(linked.peer.chunks) <= 2
+
+
+async def test_the_reply_to_a_cancelled_command_is_thrown_away() -> None:
+    async with Linked(30.0) as linked:
+        cancelled, wanted = linked.link.send(("ECHO", "1")), linked.link.send(("ECHO", "2"))
+        cancelled.cancel()
+        await linked.peer.received.wait()
+        linked.peer.say(b"$1\r\n1\r\n$1\r\n2\r\n")
+        assert await wanted == b"2"
+
+
+async def test_a_command_without_a_reply_ends_the_link() -> None:
+    async with Linked(0.05) as linked:
+        with pytest.raises(RedisUnavailable, match=r"no reply within 0\.05 s"):
+            await linked.link.send(("PING",))
+        assert linked.lost == [linked.link]
+        with pytest.raises(RedisUnavailable):
+            await linked.link.send(("PING",))
+
+
+async def test_an_idle_link_stays() -> None:
+    async with Linked(0.02) as linked:
+        done = linked.link.send(("PING",))
+        await linked.peer.received.wait()
+        linked.peer.say(b"+PONG\r\n")
+        await done
+        later = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.1, later.set_result, None)
+        await later
+        assert linked.link.usable
+
+
+async def test_the_end_of_the_connection_fails_what_is_open() -> None:
+    async with Linked(30.0) as linked:
+        waiting = linked.link.send(("PING",))
+        await linked.peer.received.wait()
+        assert linked.peer.writer is not None
+        linked.peer.writer.close()
+        with pytest.raises(RedisUnavailable):
+            await waiting
+        assert not linked.link.usable
+
+
+async def test_another_protocol_ends_the_link() -> None:
+    async with Linked(30.0) as linked:
+        waiting = linked.link.send(("PING",))
+        await linked.peer.received.wait()
+        linked.peer.say(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        with pytest.raises(RedisUnavailable, match="does not speak"):
+            await waiting

@@ -1,0 +1,178 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fencelock import ConfigurationError, RedisUnavailable
+from fencelock import _protocol as protocol
+from fencelock._protocol import Blocked, Granted, Push, Request, Term, Watch
+from fencelock._scripts import packaged
+
+SCRIPTS = packaged()
+
+
+def request_for(*names: str, ttl: float = 10.0, annotation: str | None = None) -> Request:
+    return Request.new(names, "clientclien", ttl, annotation)
+
+
+def test_an_acquire_names_every_key_and_its_owner() -> None:
+    request = request_for("invoice:{7}", "order:{7}")
+    command = request.acquire(SCRIPTS, "try", 0)
+    assert command.script is SCRIPTS.acquire
+    assert command.keys == (
+        "fencelock:fence",
+        "fencelock:l:invoice:{7}",
+        "fencelock:l:order:{7}",
+        "fencelock:q:invoice:{7}",
+        "fencelock:q:order:{7}",
+    )
+    assert command.args == (request.owner, 10_000, 3_333, "-", "try", 60_000)
+
+
+def test_a_withdrawn_ticket_is_the_one_that_was_put_in_line() -> None:
+    request = request_for("a:{7}", "b:{7}", annotation="00-trace")
+    command = request.release(SCRIPTS, queued=True)
+    assert command.args == (
+        request.owner,
+        f"{request.owner} 10000 3333 00-trace a:{{7}} b:{{7}}",
+    )
+    assert request.release(SCRIPTS, queued=False).args == (request.owner, "")
+
+
+def test_owners_are_never_the_same() -> None:
+    assert len({request_for("a").owner for _ in range(1000)}) == 1000
+
+
+@pytest.mark.parametrize("annotation", ["", "a b", "\u00e4", "x" * 129])
+def test_an_annotation_that_would_break_the_record_is_refused(annotation: str) -> None:
+    with pytest.raises(ConfigurationError):
+        request_for("a", annotation=annotation)
+
+
+@pytest.mark.parametrize("ttl", [0.0, -1.0, 0.01, math.inf, math.nan])
+def test_a_lease_without_a_proper_end_is_refused(ttl: float) -> None:
+    with pytest.raises(ConfigurationError):
+        protocol.validate_ttl(ttl, max_hold=300.0)
+
+
+def test_a_cap_below_the_lease_is_refused() -> None:
+    with pytest.raises(ConfigurationError):
+        protocol.validate_ttl(10.0, max_hold=5.0)
+
+
+@pytest.mark.parametrize("wait", [-1.0, math.inf, math.nan])
+def test_a_wait_without_an_end_is_refused(wait: float) -> None:
+    with pytest.raises(ConfigurationError):
+        protocol.validate_wait(wait)
+
+
+def test_the_deadline_counts_from_before_the_request_less_the_drift() -> None:
+    term = Term(ttl=10.0, cap=1000.0)
+    term.start(sent=100.0, lease=10.0)
+    assert term.deadline == pytest.approx(109.898)
+    assert 100.0 < term.renew_at < term.deadline - 2 * (term.renew_at - 100.0) + 0.2
+
+
+def test_the_cap_ends_a_hold_and_is_not_renewed_past() -> None:
+    term = Term(ttl=10.0, cap=105.0)
+    term.start(sent=100.0, lease=10.0)
+    assert term.deadline == 105.0
+    assert term.renew_at == math.inf
+    assert term.next_ttl(now=103.0) == pytest.approx(2.0)
+
+
+@given(
+    waited=st.floats(min_value=0.0, max_value=60.0),
+    drift=st.floats(min_value=-0.01, max_value=0.01),
+    delivery=st.floats(min_value=0.0, max_value=30.0),
+    latency=st.floats(min_value=0.0, max_value=5.0),
+    offset=st.floats(min_value=-3600.0, max_value=3600.0),
+)
+def test_a_pushed_lease_never_ends_later_here_than_at_the_server(
+    waited: float, drift: float, delivery: float, latency: float, offset: float
+) -> None:
+    """Whatever the delays, the offset of the clocks, and a drift within the margin."""
+
+    def server(local: float) -> float:
+        return 1_700_000_000.0 + offset + (local - 100.0) * (1 - drift)
+
+    sent = 100.0
+    stamp = (sent, server(sent + latency))
+    granted_at = sent + latency + waited
+    granted = Granted(1, 3.0, server(granted_at))
+    term = Term(ttl=9.0, cap=10_000.0)
+    term.start_pushed(stamp, granted, received=granted_at + delivery)
+    assert server(term.deadline) <= granted.server_time + granted.lease + 1e-5
+
+
+def test_a_server_clock_that_leaps_forward_does_not_lengthen_a_pushed_lease() -> None:
+    term = Term(ttl=9.0, cap=10_000.0)
+    granted = Granted(1, 3.0, 1_700_003_600.0)
+    term.start_pushed((100.0, 1_700_000_000.0), granted, received=101.0)
+    assert term.deadline <= 104.0
+
+
+def test_a_failed_renewal_is_repeated_before_the_deadline() -> None:
+    term = Term(ttl=9.0, cap=10_000.0)
+    term.start(sent=100.0, lease=9.0)
+    term.postpone(now=104.0)
+    assert 104.0 < term.renew_at < term.deadline
+
+
+def test_a_claim_is_a_third_of_the_lease_but_not_too_short() -> None:
+    assert protocol.claim_seconds(30.0) == pytest.approx(10.0)
+    assert protocol.claim_seconds(2.0) == 1.0
+    assert protocol.claim_seconds(0.5) == 0.5
+
+
+def test_a_grant_is_read() -> None:
+    reply = [b"granted", b"1795373943855033", b"10000", b"1795373943855033", b"-"]
+    granted = protocol.read_acquire(reply)
+    assert granted == Granted(1_795_373_943_855_033, 10.0, 1_795_373_943.855033)
+
+
+def test_being_blocked_is_read() -> None:
+    reply = [b"requeued", b"", 1500, b"1795373943855033", b"00-trace"]
+    assert protocol.read_acquire(reply) == Blocked(
+        queued=True,
+        lost_place=True,
+        remaining=1.5,
+        server_time=1_795_373_943.855033,
+        blocker="00-trace",
+    )
+    busy = protocol.read_acquire([b"busy", b"", -1, b"1", b"-"])
+    assert isinstance(busy, Blocked)
+    assert (busy.queued, busy.remaining, busy.blocker) == (False, None, None)
+
+
+@pytest.mark.parametrize("reply", [None, [], b"OK", [b"granted", 1, 2, 3, 4], 7])
+def test_a_reply_that_makes_no_sense_is_an_error(reply: object) -> None:
+    with pytest.raises(RedisUnavailable):
+        protocol.read_acquire(reply)
+
+
+def test_other_replies_that_make_no_sense_are_errors() -> None:
+    with pytest.raises(RedisUnavailable):
+        protocol.read_release(b"OK")
+    with pytest.raises(RedisUnavailable):
+        protocol.read_renew([1], 2)
+    with pytest.raises(RedisUnavailable):
+        protocol.read_verify(None)
+
+
+def test_renewals_of_many_leases_are_one_command() -> None:
+    one, two = request_for("a:{7}", "b:{7}"), request_for("c")
+    command = protocol.renew(SCRIPTS, [(one, 10.0), (two, 2.5)])
+    assert command.keys == ("fencelock:l:a:{7}", "fencelock:l:b:{7}", "fencelock:l:{c}")
+    assert command.args == (one.owner, 10_000, 2, two.owner, 2_500, 1)
+    assert protocol.read_renew([1, 0], 2) == [True, False]
+
+
+def test_pushes_are_read() -> None:
+    grant = [b"message", b"channel", b"grant me.x 5 3333 1000000 00-trace"]
+    assert protocol.read_push(grant) == Push("me.x", Granted(5, 3.333, 1.0), "00-trace")
+    watch = [b"message", b"channel", b"watch me.x 3333"]
+    assert protocol.read_push(watch) == Watch("me.x", 3.333)
+    assert protocol.read_push([b"message", b"channel", b"news of a later version"]) is None
+    assert protocol.read_push([b"invalidate", [b"key"]]) is None

@@ -1,0 +1,22 @@
+import subprocess
+import sys
+
+import fencelock
+
+
+def test_the_public_names_are_sorted_and_complete() -> None:
+    assert fencelock.__all__ == sorted(fencelock.__all__)
+    public = {
+        name
+        for name, value in vars(fencelock).items()
+        if not name.startswith("_") and getattr(value, "__module__", "").startswith("fencelock.")
+    }
+    assert public == set(fencelock.__all__)
+
+
+def test_importing_does_not_load_the_optional_parts() -> None:
+    program = (
+        "import sys, fencelock; "
+        "assert not {'prometheus_client', 'fencelock.contrib.otel'} & set(sys.modules), 'loaded'"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
