@@ -5,7 +5,6 @@ import uuid
 from collections import Counter
 
 import httpx
-
 from tests.together.shop import Shop, create, new_order, now
 
 

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-
 from tests.together.shop import Shop, create, new_order, now, wait_for
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from order import failpoints
 from order.app import create_app
+from order.audit import command as audit
 from order.schema import MIGRATIONS
 from order.settings import MigrateSettings, Settings
 from servicekit import logging, server
@@ -29,9 +30,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="serve until SIGTERM")
     commands.add_parser("migrate", help="bring the database to the newest schema")
-    command = parser.parse_args(arguments).command
+    audit.add_arguments(
+        commands.add_parser(
+            "audit", help="compare both services; exit status 0: equal, 1: different, 2: unknown"
+        )
+    )
+    chosen = parser.parse_args(arguments)
     try:
-        return _serve() if command == "serve" else _migrate()
+        match chosen.command:
+            case "serve":
+                return _serve()
+            case "migrate":
+                return _migrate()
+            case _:
+                return audit.run(audit.options_of(chosen))
     except ValidationError as error:
         print(f"{_SERVICE}: {explain(error, prefix='ORDER_')}", file=sys.stderr)  # noqa: T201
     except ValueError as error:

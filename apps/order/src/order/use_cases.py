@@ -41,12 +41,13 @@ class BackgroundWork(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UseCases:
-    """What endpoints call, and what goes on by itself."""
+    """What endpoints and the audit call, and what goes on by itself."""
 
     reading: Reading
     changes: Changes
     cancellation: Cancellation
-    reconciler: Reconciler
+    locks: Locks
+    delivery: Delivery
     background: Sequence[BackgroundWork]
 
 
@@ -137,7 +138,8 @@ def assemble(
             completions=completions,
             timeout_seconds=settings.invoice_timeout_seconds,
         ),
-        reconciler=reconciler,
+        locks=locks,
+        delivery=delivery,
         background=(reconciler, wake_up, retention),
     )
 

@@ -90,6 +90,14 @@ class Orders:
         row = (await self._connection.execute(statement)).one_or_none()
         return None if row is None else _order(row)
 
+    async def restore(self, operation: Operation) -> None:
+        """Write the body of the order's last committed operation into its row again."""
+        await self._connection.execute(
+            update(orders)
+            .where(orders.c.id == operation.order_id, orders.c.version == operation.version)
+            .values(**to_columns(operation.body))
+        )
+
     async def unmark_pending(self, operation: Operation) -> None:
         """Forget an operation that came to nothing."""
         await self._connection.execute(

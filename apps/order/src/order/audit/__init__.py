@@ -1,0 +1,1 @@
+"""Compare what both services say, find where they disagree, and mend it."""

@@ -1,0 +1,175 @@
+"""``order audit``: compare both services, say where they disagree, and mend it if asked to."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from order import failpoints
+from order.audit.comparison import Comparison
+from order.audit.database_sources import DatabaseInvoices, DatabaseOrders
+from order.audit.http_sources import HttpInvoices, HttpOrders, create_client
+from order.audit.repair import NotRepaired, Repair
+from order.audit.report import Report
+from order.audit.sources import InvoiceSource, OrderSource, SourceUnavailable
+from order.metrics import Metrics
+from order.resources import Resources
+from order.settings import Settings
+from order.use_cases import create_use_cases
+from servicekit import logging
+from servicekit.database import create_engine
+from servicekit.failpoints import Failpoints
+from servicekit.runtime import Runtime
+
+EQUAL: Final = 0
+DIFFERENT: Final = 1
+NOT_COMPARED: Final = 2
+
+EPILOG: Final = """\
+Safe on a live system: what seems to differ while operations are on their way is looked at again
+until it stands still.
+
+exit status:
+  0  both sides are equal, or were made equal by --repair
+  1  they differ
+  2  they could not be compared
+
+--repair needs the settings of the service itself: ORDER_DATABASE_URL, ORDER_REDIS_URL and
+ORDER_INVOICE_URL.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says."""
+
+    order_url: str
+    invoice_url: str
+    order_dsn: str | None
+    invoice_dsn: str | None
+    repair: bool
+    as_json: bool
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument("--order-url", default="http://127.0.0.1:3000", metavar="URL")
+    parser.add_argument("--invoice-url", default="http://127.0.0.1:3001", metavar="URL")
+    parser.add_argument(
+        "--order-dsn", metavar="DSN", help="read orders from their database, not over HTTP"
+    )
+    parser.add_argument(
+        "--invoice-dsn",
+        metavar="DSN",
+        help="read invoices from their database, and compare the operations' outcomes too",
+    )
+    parser.add_argument("--repair", action="store_true", help="mend what can be mended")
+    parser.add_argument("--json", action="store_true", help="write one JSON document")
+
+
+def options_of(arguments: argparse.Namespace) -> Options:
+    """Return the options that were given."""
+    return Options(
+        order_url=arguments.order_url,
+        invoice_url=arguments.invoice_url,
+        order_dsn=arguments.order_dsn,
+        invoice_dsn=arguments.invoice_dsn,
+        repair=arguments.repair,
+        as_json=arguments.json,
+    )
+
+
+def run(options: Options) -> int:
+    """Audit, print the report and return the exit status."""
+    # The report alone goes to standard output.
+    logging.configure(service="order-audit", level="warning", stream=sys.stderr)
+    try:
+        report = asyncio.run(audit(options))
+    except (SourceUnavailable, ValidationError) as error:
+        print(f"order audit: cannot compare: {error}", file=sys.stderr)  # noqa: T201 - for people
+        return NOT_COMPARED
+    print(report.to_json() if options.as_json else report.to_text())  # noqa: T201 - likewise
+    return DIFFERENT if report.remaining else EQUAL
+
+
+async def audit(options: Options) -> Report:
+    """Compare, mend if asked to, and return what was found and done.
+
+    Raises:
+        SourceUnavailable: one side cannot be read.
+        ValidationError: the settings for a repair are missing.
+    """
+    async with _comparison(options) as comparison:
+        report = Report(await comparison.run())
+        if options.repair and report.findings.differences:
+            async with _repair(options) as repair:
+                await _mend_all(report, comparison, repair)
+        return report
+
+
+async def _mend_all(report: Report, comparison: Comparison, repair: Repair) -> None:
+    """Mend each difference, and believe it only when another look shows none."""
+    for difference in report.findings.differences:
+        try:
+            done = await repair.mend(difference)
+        except NotRepaired as error:
+            report.not_repaired[difference.order_id] = str(error)
+            continue
+        left = (await comparison.look(difference.order_id)).differences
+        if left:
+            report.not_repaired[difference.order_id] = f"{done}, but {left[0].detail}"
+        else:
+            report.repaired[difference.order_id] = done
+
+
+@asynccontextmanager
+async def _comparison(options: Options) -> AsyncIterator[Comparison]:
+    async with AsyncExitStack() as stack:
+        orders: OrderSource
+        invoices: InvoiceSource
+        outcomes: DatabaseInvoices | None = None
+        if options.order_dsn is None:
+            orders = HttpOrders(await stack.enter_async_context(create_client(options.order_url)))
+        else:
+            orders = DatabaseOrders(await _engine(stack, options.order_dsn))
+        if options.invoice_dsn is None:
+            client = await stack.enter_async_context(create_client(options.invoice_url))
+            invoices = HttpInvoices(client)
+        else:
+            invoices = outcomes = DatabaseInvoices(await _engine(stack, options.invoice_dsn))
+        yield Comparison(orders, invoices, outcomes=outcomes)
+
+
+async def _engine(stack: AsyncExitStack, dsn: str) -> AsyncEngine:
+    try:
+        engine = create_engine(dsn, application_name="order-audit", pool_size=1)
+    except ValueError as error:
+        raise SourceUnavailable(str(error)) from error
+    stack.push_async_callback(engine.dispose)
+    return engine
+
+
+@asynccontextmanager
+async def _repair(options: Options) -> AsyncIterator[Repair]:
+    """Put together what a repair needs: the service itself, without its server."""
+    settings = Settings().model_copy(update={"invoice_url": options.invoice_url})
+    runtime = Runtime.bare(service="order-audit", failpoints=Failpoints(failpoints.NAMES))
+    resources = Resources.create(settings)
+    async with resources.open():
+        use_cases = create_use_cases(
+            settings, runtime=runtime, resources=resources, metrics=Metrics(runtime.registry)
+        )
+        yield Repair(
+            engine=resources.engine,
+            locks=use_cases.locks,
+            delivery=use_cases.delivery,
+            changes=use_cases.changes,
+        )

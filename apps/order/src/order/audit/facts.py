@@ -1,0 +1,94 @@
+"""What an audit knows about one order, one invoice, and where they disagree."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from uuid import UUID
+
+from order.domain import Kind, State, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """The side of an order, or of its invoice, that both must agree on."""
+
+    version: int
+    status: Status
+    total: Decimal
+    user_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One operation of an order's history."""
+
+    id: UUID
+    kind: Kind
+    state: State
+    version: int
+    created_at: datetime
+    finished_at: datetime | None
+    detail: str | None
+
+
+class DifferenceKind(StrEnum):
+    """How an order and its invoice disagree."""
+
+    MISSING_INVOICE = "missing_invoice"
+    MISSING_ORDER = "missing_order"
+    INVOICE_BEHIND = "invoice_behind"
+    INVOICE_AHEAD = "invoice_ahead"
+    CONTENT = "content"
+    HISTORY = "history"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """An order and an invoice that disagree although nothing is on its way between them."""
+
+    order_id: UUID
+    kind: DifferenceKind
+    order: Fact | None
+    invoice: Fact | None
+    detail: str
+    history: tuple[Step, ...] = ()
+
+
+@dataclass(slots=True)
+class Findings:
+    """What an audit has found."""
+
+    orders: int = 0
+    invoices: int = 0
+    pending: int = 0
+    """Orders whose sides differ because an operation is on its way; no difference."""
+    differences: list[Difference] = field(default_factory=list)
+
+
+def compare(order_id: UUID, order: Fact | None, invoice: Fact | None) -> Difference | None:
+    """Return how the two sides of an order disagree, None if they do not."""
+    if order == invoice:
+        return None
+    kind, detail = _describe(order, invoice)
+    return Difference(order_id=order_id, kind=kind, order=order, invoice=invoice, detail=detail)
+
+
+def _describe(order: Fact | None, invoice: Fact | None) -> tuple[DifferenceKind, str]:
+    if order is None:
+        return DifferenceKind.MISSING_ORDER, "there is an invoice, but no order"
+    if invoice is None:
+        return DifferenceKind.MISSING_INVOICE, "there is an order, but no invoice"
+    if invoice.version < order.version:
+        kind = DifferenceKind.INVOICE_BEHIND
+    elif invoice.version > order.version:
+        kind = DifferenceKind.INVOICE_AHEAD
+    else:
+        kind = DifferenceKind.CONTENT
+    names = ("version", "status", "total", "user_id")
+    parts = [
+        f"{name} {getattr(order, name)} in the order, {getattr(invoice, name)} in the invoice"
+        for name in names
+        if getattr(order, name) != getattr(invoice, name)
+    ]
+    return kind, "; ".join(parts)

@@ -1,0 +1,143 @@
+"""Both services as an audit reads them over HTTP."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from decimal import Decimal
+from typing import Final, Generic, TypeVar
+from uuid import UUID
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from order.audit.facts import Fact, Step
+from order.audit.sources import SourceUnavailable
+from order.domain import Kind, State, Status, invoice_id_for
+from servicekit.pagination import MAXIMUM_LIMIT
+
+TIMEOUT_SECONDS: Final = 10.0
+
+Item = TypeVar("Item", bound=BaseModel)
+
+
+class _Side(BaseModel):
+    """What orders and invoices have in common."""
+
+    id: UUID
+    user_id: UUID
+    total: Decimal
+    status: Status
+    version: int
+
+    def fact(self) -> Fact:
+        return Fact(self.version, self.status, self.total, self.user_id)
+
+
+class _Invoice(_Side):
+    order_id: UUID | None
+
+
+class _Operation(BaseModel):
+    id: UUID
+    kind: Kind
+    state: State
+    version: int
+    created_at: datetime
+    finished_at: datetime | None
+    detail: str | None
+
+
+class _Page(BaseModel, Generic[Item]):
+    items: list[Item]
+    next_cursor: str | None
+
+
+def create_client(base_url: str) -> httpx.AsyncClient:
+    """Return an HTTP client for one service."""
+    return httpx.AsyncClient(
+        base_url=base_url,
+        timeout=TIMEOUT_SECONDS,
+        trust_env=False,
+        headers={"User-Agent": "shop-order-audit"},
+    )
+
+
+class HttpOrders:
+    """The order service."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def orders(self) -> AsyncIterator[tuple[UUID, Fact]]:
+        """Iterate over all orders, page by page."""
+        async for page in _pages(self._client, "/orders", {}, _Page[_Side]):
+            for order in page.items:
+                yield order.id, order.fact()
+
+    async def order(self, order_id: UUID) -> Fact | None:
+        """Return one order."""
+        response = await _get(self._client, f"/orders/{order_id}", {}, absent_allowed=True)
+        return None if response is None else _parse(_Side, response).fact()
+
+    async def history(self, order_id: UUID) -> tuple[Step, ...]:
+        """Return an order's operations, the oldest first."""
+        steps: list[Step] = []
+        query = {"order_id": str(order_id)}
+        async for page in _pages(self._client, "/operations", query, _Page[_Operation]):
+            steps += [Step(**dict(operation)) for operation in page.items]
+        return tuple(steps)
+
+
+class HttpInvoices:
+    """The invoice service."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def invoices(self) -> AsyncIterator[tuple[UUID, Fact]]:
+        """Iterate over all invoices of orders, page by page."""
+        async for page in _pages(self._client, "/invoices", {}, _Page[_Invoice]):
+            for invoice in page.items:
+                if invoice.order_id is not None:
+                    yield invoice.order_id, invoice.fact()
+
+    async def invoice(self, order_id: UUID) -> Fact | None:
+        """Return the invoice of one order."""
+        path = f"/invoices/{invoice_id_for(order_id)}"
+        response = await _get(self._client, path, {}, absent_allowed=True)
+        return None if response is None else _parse(_Invoice, response).fact()
+
+
+async def _pages(
+    client: httpx.AsyncClient, path: str, query: dict[str, str], model: type[_Page[Item]]
+) -> AsyncIterator[_Page[Item]]:
+    cursor: str | None = None
+    while True:
+        position = {} if cursor is None else {"cursor": cursor}
+        response = await _get(client, path, {**query, **position, "limit": str(MAXIMUM_LIMIT)})
+        assert response is not None  # noqa: S101 - a list is never absent
+        page = _parse(model, response)
+        yield page
+        cursor = page.next_cursor
+        if cursor is None:
+            return
+
+
+async def _get(
+    client: httpx.AsyncClient, path: str, query: dict[str, str], *, absent_allowed: bool = False
+) -> httpx.Response | None:
+    try:
+        response = await client.get(path, params=query)
+    except httpx.HTTPError as error:
+        raise SourceUnavailable(f"{client.base_url}: {type(error).__name__}: {error}") from error
+    if absent_allowed and response.status_code == httpx.codes.NOT_FOUND:
+        return None
+    if response.status_code != httpx.codes.OK:
+        raise SourceUnavailable(f"{response.url} answered {response.status_code}")
+    return response
+
+
+def _parse(model: type[Item], response: httpx.Response) -> Item:
+    try:
+        return model.model_validate_json(response.content)
+    except ValidationError as error:
+        raise SourceUnavailable(f"{response.url} answered something else: {error}") from error
