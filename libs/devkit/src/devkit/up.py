@@ -10,6 +10,7 @@ from typing import Final
 from rich.console import Console
 
 from devkit.claim import Claim, Run
+from devkit.errors import DidNotStart
 from devkit.guide import guide
 from devkit.layout import Layout
 from devkit.progress import Progress
@@ -45,6 +46,9 @@ def up(console: Console, folder: Path) -> None:
             watch(shop)
         except KeyboardInterrupt:
             console.print("\nStopping …")
+        except DidNotStart:
+            console.print("\nA part of the shop has ended; stopping the rest …")
+            raise
     console.print("Stopped. `make up` finds the data again, `make clean` removes it.")
 
 

@@ -53,6 +53,19 @@ class _Backend(Server):
         answer: dict[str, Any] = reply.raise_for_status().json()
         return answer
 
+    def find(self, path: str) -> dict[str, Any] | None:
+        """Ask its API for one thing; None while it has no such thing.
+
+        Raises:
+            httpx.HTTPError: It did not answer, or refused the question.
+        """
+        try:
+            return self.get(path)
+        except httpx.HTTPStatusError as refusal:
+            if refusal.response.status_code == httpx.codes.NOT_FOUND:
+                return None
+            raise
+
     def _prepare(self, timeout_seconds: float) -> None:  # noqa: ARG002  (the others need it)
         self._found = self.program.find()
 
