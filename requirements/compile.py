@@ -3,8 +3,9 @@
 Writes requirements/dev.txt (all members and the developer tools), requirements/build.txt (what the
 images build the members with) and one requirements.txt per service (what its image installs). Run by
 ``make lock``.
-"""  # noqa: INP001  (a script, not a module of a package)
+"""
 
+# ruff: noqa: INP001  (a script, not a module of a package)
 from __future__ import annotations
 
 import subprocess
