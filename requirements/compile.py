@@ -1,8 +1,8 @@
 """Pin every dependency with hashes, and without download addresses.
 
 Writes requirements/dev.txt (all members and the developer tools), requirements/build.txt (what the
-images build the members with) and one requirements.txt per service (what its image installs). Run by
-``make lock``.
+images build the members with) and one requirements.txt per service (what its image installs). Run
+by ``make lock``.
 """
 
 # ruff: noqa: INP001  (a script, not a module of a package)
