@@ -22,7 +22,14 @@ from invoice.settings import Settings
 from servicekit.database import driver_url
 from servicekit.failpoints import Failpoints
 from servicekit.runtime import Runtime
+from servicekit.testing.logs import route_to_stdlib
 from servicekit.testing.server import serving
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_logs() -> None:
+    """Let pytest collect what the service logs."""
+    route_to_stdlib()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from invoice import endpoints
 from invoice.locks import LockVerifier
+from invoice.repository import InvoiceRepository
 from invoice.resources import Resources, create_engine, create_lock_client, create_service, purging
 from invoice.schema import MIGRATIONS
 from invoice.settings import Settings
@@ -36,18 +37,18 @@ def create_app(
     settings: Settings,
     *,
     runtime: Runtime,
-    engine: AsyncEngine | None = None,
     verifier: LockVerifier | None = None,
+    repository: type[InvoiceRepository] = InvoiceRepository,
 ) -> FastAPI:
     """Return the service, which connects to nothing before its first request.
 
     Args:
         settings: how it is set up.
         runtime: the parts of this process.
-        engine: another database than the settings say; the caller disposes of it.
         verifier: another check of locks than Redis; for tests.
+        repository: other statements than ours; for tests.
     """
-    database_engine = engine or create_engine(settings)
+    engine = create_engine(settings)
     app = application.build(
         runtime=runtime,
         settings=settings,
@@ -55,23 +56,31 @@ def create_app(
         summary="Invoices that change only under the lock of their order.",
         description=DESCRIPTION,
         checks={
-            "database": lambda: database.ping(database_engine),
-            "schema": lambda: MIGRATIONS.require_head(database_engine),
+            "database": lambda: database.ping(engine),
+            "schema": lambda: MIGRATIONS.require_head(engine),
         },
-        lifespan=_lifespan(settings, runtime, database_engine, verifier),
+        lifespan=_lifespan(settings, runtime, engine, verifier, repository),
     )
     app.include_router(endpoints.router)
     return app
 
 
 def _lifespan(
-    settings: Settings, runtime: Runtime, engine: AsyncEngine, verifier: LockVerifier | None
+    settings: Settings,
+    runtime: Runtime,
+    engine: AsyncEngine,
+    verifier: LockVerifier | None,
+    repository: type[InvoiceRepository],
 ) -> application.Lifespan:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         lock_client = create_lock_client(settings)
         service = create_service(
-            settings, runtime=runtime, engine=engine, verifier=verifier or lock_client
+            settings,
+            runtime=runtime,
+            engine=engine,
+            verifier=verifier or lock_client,
+            repository=repository,
         )
         app.state.resources = Resources(runtime=runtime, engine=engine, service=service)
         try:

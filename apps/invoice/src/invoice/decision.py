@@ -38,14 +38,22 @@ class DecisionPoint:
 
     Args:
         sessions: make transactions.
+        repository: makes the statements of a transaction.
         metrics: count what is decided.
         points: where tests make it fail.
         clock: the present time.
     """
 
     def __init__(
-        self, *, sessions: Sessions, metrics: InvoiceMetrics, points: Failpoints, clock: Clock
+        self,
+        *,
+        sessions: Sessions,
+        repository: type[InvoiceRepository],
+        metrics: InvoiceMetrics,
+        points: Failpoints,
+        clock: Clock,
     ) -> None:
+        self._repository = repository
         self._sessions = sessions
         self._metrics = metrics
         self._points = points
@@ -64,7 +72,7 @@ class DecisionPoint:
         """
         await self._points.hit(failpoints.BEFORE_T2)
         async with self._sessions.begin() as session:
-            decision = await self._record(InvoiceRepository(session), operation, fence=fence)
+            decision = await self._record(self._repository(session), operation, fence=fence)
             await self._points.hit(failpoints.IN_T2_BEFORE_COMMIT)
         self._count(decision)
         await self._points.hit(failpoints.AFTER_T2)
@@ -86,7 +94,7 @@ class DecisionPoint:
 
     async def _first_writer(self, operation: RecordedOperation) -> Decision:
         async with self._sessions.begin() as session:
-            decision = await _record_or_find(InvoiceRepository(session), operation)
+            decision = await _record_or_find(self._repository(session), operation)
         self._count(decision)
         return decision
 

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 import fencelock
 from invoice.locks import LockGuard, LockVerifier
 from invoice.metrics import InvoiceMetrics
+from invoice.repository import InvoiceRepository
 from invoice.service import InvoiceService
 from invoice.settings import Settings
 from servicekit import database
@@ -45,7 +46,12 @@ def create_lock_client(settings: Settings) -> fencelock.AsyncLockClient:
 
 
 def create_service(
-    settings: Settings, *, runtime: Runtime, engine: AsyncEngine, verifier: LockVerifier
+    settings: Settings,
+    *,
+    runtime: Runtime,
+    engine: AsyncEngine,
+    verifier: LockVerifier,
+    repository: type[InvoiceRepository] = InvoiceRepository,
 ) -> InvoiceService:
     """Return the use cases on an engine and a lock client."""
     metrics = InvoiceMetrics(runtime.registry)
@@ -60,6 +66,7 @@ def create_service(
         ),
         metrics=metrics,
         points=runtime.failpoints,
+        repository=repository,
     )
 
 

@@ -78,6 +78,7 @@ class InvoiceService:
         metrics: count what happens.
         points: where tests make it fail.
         clock: the present time.
+        repository: makes the statements of a transaction.
     """
 
     def __init__(
@@ -89,7 +90,9 @@ class InvoiceService:
         metrics: InvoiceMetrics,
         points: Failpoints,
         clock: Clock = utc_now,
+        repository: type[InvoiceRepository] = InvoiceRepository,
     ) -> None:
+        self._repository = repository
         self._sessions = sessions
         self._reads = reads
         self._guard = guard
@@ -97,7 +100,11 @@ class InvoiceService:
         self._points = points
         self._clock = clock
         self._decisions = DecisionPoint(
-            sessions=sessions, metrics=metrics, points=points, clock=clock
+            sessions=sessions,
+            repository=repository,
+            metrics=metrics,
+            points=points,
+            clock=clock,
         )
 
     async def invoice(self, invoice_id: uuid.UUID) -> Invoice:
@@ -107,7 +114,7 @@ class InvoiceService:
             InvoiceNotFound: there is none.
         """
         async with self._reads() as session:
-            invoice = await InvoiceRepository(session).find(invoice_id)
+            invoice = await self._repository(session).find(invoice_id)
         if invoice is None:
             raise InvoiceNotFound(f"There is no invoice {invoice_id}.")
         return invoice
@@ -122,7 +129,7 @@ class InvoiceService:
     ) -> list[Invoice]:
         """Return one page of invoices, the newest first."""
         async with self._reads() as session:
-            return await InvoiceRepository(session).page(
+            return await self._repository(session).page(
                 limit=limit, after=after, user_id=user_id, status=status
             )
 
@@ -133,7 +140,7 @@ class InvoiceService:
             OperationNotFound: nothing is recorded; it may still be on its way.
         """
         async with self._reads() as session:
-            recorded = await InvoiceRepository(session).recorded(op_id)
+            recorded = await self._repository(session).recorded(op_id)
         if recorded is None:
             raise OperationNotFound(f"Nothing is recorded under operation {op_id}.")
         return recorded
@@ -202,7 +209,7 @@ class InvoiceService:
         """Remove one batch of direct clients' operations older than their retention."""
         before = self._clock() - timedelta(seconds=retention_seconds)
         async with self._sessions.begin() as session:
-            count = await InvoiceRepository(session).purge(before=before)
+            count = await self._repository(session).purge(before=before)
         self._metrics.purged(count)
         return count
 
@@ -230,7 +237,7 @@ class InvoiceService:
     async def _try_change(self, request: _ChangeRequest) -> RecordedOperation:
         terms = request.terms
         async with self._reads() as session:
-            repository = InvoiceRepository(session)
+            repository = self._repository(session)
             known = None if terms.key is None else await repository.recorded(request.op_id)
             invoice = None if known else await repository.find(request.invoice_id)
         if known is not None:
@@ -264,7 +271,7 @@ class InvoiceService:
 
     async def _known(self, op_id: uuid.UUID) -> RecordedOperation | None:
         async with self._reads() as session:
-            return await InvoiceRepository(session).recorded(op_id)
+            return await self._repository(session).recorded(op_id)
 
     async def _fence(self, terms: Terms, invoice_id: uuid.UUID, order_id: uuid.UUID | None) -> int:
         await self._points.hit(failpoints.BEFORE_LOCK_CHECK)

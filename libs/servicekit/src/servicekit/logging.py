@@ -87,7 +87,11 @@ def _json_tail() -> list[Processor]:
 
 
 def _console_tail() -> list[Processor]:
-    return [redact_secrets, structlog.dev.ConsoleRenderer(colors=True)]
+    # The pretty traceback shows every local variable: secrets among them, and it takes seconds.
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=True, exception_formatter=structlog.dev.plain_traceback
+    )
+    return [redact_secrets, renderer]
 
 
 def _quieten() -> None:
