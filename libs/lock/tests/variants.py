@@ -1,20 +1,13 @@
 """The library's scripts with one promise broken each: what the safety tests must catch."""
 
-from fencelock._scripts import Script, Scripts, packaged, source
+from fencelock._scripts import Scripts, assemble, packaged, source
 
 
 def broken(name: str) -> Scripts:
     """The scripts of the variant ``name``."""
     script, old, new = _CHANGES[name]
-    files = {each: source(each) for each in ("queue", "acquire", "release", "renew", "verify")}
-    assert files[script].count(old) == 1, f"{old!r} is not in {script}.lua once"
-    files[script] = files[script].replace(old, new)
-    return Scripts(
-        acquire=Script.of(files["queue"] + files["acquire"]),
-        release=Script.of(files["queue"] + files["release"]),
-        renew=Script.of(files["renew"]),
-        verify=Script.of(files["verify"]),
-    )
+    assert source(script).count(old) == 1, f"{old!r} is not in {script}.lua once"
+    return assemble(lambda each: source(each).replace(old, new) if each == script else source(each))
 
 
 def sound() -> Scripts:
@@ -28,7 +21,7 @@ _CHANGES: dict[str, tuple[str, str, str]] = {
     # The classic mistake: DEL without comparing the owner.
     "release deletes whoever holds": (
         "release",
-        "if owned(value, owner) then",
+        "if value and string.sub(value, 1, #owner + 1) == owner .. ' ' then",
         "if value then",
     ),
     # Takes what is free, name by name, and keeps it when the rest is not.
@@ -43,9 +36,9 @@ end
 if mode == 'try' then""",
     ),
     # A plain counter starts again when the data is lost.
-    "fence without the clock": ("queue", "math.max(last + 1, time)", "last + 1"),
+    "fence without the clock": ("fence", "math.max(last + 1, time)", "last + 1"),
     # The clock alone repeats itself, or falls when it is set back.
-    "fence without the counter": ("queue", "math.max(last + 1, time)", "time"),
+    "fence without the counter": ("fence", "math.max(last + 1, time)", "time"),
     # A new request overtakes those that stand in line.
     "acquire ignores the queue": ("acquire", "if empty and seen", "if seen"),
     # The last to come is the first to be served.

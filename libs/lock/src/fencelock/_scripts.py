@@ -1,10 +1,13 @@
 """The Lua scripts: read once from the package, each with the digest EVALSHA wants."""
 
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+
+_INCLUDE = re.compile(r"^--@include (?P<name>\w+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +41,20 @@ def source(name: str) -> str:
     return (files("fencelock") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
 
 
+def assemble(read: Callable[[str], str]) -> Scripts:
+    """Make the scripts of Lua files, each ``--@include`` line replaced by the file it names.
+
+    What a script needs only when somebody waits is included below its fast path: Redis makes the
+    functions of a script anew each time it runs.
+    """
+
+    def whole(name: str) -> Script:
+        return Script.of(_INCLUDE.sub(lambda line: read(line["name"]), read(name)))
+
+    return Scripts(whole("acquire"), whole("release"), whole("renew"), whole("verify"))
+
+
 @cache
 def packaged() -> Scripts:
     """The scripts that ship with the library."""
-    queue = source("queue")
-    return Scripts(
-        acquire=Script.of(queue + source("acquire")),
-        release=Script.of(queue + source("release")),
-        renew=Script.of(source("renew")),
-        verify=Script.of(source("verify")),
-    )
+    return assemble(source)

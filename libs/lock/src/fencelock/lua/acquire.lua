@@ -7,11 +7,24 @@
 --       state: 'granted', 'busy', 'queued'; 'regranted', 'requeued': an 'again' whose ticket had
 --       vanished, and with it perhaps those of others
 -- Asking again with the same owner is harmless: what is held is confirmed, with the same fence.
+--@include fence
+
+local owner, ttl, annotation, mode = ARGV[1], ARGV[2], ARGV[4], ARGV[5]
 local count = (#KEYS - 1) / 2
-local owner, ttl, claim, annotation, mode = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local bodies = bodies_of(count)
 local time = now()
 local stamp = exact(time)
+
+-- Nobody holds any of the names and nobody waits for them: the usual case, in few commands.
+if redis.call('EXISTS', unpack(KEYS, 2)) == 0 then
+  local fence = mint(time)
+  local value = owner .. ' ' .. fence .. ' ' .. annotation
+  for i = 2, count + 1 do redis.call('SET', KEYS[i], value, 'PX', ttl) end
+  return {mode == 'again' and 'regranted' or 'granted', fence, ttl, stamp, '-'}
+end
+
+--@include queue
+
+local bodies = bodies_of(count)
 
 local function look()
   local seen = {mine = {}, remaining = -1, blocker = '-'}
@@ -34,15 +47,12 @@ local function confirm(fence)
   return {'granted', fence, ttl, stamp, '-'}
 end
 
-local function all_queues_empty()
-  for i = 1, count do
-    if redis.call('LLEN', KEYS[count + 1 + i]) > 0 then return false end
-  end
-  return true
+local function nobody_in_line()
+  return redis.call('EXISTS', unpack(KEYS, count + 2)) == 0
 end
 
 local function stand_in_line()
-  local ticket = table.concat({owner, ttl, claim, annotation, unpack(bodies)}, ' ')
+  local ticket = table.concat({owner, ttl, ARGV[3], annotation, unpack(bodies)}, ' ')
   local state = mode == 'again' and 'requeued' or 'queued'
   for i = 1, count do
     local queue = KEYS[count + 1 + i]
@@ -63,12 +73,12 @@ if #seen.mine == count then return confirm(seen.fence) end
 -- Some of the names were lost: what is left is no lease.
 if #seen.mine > 0 then redis.call('DEL', unpack(seen.mine)) end
 
-local empty = all_queues_empty()
+local empty = nobody_in_line()
 if not empty then
   advance(bodies, '-', string.match(owner, '^[^.]+'))
   seen = look()
   if #seen.mine == count then return confirm(seen.fence) end
-  empty = all_queues_empty()
+  empty = nobody_in_line()
 end
 if empty and seen.remaining < 0 then
   local fence = mint(time)

@@ -1,4 +1,4 @@
--- Shared by acquire.lua and release.lua: fences, the queue of waiters, and handing a lock over.
+-- Shared by acquire.lua and release.lua: the queue of waiters, and handing a lock over.
 --
 -- fencelock:l:<body>  who holds the name: "<owner> <fence> <annotation>", expires with the lease
 -- fencelock:q:<body>  list of tickets, first come first served
@@ -10,27 +10,6 @@
 -- in both queues, and the oldest ticket of all is always at the head of each of its queues.
 -- A ticket that was granted stays at the head, marked with a leading "*", until its owner releases.
 local LOCK, QUEUE, CHANNEL = 'fencelock:l:', 'fencelock:q:', 'fencelock:c:'
--- A fence must not fall even if the clock does; a week is longer than any step back worth surviving.
-local FENCE_TTL_MS = 7 * 24 * 3600 * 1000
-
--- Microseconds since 1970, as text: they fit a double exactly, but tostring() would round them.
-local function exact(microseconds)
-  return string.format('%.0f', microseconds)
-end
-
-local function now()
-  local time = redis.call('TIME')
-  return time[1] * 1000000 + time[2]
-end
-
--- Time as the floor lets fences grow across FLUSHALL, a restart without data, or an empty replica.
-local function mint(time)
-  local last = tonumber(redis.call('GET', KEYS[1]) or 0)
-  local fence = exact(math.max(last + 1, time))
-  redis.call('SET', KEYS[1], fence, 'PX', FENCE_TTL_MS)
-  return fence
-end
-
 local function owned(value, owner)
   return value and string.sub(value, 1, #owner + 1) == owner .. ' '
 end

@@ -3,16 +3,22 @@
 -- KEYS  fence, one lock key a name, one queue key a name
 -- ARGV  owner, the ticket to withdraw ('' if it never queued)
 -- Reply 1 if every name was held by the owner, else 0. Repeating it is harmless.
-local count = (#KEYS - 1) / 2
 local owner, ticket = ARGV[1], ARGV[2]
-local held, previous = 0, '-'
-for i = 1, count do
-  local value = redis.call('GET', KEYS[i + 1])
-  if owned(value, owner) then
-    redis.call('DEL', KEYS[i + 1])
-    held, previous = held + 1, string.match(value, ' (%S+)$')
+local count = (#KEYS - 1) / 2
+local mine, previous = {}, '-'
+for i, value in ipairs(redis.call('MGET', unpack(KEYS, 2, count + 1))) do
+  if value and string.sub(value, 1, #owner + 1) == owner .. ' ' then
+    mine[#mine + 1] = KEYS[i + 1]
+    previous = string.match(value, ' (%S+)$')
   end
 end
+if #mine > 0 then redis.call('DEL', unpack(mine)) end
+local released = #mine == count and 1 or 0
+if redis.call('EXISTS', unpack(KEYS, count + 2)) == 0 then return released end
+
+--@include fence
+--@include queue
+
 for i = 1, count do
   local queue = KEYS[count + 1 + i]
   local head = redis.call('LINDEX', queue, 0)
@@ -23,4 +29,4 @@ for i = 1, count do
   end
 end
 advance(bodies_of(count), previous, '')
-return held == count and 1 or 0
+return released
