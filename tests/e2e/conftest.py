@@ -7,6 +7,7 @@ E2E_KEEP=1         leave the cluster and the namespace as they are at the end
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections.abc import Generator, Iterator
@@ -63,7 +64,8 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="session")
 def tools() -> None:
-    """The programs that these tests drive."""
+    """The programs that these tests drive; what they do is told, each HTTP request is not."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     if absent := missing():
         reason = f"not on the PATH: {', '.join(absent)}"
         if os.environ.get("E2E_REQUIRED") == "1":
@@ -83,7 +85,7 @@ def images(tools: None) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def kind(tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def kind_cluster(tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster of this session's own, or the one that E2E_CLUSTER names."""
     kubeconfig = tmp_path_factory.mktemp("kind") / "kubeconfig"
     if given := os.environ.get("E2E_CLUSTER"):
@@ -99,12 +101,12 @@ def kind(tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clus
 
 @pytest.fixture(scope="session")
 def namespace(
-    kind: Cluster, images: list[str], tmp_path_factory: pytest.TempPathFactory
+    kind_cluster: Cluster, images: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Namespace]:
     """A namespace that refuses every pod below Pod Security ``restricted``."""
-    kind.load(images)
+    kind_cluster.load(images)
     name = f"e2e-{secrets.token_hex(3)}"
-    with Namespace(kind, name, logs=tmp_path_factory.mktemp("forwards")) as made:
+    with Namespace(kind_cluster, name, logs=tmp_path_factory.mktemp("forwards")) as made:
         made.create()
         yield made
         if "E2E_CLUSTER" in os.environ and not keep():

@@ -109,10 +109,10 @@ def test_a_pod_reaches_what_it_needs_and_nothing_else(
 
 
 def test_a_pod_of_another_namespace_reaches_nothing_of_the_shop(
-    shop: Shop, kind: Cluster, tmp_path_factory: pytest.TempPathFactory
+    shop: Shop, kind_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     name = f"{shop.namespace.name}-abroad"
-    with Namespace(kind, name, logs=tmp_path_factory.mktemp("abroad")) as abroad:
+    with Namespace(kind_cluster, name, logs=tmp_path_factory.mktemp("abroad")) as abroad:
         abroad.create()
         try:
             with running(

@@ -21,7 +21,6 @@ def unnoticed(shop: Shop) -> Iterator[None]:
     with under_load(shop.namespace, url=ORDER_URL, image=PYTHON_IMAGE, workers=WORKERS) as load:
         yield
     assert load.result["failed"] == 0, load.result["failures"]
-    assert load.result["sent"] == load.result["outcomes"]["ok"] > 0
     assert_settled(shop, load.result["orders"])
 
 

@@ -42,6 +42,14 @@ class Cluster:
         options = ("--name", self.name, "--nodes", ",".join(workers))
         run("kind", "load", "docker-image", *options, *images, timeout_seconds=LOAD_SECONDS)
 
+    def kill_container(self, container: str, *, node: str) -> None:
+        """End a container's first process at once, as a crash or a lack of memory does.
+
+        Deleting its pod would not do: however short the grace period, the kubelet asks first.
+        """
+        task = ("ctr", "--namespace", "k8s.io", "task", "kill", "--signal", "SIGKILL", container)
+        run("docker", "exec", node, *task, timeout_seconds=60)
+
 
 def create(name: str, *, kubeconfig: Path) -> Cluster:
     """Make a cluster as the project's configuration says and wait for its nodes.

@@ -28,6 +28,7 @@ PYTHON_IMAGE: Final = "shop/order:e2e"  # for pods of our own: it has Python and
 ORDER_PORT: Final = 3000
 INVOICE_PORT: Final = 3001
 ORDER_URL: Final = f"http://shop-order:{ORDER_PORT}"
+INVOICE_URL: Final = f"http://shop-invoice:{INVOICE_PORT}"
 INSTALL_SECONDS: Final = 300
 ROLLOUT_SECONDS: Final = 240
 STORES: Final = ("redis", "order-postgres", "invoice-postgres")

@@ -146,7 +146,7 @@ class Worker:
         """Change an order once, and note what is known about it after that."""
         outcome, _ = await self._send(method, f"/orders/{order_id}", wanted=204, body=body)
         if outcome == "ok":
-            order.certain = True
+            order.certain = order.certain or "quantity" in then
             for field, value in then.items():
                 setattr(order, field, value)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from tests.e2e.harness.waiting import eventually
 
 LIMIT_SECONDS: Final = 600
 END_SECONDS: Final = 90
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -56,6 +59,8 @@ class Load:
             what="the end of the load",
             timeout_seconds=END_SECONDS,
         )
+        shown = {key: value for key, value in self.result.items() if key != "orders"}
+        log.info("load: %s", shown)
 
 
 @contextmanager

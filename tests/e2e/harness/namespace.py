@@ -111,6 +111,14 @@ class Namespace:
             timeout_seconds=timeout_seconds + 10,
         )
 
+    def kill(self, pod: Pod) -> None:
+        """End a pod without a warning, and wait until it is gone."""
+        assert pod.node is not None
+        for container in pod.containers:
+            self.cluster.kill_container(container, node=pod.node)
+        self.kubectl("delete", "pod", pod.name, "--grace-period=0", "--force")
+        self.wait_gone(pod, timeout_seconds=60)
+
     def wait_gone(self, pod: Pod, *, timeout_seconds: float) -> None:
         """Wait until this very pod, not one of the same name, no longer exists."""
         selector = f"metadata.name={pod.name}"

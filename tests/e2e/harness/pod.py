@@ -8,7 +8,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod as it was when it was looked at."""
+    """A pod as it was when it was looked at; of its containers, the ids of those that ran."""
 
     name: str
     uid: str
@@ -17,7 +17,7 @@ class Pod:
     ready: bool
     leaving: bool
     restarts: int
-    images: tuple[str, ...]
+    containers: tuple[str, ...]
 
     @classmethod
     def of(cls, seen: Any) -> Self:
@@ -32,7 +32,11 @@ class Pod:
             ready=any(each.type == "Ready" and each.status == "True" for each in conditions),
             leaving=seen.metadata.deletion_timestamp is not None,
             restarts=sum(each.restart_count for each in containers),
-            images=tuple(each.image for each in seen.spec.containers),
+            containers=tuple(
+                each.container_id.removeprefix("containerd://")
+                for each in containers
+                if each.state.running
+            ),
         )
 
     @property

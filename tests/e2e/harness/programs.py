@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Final
 
 NEEDED: Final = ("docker", "kind", "helm", "kubectl")
+WORTH_TELLING_SECONDS: Final = 3.0
+SHOWN_CHARACTERS: Final = 160
 ROOT: Final = Path(__file__).resolve().parents[3]
+
+log = logging.getLogger(__name__)
 
 
 class CommandFailed(Exception):
@@ -43,6 +50,7 @@ def run(
     Raises:
         CommandFailed: It ended with an error or had to be killed; carries all of its output.
     """
+    begun = time.monotonic()
     try:
         done = subprocess.run(
             command,
@@ -59,6 +67,9 @@ def run(
         raise CommandFailed(
             command, f"not done in {timeout_seconds} s", said.decode(errors="replace")
         ) from late
+    seconds = time.monotonic() - begun
+    if seconds >= WORTH_TELLING_SECONDS:
+        log.info("%.0f s: %s", seconds, shorten(" ".join(command), SHOWN_CHARACTERS))
     if done.returncode != 0:
         raise CommandFailed(command, f"exit status {done.returncode}", done.stdout + done.stderr)
     return done.stdout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.e2e.harness.installation import Shop
+from tests.e2e.harness.installation import INVOICE_URL, Shop
 from tests.e2e.harness.shop import Body, disagreements, lost, pending
 from tests.e2e.harness.waiting import eventually
 
@@ -26,5 +26,15 @@ def assert_settled(shop: Shop, acknowledged: dict[str, Body]) -> None:
             what="the end of every lock",
             timeout_seconds=HEAL_SECONDS,
         )
-        assert disagreements(orders, invoices) == []
-        assert lost(orders, acknowledged) == []
+        differences = disagreements(orders, invoices)
+        assert not differences, differences
+        missed = lost(orders, acknowledged)
+        assert not missed, missed
+    audit(shop)
+
+
+def audit(shop: Shop) -> None:
+    """Let the order service compare both databases itself; it fails when they differ."""
+    pod = shop.wait_serving("order", pods=2, timeout_seconds=HEAL_SECONDS)[0]
+    command = ("python", "-m", "order", "audit", "--json", f"--invoice-url={INVOICE_URL}")
+    shop.namespace.exec(pod.name, *command, timeout_seconds=120)
