@@ -78,9 +78,7 @@ async def changes_nothing_while_the_lock_cannot_be_checked(bench: Bench, **parts
     order_id = uuid.uuid4()
     async with bench.shop() as whole:
         invoice_id = await whole.created(order_id)
-    if "verifier" not in parts:
-        parts["redis_down"] = True
-    async with bench.shop(**parts) as shop, shop.locked(order_id) as lease:
+    async with bench.shop(redis_down=True, **parts) as shop, shop.locked(order_id) as lease:
         await shop.update(invoice_id, base=1, proof=lease.proof())
     (row,) = await bench.query("SELECT version FROM invoices")
     assert row["version"] == 1

@@ -95,13 +95,13 @@ def _console_tail() -> list[Processor]:
 
 
 def _quieten() -> None:
-    """Keep libraries from writing a second line for what our own access log says."""
+    """Keep libraries from writing in sentences what our own events say already."""
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
     logging.getLogger("uvicorn.access").disabled = True
-    for name in ("httpx", "httpcore", "alembic.runtime.plugins"):
+    for name in ("uvicorn.error", "httpx", "httpcore", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

@@ -83,8 +83,11 @@ def run(app: ASGIApp, *, runtime: Runtime, settings: ServerSettings) -> int:
         listener = listen(settings.host, settings.port)
         with (
             listener,
-            MetricsServer(runtime.registry, host=settings.host, port=settings.metrics_port),
+            MetricsServer(
+                runtime.registry, host=settings.host, port=settings.metrics_port
+            ) as metrics,
         ):
+            _log.info("metrics_started", host=settings.host, port=metrics.port)
             server = DrainingServer(
                 config(app, runtime=runtime, settings=settings),
                 lifecycle=runtime.lifecycle,

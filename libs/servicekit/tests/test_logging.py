@@ -1,0 +1,130 @@
+"""One JSON line an event, with trace ids, and never a secret."""
+
+import io
+import json
+import logging as stdlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from servicekit import logging
+from servicekit.testing import spans
+from servicekit.testing.logs import route_to_stdlib
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    root = stdlib.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    route_to_stdlib()
+
+
+class Stream(io.StringIO):
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.getvalue().splitlines()]
+
+
+@pytest.fixture
+def stream() -> Stream:
+    stream = Stream()
+    logging.configure(service="shop", level="info", form="json", stream=stream)
+    return stream
+
+
+def test_an_event_is_one_json_line_with_service_severity_and_time(stream: Stream) -> None:
+    structlog.stdlib.get_logger("x").warning("order_stuck", attempts=3)
+    (event,) = stream.events()
+    assert event.pop("timestamp").endswith("Z")
+    assert event == {
+        "event": "order_stuck",
+        "attempts": 3,
+        "service": "shop",
+        "severity": "warning",
+        "logger": "x",
+    }
+
+
+def test_inside_a_span_an_event_carries_trace_id_and_span_id(stream: Stream) -> None:
+    with spans.recorded() as (telemetry, _):
+        with telemetry.tracer("t").start_as_current_span("s") as span:
+            structlog.stdlib.get_logger().info("inside")
+        context = span.get_span_context()
+    (event,) = stream.events()
+    assert event["trace_id"] == f"{context.trace_id:032x}"
+    assert event["span_id"] == f"{context.span_id:016x}"
+
+
+def test_the_standard_librarys_loggers_write_in_the_same_form(stream: Stream) -> None:
+    stdlib.getLogger("lib").error("failed: %s", "why")
+    (event,) = stream.events()
+    assert (event["event"], event["severity"]) == ("failed: why", "error")
+
+
+def test_less_severe_events_are_left_out(stream: Stream) -> None:
+    structlog.stdlib.get_logger().debug("detail")
+    stdlib.getLogger("lib").debug("detail")
+    assert stream.events() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("password", "hunter2"),
+        ("api_key", "hunter2"),
+        ("Authorization", "Bearer hunter2"),
+        ("lock_token", "hunter2"),
+        ("Lock-Token", "hunter2"),
+        ("proof", "hunter2"),
+        ("url", "postgresql://user:hunter2@host/db"),
+        ("detail", "cannot reach redis://:hunter2@host:6379/0"),
+        ("dsn_text", "host=h password=hunter2 user=u"),
+        ("headers", {"lock-token": "hunter2"}),
+        ("urls", ["redis://:hunter2@a", "redis://:hunter2@b"]),
+    ],
+)
+def test_no_secret_is_ever_written(stream: Stream, name: str, value: object) -> None:
+    structlog.stdlib.get_logger().info("event", **{name: value})
+    stdlib.getLogger("lib").warning("event", extra={name: value})
+    assert "hunter2" not in stream.getvalue()
+    assert len(stream.events()) == 2
+
+
+def raise_with_a_secret_in_a_local_variable() -> None:
+    secret = "".join(["hunter", "2"])
+    raise RuntimeError(f"{len(secret)} characters")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_traceback_shows_no_local_variables(form: Any) -> None:
+    stream = Stream()
+    logging.configure(service="shop", form=form, stream=stream)
+    try:
+        raise_with_a_secret_in_a_local_variable()
+    except RuntimeError:
+        structlog.stdlib.get_logger().exception("failed")
+    assert "7 characters" in stream.getvalue()
+    assert "hunter2" not in stream.getvalue()
+
+
+def test_a_secret_in_an_exceptions_text_is_redacted(stream: Stream) -> None:
+    try:
+        raise RuntimeError("postgresql://u:hunter2@h/d is down")
+    except RuntimeError:
+        structlog.stdlib.get_logger().exception("failed")
+    assert "hunter2" not in stream.getvalue()
+
+
+def test_on_a_terminal_it_writes_in_colour() -> None:
+    class Terminal(Stream):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    logging.configure(service="shop", form="auto", stream=terminal)
+    structlog.stdlib.get_logger().info("hello")
+    assert "\x1b[" in terminal.getvalue()
