@@ -65,3 +65,31 @@ clean: ## remove the data of `make up` and everything generated, but not .venv
 	@rm -rf $(SHOP) .coverage .coverage.* htmlcov artifacts .mypy_cache .pytest_cache .ruff_cache \
 	  .import_linter_cache .hypothesis
 	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Kubernetes: charts, images, a kind cluster, end-to-end tests ---------------------------------------------------------
+
+CLUSTER ?= shop
+KIND_IMAGE ?= kindest/node:v1.34.0
+OBSERVE ?= no
+
+.PHONY: charts
+charts: ## pack the charts into the charts that are made of them (fetches nothing)
+	@command -v helm >/dev/null || { echo "helm is not on the PATH"; exit 1; }
+	@for chart in redis postgres order invoice shop observability; do \
+	  helm dependency update --skip-refresh charts/$$chart >/dev/null || exit 1; done
+
+.PHONY: chart-docs
+chart-docs: $(VENV)/.ready ## write the charts' schemas and READMEs from their values
+	@$(BIN)/python k8s/chartdocs.py
+
+.PHONY: cluster
+cluster: charts ## the shop in a kind cluster, and how to reach it (OBSERVE=all|jaeger: see into it)
+	@$(PYTHON) k8s/cluster.py --name $(CLUSTER) --node-image $(KIND_IMAGE) --observe $(OBSERVE)
+
+.PHONY: cluster-down
+cluster-down: ## remove the kind cluster and everything in it
+	@kind delete cluster --name $(CLUSTER)
+
+.PHONY: e2e
+e2e: $(VENV)/.ready charts ## every test that needs a cluster, on one of its own (E2E_REQUIRED=1: fail without)
+	@$(BIN)/python -m pytest -m e2e tests/e2e $(ARGS)

@@ -1,9 +1,9 @@
 """Writes every chart's values.schema.json and README.md from the comments in its values.yaml.
 
-A value's meaning is the comment above it; a line ``# schema: {...}`` in that comment narrows what is
-accepted. Everything else follows from the default: its type, and that no other key is allowed.
+A value's meaning is the comment above it; a line ``# schema: {...}`` in that comment narrows what
+is accepted. Everything else follows from the default: its type, and that no other key is allowed.
 ``python k8s/chartdocs.py`` writes the files, ``--check`` only says which ones are out of date.
-"""
+"""  # noqa: INP001  (a script, not a module of a package)
 
 from __future__ import annotations
 
@@ -136,13 +136,15 @@ def readme(chart: Path, table: dict[str, Any], values: list[Value]) -> str:
         f"helm install {name} charts/{name}{extra}"
         for extra in ["", *(f" --values charts/{name}/{file}" for file in files)]
     )
+    packing = "make charts   # once: fetches nothing, packs the charts this one is made of"
+    heading = "| value | default | meaning |\n|---|---|---|\n"
     parts = [
         f"# {name}\n\n{table['description']}",
-        f"```\nmake charts{' ' * 3}# once: fetches nothing, packs the charts this one is made of\n"
-        f"{install}\n```",
+        f"```\n{packing}\n{install}\n```",
         "Installing, upgrading and removing: [docs/kubernetes.md](../../docs/kubernetes.md).",
-        "## Values\n\nEvery value, its default and its meaning. A key that is not here is refused.\n\n"
-        "| value | default | meaning |\n|---|---|---|\n" + "\n".join(rows(values)),
+        "## Values",
+        "Every value, its default and its meaning. A key that is not here is refused.",
+        heading + "\n".join(rows(values)),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -1,8 +1,8 @@
 """Runs a command and starts it again whenever a Python source file changes.
 
-For the images' ``dev`` target only: as PID 1 it outlives the service, so that the files Tilt has copied into
-the container are still there. ``reload.py DIRECTORY... -- COMMAND...``
-"""
+For the images' ``dev`` target only: as PID 1 it outlives the service, so that the files Tilt has
+copied into the container are still there. ``reload.py DIRECTORY... -- COMMAND...``
+"""  # noqa: INP001  (a script, not a module of a package)
 
 from __future__ import annotations
 

@@ -12,7 +12,12 @@ EXTERNAL_DATABASE: Values = {
 }
 EXTERNAL_REDIS: Values = {
     "redis": {"enabled": False},
-    "externalRedis": {"existingSecret": "", "host": "redis.example.com", "password": "p", "tls": True},
+    "externalRedis": {
+        "existingSecret": "",
+        "host": "redis.example.com",
+        "password": "p",
+        "tls": True,
+    },
 }
 SECRETS: Values = {
     "postgres": {"enabled": False},

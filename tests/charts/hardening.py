@@ -45,12 +45,10 @@ def pod_weaknesses(spec: Manifest) -> Iterator[str]:
         yield "mounts a service account's token"
     if spec.get("enableServiceLinks") is not False:
         yield "other services' addresses in its environment"
-    for shared in ("hostNetwork", "hostPID", "hostIPC"):
-        if spec.get(shared):
-            yield f"{shared} is set"
-    for volume in spec.get("volumes", []):
-        if not set(volume) - {"name"} <= RESTRICTED_VOLUMES:
-            yield f"volume {volume['name']} is of a forbidden type"
+    shared = ("hostNetwork", "hostPID", "hostIPC")
+    yield from (f"{name} is set" for name in shared if spec.get(name))
+    kinds = {kind for volume in spec.get("volumes", []) for kind in set(volume) - {"name"}}
+    yield from (f"a volume of the type {kind}" for kind in kinds - RESTRICTED_VOLUMES)
 
 
 def container_weaknesses(container: Manifest) -> Iterator[str]:
@@ -71,5 +69,4 @@ def container_weaknesses(container: Manifest) -> Iterator[str]:
         yield "requests nothing"
     if "memory" not in resources.get("limits", {}):
         yield "no memory limit"
-    if any(port.get("hostPort") for port in container.get("ports", [])):
-        yield "takes a port of the node"
+    yield from ("a port of the node" for port in container.get("ports", []) if "hostPort" in port)

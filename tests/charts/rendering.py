@@ -33,7 +33,7 @@ class Charts:
 
     @classmethod
     def copy_to(cls, directory: Path, source: Path = ROOT / "charts") -> Charts:
-        """Copy the charts and pack their dependencies there, so that the working tree stays as it is."""
+        """Copy the charts and pack their dependencies there: the working tree stays as it is."""
         ignored = shutil.ignore_patterns("*.tgz", "Chart.lock")
         shutil.copytree(source, directory, dirs_exist_ok=True, ignore=ignored)
         charts = cls(directory)
@@ -70,7 +70,12 @@ def load_all(text: str) -> list[Manifest]:
 def helm(*arguments: str, text: str = "") -> str:
     """Run helm; raise what it said when it fails."""
     done = subprocess.run(
-        ["helm", *arguments], input=text, capture_output=True, text=True, timeout=HELM_SECONDS
+        ["helm", *arguments],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=HELM_SECONDS,
+        check=False,
     )
     if done.returncode:
         raise Refused(done.stderr + done.stdout)
@@ -109,6 +114,8 @@ def merged(*layers: Values) -> Values:
     for layer in layers:
         for key, value in layer.items():
             below = result.get(key)
-            both = isinstance(value, dict) and isinstance(below, dict)
-            result[key] = merged(below, value) if both else value
+            if isinstance(value, dict) and isinstance(below, dict):
+                result[key] = merged(below, value)
+            else:
+                result[key] = value
     return result

@@ -92,6 +92,6 @@ def test_every_manifest_is_valid_for_kubernetes(
     command = ["kubeconform", "-strict", "-summary", "-schema-location", location]
     # These two come with Prometheus Operator, not with Kubernetes.
     command += ["-skip", "ServiceMonitor,PrometheusRule", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "Invalid: 0, Errors: 0" in done.stdout

@@ -1,4 +1,4 @@
-"""The schema and the README of every chart follow from its values; every value says what it is for."""
+"""Schema and README of every chart follow from its values; every value says what it is for."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def chartdocs() -> ModuleType:
 @pytest.mark.parametrize("chart", CHARTS)
 def test_schema_and_readme_are_what_the_values_make_them(chart: str, chartdocs: ModuleType) -> None:
     for path, wanted in chartdocs.documents(ROOT / "charts" / chart).items():
-        assert path.read_text() == wanted, f"{path} is stale: run `make charts`"
+        assert path.read_text() == wanted, f"{path} is stale: run `make chart-docs`"
 
 
 @pytest.mark.parametrize("chart", CHARTS)

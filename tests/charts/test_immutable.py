@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.charts.combinations import ALL, Combination
 from tests.charts.rendering import Charts, Manifest
-
 
 
 @pytest.fixture(scope="session")
@@ -18,8 +16,8 @@ def newer(charts: Charts, tmp_path_factory: pytest.TempPathFactory) -> Charts:
     directory = tmp_path_factory.mktemp("newer")
     later = Charts.copy_to(directory, charts.directory)
     for path in directory.glob("*/Chart.yaml"):
-        newer_version = re.sub(r"^(\s*)version: 0\.1\.0", r"\1version: 0.2.0", path.read_text(), flags=re.M)
-        path.write_text(newer_version.replace('appVersion: "0.1.0"', 'appVersion: "0.2.0"'))
+        text = re.sub(r"(?m)^(\s*)version: 0\.1\.0", r"\1version: 0.2.0", path.read_text())
+        path.write_text(text.replace('appVersion: "0.1.0"', 'appVersion: "0.2.0"'))
         for archive in path.parent.glob("charts/*.tgz"):
             archive.unlink()
     later.pack()
@@ -29,20 +27,17 @@ def newer(charts: Charts, tmp_path_factory: pytest.TempPathFactory) -> Charts:
 def frozen(manifest: Manifest) -> Any:
     """What the cluster refuses to change, or would restart a store for."""
     spec = manifest.get("spec", {})
-    match manifest["kind"]:
-        case "StatefulSet":
-            return spec
-        case "Deployment":
-            return spec["selector"]
-        case "Job" | "PersistentVolumeClaim":
-            return spec
-        case "Service":
-            return [spec.get("clusterIP"), spec["selector"], spec["ports"]]
-        case "RoleBinding":
-            return manifest["roleRef"]
-        case "NetworkPolicy" | "PodDisruptionBudget":
-            return spec.get("selector") or spec.get("podSelector")
-    return None
+    fields = {
+        "StatefulSet": spec,
+        "Job": spec,
+        "PersistentVolumeClaim": spec,
+        "Deployment": spec.get("selector"),
+        "Service": [spec.get("clusterIP"), spec.get("selector"), spec.get("ports")],
+        "RoleBinding": manifest.get("roleRef"),
+        "NetworkPolicy": spec.get("podSelector"),
+        "PodDisruptionBudget": spec.get("selector"),
+    }
+    return fields.get(manifest["kind"])
 
 
 def by_name(manifests: list[Manifest]) -> dict[str, Any]:

@@ -38,7 +38,8 @@ args:
   - --config.file=/etc/prometheus/prometheus.yml
   - --storage.tsdb.path=/prometheus
   - --storage.tsdb.retention.time={{ .Values.prometheus.retention }}
-  - --enable-feature=exemplar-storage
+  - --enable-feature=exemplar-storage,auto-reload-config
+  - --config.auto-reload-interval=30s
   - --web.enable-remote-write-receiver
 startupProbe:
   httpGet: {path: /-/ready, port: http}
