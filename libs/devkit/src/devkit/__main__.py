@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with interruptible():
         try:
             COMMANDS[chosen.command](console, chosen.folder.resolve())
-        except DevkitError as failure:
+        except (DevkitError, OSError) as failure:
             print(f"devkit {chosen.command}: {failure}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:

@@ -83,6 +83,7 @@ class Claim:
     def publish(self, run: Run) -> None:
         """Tell others about this run."""
         path = self._folder / "run.json"
+        path.unlink(missing_ok=True)  # a killed run's, perhaps of another user
         path.touch(mode=0o600)
         path.write_text(json.dumps(asdict(run)))
 

@@ -98,7 +98,7 @@ def _check_postgres(name: str, url: str | None, timeout_seconds: int) -> None:
     try:
         psycopg.connect(url, connect_timeout=timeout_seconds).close()
     except psycopg.Error as failure:
-        reason = str(failure).strip().splitlines()[-1]
+        reason = str(failure).strip().splitlines()[0]
         raise Unreachable(f"{name} is set, but no database answers there: {reason}") from None
 
 

@@ -81,10 +81,8 @@ class PostgresServer(Server):
         Raises:
             psycopg.errors.DuplicateDatabase: There is one of that name.
         """
-        copied = (
-            sql.SQL(" TEMPLATE {}").format(sql.Identifier(template)) if template else sql.SQL("")
-        )
-        self._administer(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)) + copied)
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        self._administer(statement.format(sql.Identifier(name), sql.Identifier(template)))
         return self.url(name)
 
     def drop_database(self, name: str) -> None:
@@ -151,15 +149,10 @@ class PostgresServer(Server):
         fresh.rename(self._data)
 
     def _user(self) -> tuple[int, int] | None:
-        """PostgreSQL refuses to run as root, so root lends it another user.
-
-        That is the owner of the data, if a normal user has made them, or the one that owns nothing.
-        """
-        if os.geteuid() != 0:
-            return None
-        if self._data.exists():
-            owner = self._data.stat()
-            return owner.st_uid, owner.st_gid
+        """PostgreSQL refuses to run as root, so root lends it the user that owns nothing."""
+        owner = super()._user()
+        if os.geteuid() != 0 or owner is not None:
+            return owner
         try:
             nobody = pwd.getpwnam(UNPRIVILEGED)
         except KeyError:

@@ -29,6 +29,7 @@ class Server:
     def __init__(self, folder: Path, *, port: int | None, inherit: Sequence[int] = ()) -> None:
         self.folder = folder.resolve()
         self.log = self.folder / "log"
+        self._data = self.folder
         self._port = port
         self._fixed = port is not None
         self._inherit = inherit
@@ -136,7 +137,11 @@ class Server:
         raise NotImplementedError
 
     def _user(self) -> tuple[int, int] | None:
-        return None
+        """Whom to run as: root works on a normal user's data as that user."""
+        if os.geteuid() != 0:
+            return None
+        owner = self._data.stat() if self._data.exists() else self.folder.stat()
+        return (owner.st_uid, owner.st_gid) if owner.st_uid != 0 else None
 
     def _launch(self, deadline: float) -> None:
         if self._port is None:
