@@ -4,13 +4,13 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import hiredis
 from redis.asyncio import Redis
 
 import fencelock
-from fencelock._link import Link
+from fencelock._link import Link, Word
 from fencelock._target import Target
 
 TTL_SECONDS = 10.0
@@ -124,8 +124,10 @@ class Limit:
         target = Target.from_url(url)
         waiting: dict[bytes, asyncio.Future[None]] = {}
 
-        def pushed(message: Any) -> None:
-            waiting.pop(message[2]).set_result(None)
+        def pushed(message: object) -> None:
+            match message:
+                case [b"message", _, bytes(token)]:
+                    waiting.pop(token).set_result(None)
 
         made = await loop.create_connection(
             lambda: Link(loop, reply_timeout=60.0, on_push=pushed, on_lost=lambda _: None),
@@ -133,8 +135,10 @@ class Limit:
             target.port,
         )
         link, channel = made[1], secrets.token_hex(8)
-        auth = ("AUTH", "default", target.password) if target.password else ()
-        await link.send(("HELLO", "3", *auth))
+        hello: tuple[Word, ...] = ("HELLO", "3")
+        if target.password:
+            hello += ("AUTH", "default", target.password)
+        await link.send(hello)
         await link.send(("SUBSCRIBE", channel))
         digests = [await link.send(("SCRIPT", "LOAD", s)) for s in (_GRANT_ACQUIRE, _GRANT_RELEASE)]
         limit = cls(link, channel, (_text(digests[0]), _text(digests[1])))
@@ -148,7 +152,7 @@ class Limit:
         keys = (*names, *[f"{name}:q" for name in names])
         granted = asyncio.get_running_loop().create_future()
         self.waiting[token.encode()] = granted
-        words = ("EVALSHA", self._acquire, len(keys), *keys, token, TTL_MS)
+        words: tuple[Word, ...] = ("EVALSHA", self._acquire, len(keys), *keys, token, TTL_MS)
         if await self._link.send(words) == 1:
             del self.waiting[token.encode()]
         else:

@@ -3,12 +3,15 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from itertools import pairwise
 from statistics import median, quantiles
 
 from libs.lock.bench.contestants import Contestant, Fencelock, Limit, Raw, RedisPyLock
 from redis.asyncio import Redis
 
 from fencelock import AsyncLockClient
+
+WAITERS = 1000
 
 Measure = Callable[[Contestant], Awaitable[float]]
 Row = Callable[["Bench"], Awaitable[list[str]]]
@@ -101,11 +104,12 @@ def _hand_over(waiters: int, chains: int) -> Row:
 
         async def microseconds(contestant: Contestant) -> float:
             few = 1 if isinstance(contestant, RedisPyLock) else chains
+            passed: list[float] = []
             for _ in range(few):
                 passed, order = await _chain(contestant, waiters)
                 samples.setdefault(contestant.name, []).extend(passed)
                 inversions[contestant.name] = inversions.get(contestant.name, 0) + sum(
-                    a > b for a, b in zip(order, order[1:], strict=False)
+                    a > b for a, b in pairwise(order)
                 )
             return median(passed)
 
@@ -143,10 +147,12 @@ def _closed_loop(hold_seconds: float) -> Row:
             return sum(turns) / (time.perf_counter() - began)
 
         spread: dict[str, list[float]] = {}
-        found = await bench.interleave(
-            turns_per_second,
-            [RedisPyLock(bench.url), await Limit.connect(bench.url), Fencelock(bench.url)],
-        )
+        contestants: list[Contestant] = [
+            RedisPyLock(bench.url),
+            await Limit.connect(bench.url),
+            Fencelock(bench.url),
+        ]
+        found = await bench.interleave(turns_per_second, contestants)
         return [
             f"{line}   fewest/most turns of a task {median(spread[name]):.2f}"
             for name, line in zip(found, _ratios(found, "limit", "turns/s"), strict=True)
@@ -166,8 +172,8 @@ async def _thousand_waiters(bench: Bench) -> list[str]:
 
     async with Redis.from_url(bench.url) as redis:
         async with fencelock.hold("bench:1"):
-            tasks = [asyncio.create_task(take()) for _ in range(1000)]
-            while await _queue_length(redis) < 1000:
+            tasks = [asyncio.create_task(take()) for _ in range(WAITERS)]
+            while await _queue_length(redis) < WAITERS:  # noqa: ASYNC110 (it is the server's)
                 await asyncio.sleep(0.01)
             memory = await redis.memory_usage("fencelock:q:{bench:1}", samples=0)
             connections = sum(each["name"] == "fencelock" for each in await redis.client_list())
@@ -176,9 +182,11 @@ async def _thousand_waiters(bench: Bench) -> list[str]:
             asked = await _commands(redis) - before
         await asyncio.gather(*tasks)
     await fencelock.close()
+    each = (memory or 0) / WAITERS
     return [
-        f"served {served} of 1000, {connections} connection(s), {asked} scripts run in 5 s of "
-        f"waiting, {(memory or 0) / 1000:.0f} B of Redis a waiter"
+        f"served {served} of {WAITERS} over {connections} connection(s)",
+        f"{each:.0f} B of Redis each",
+        f"{asked} scripts run in 5 s of waiting",
     ]
 
 
@@ -218,8 +226,8 @@ async def _memory(bench: Bench) -> list[str]:
         keys = [key.decode() async for key in redis.scan_iter("*")]
     await fencelock.close()
     return [
-        f"{(held - before) / count:.0f} B a held name ({plain} B by MEMORY USAGE); "
-        f"left after release: {', '.join(keys)} (expires)"
+        f"{(held - before) / count:.0f} B a held name ({plain} B by MEMORY USAGE)",
+        f"left after release: {', '.join(keys)}, which expires",
     ]
 
 
@@ -292,7 +300,8 @@ async def _used(redis: Redis) -> int:
 
 
 async def _queue_length(redis: Redis) -> int:
-    return int(await redis.execute_command("LLEN", "fencelock:q:{bench:1}"))
+    length = redis.llen("fencelock:q:{bench:1}")
+    return length if isinstance(length, int) else await length
 
 
 async def _kill(client: AsyncLockClient) -> None:

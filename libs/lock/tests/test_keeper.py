@@ -15,7 +15,7 @@ class Lease:
 
     def __init__(self, ttl: float, *, cap: float = 3600.0) -> None:
         now = asyncio.get_running_loop().time()
-        self.request = Request.new(("a",), "clientclien", ttl)
+        self.request = Request(("a",), "clientclien", ttl)
         self.term = Term(ttl=ttl, cap=now + cap)
         self.term.start(now, ttl)
         self.lost: list[LossReason] = []

@@ -9,12 +9,12 @@ from fencelock._protocol import Request, new_client_id
 
 @given(fence=st.integers(min_value=1, max_value=9_007_199_254_740_991))
 def test_a_proof_says_who_and_which_fence(fence: int) -> None:
-    owner = Request.new(("a",), new_client_id(), 10.0).owner
+    owner = Request(("a",), new_client_id(), 10.0).owner
     assert decode(encode(owner, fence)) == (owner, fence)
 
 
 def test_a_proof_fits_an_http_header() -> None:
-    proof = encode(Request.new(("a",), new_client_id(), 10.0).owner, 1_795_373_943_855_033)
+    proof = encode(Request(("a",), new_client_id(), 10.0).owner, 1_795_373_943_855_033)
     assert proof.isascii()
     assert proof.isprintable()
     assert " " not in proof

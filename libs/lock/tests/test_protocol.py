@@ -13,7 +13,7 @@ SCRIPTS = packaged()
 
 
 def request_for(*names: str, ttl: float = 10.0, annotation: str | None = None) -> Request:
-    return Request.new(names, "clientclien", ttl, annotation)
+    return Request(names, "clientclien", ttl, annotation)
 
 
 def test_an_acquire_names_every_key_and_its_owner() -> None:
@@ -128,20 +128,20 @@ def test_a_claim_is_a_third_of_the_lease_but_not_too_short() -> None:
 
 def test_a_grant_is_read() -> None:
     reply = [b"granted", b"1795373943855033", b"10000", b"1795373943855033", b"-"]
-    granted = protocol.read_acquire(reply)
+    granted = protocol.read_acquire(reply, 7.0)
     assert granted == Granted(1_795_373_943_855_033, 10.0, 1_795_373_943.855033)
 
 
 def test_being_blocked_is_read() -> None:
     reply = [b"requeued", b"", 1500, b"1795373943855033", b"00-trace"]
-    assert protocol.read_acquire(reply) == Blocked(
+    assert protocol.read_acquire(reply, 7.0) == Blocked(
         queued=True,
         lost_place=True,
         remaining=1.5,
-        server_time=1_795_373_943.855033,
         blocker="00-trace",
+        stamp=(7.0, 1_795_373_943.855033),
     )
-    busy = protocol.read_acquire([b"busy", b"", -1, b"1", b"-"])
+    busy = protocol.read_acquire([b"busy", b"", -1, b"1", b"-"], 7.0)
     assert isinstance(busy, Blocked)
     assert (busy.queued, busy.remaining, busy.blocker) == (False, None, None)
 
@@ -149,7 +149,7 @@ def test_being_blocked_is_read() -> None:
 @pytest.mark.parametrize("reply", [None, [], b"OK", [b"granted", 1, 2, 3, 4], 7])
 def test_a_reply_that_makes_no_sense_is_an_error(reply: object) -> None:
     with pytest.raises(RedisUnavailable):
-        protocol.read_acquire(reply)
+        protocol.read_acquire(reply, 7.0)
 
 
 def test_other_replies_that_make_no_sense_are_errors() -> None:

@@ -5,14 +5,15 @@ from fencelock._waiting import Waiter, WaitingRoom
 
 
 def enter(room: WaitingRoom, *names: str) -> Waiter:
-    waiter = Waiter(asyncio.get_running_loop(), Request.new(names, "clientclien", 10.0))
+    request = Request(names, "clientclien", 10.0)
+    waiter = Waiter(asyncio.get_running_loop(), request, (0.0, 0.0))
     room.enter(waiter)
     return waiter
 
 
 def blocked(remaining: float | None) -> Blocked:
     return Blocked(
-        queued=True, lost_place=False, remaining=remaining, server_time=1.0, blocker=None
+        queued=True, lost_place=False, remaining=remaining, blocker=None, stamp=(0.0, 0.0)
     )
 
 
@@ -99,3 +100,17 @@ async def test_mates_are_those_in_the_same_lines() -> None:
     room.ask_mates(pair)
     assert await mate.woken(soon())
     assert not await stranger.woken(asyncio.get_running_loop().time())
+
+
+async def test_a_push_that_overtakes_the_answer_is_kept() -> None:
+    room = WaitingRoom(asyncio.get_running_loop())
+    request = Request(("a",), "clientclien", 10.0)
+    room.expect(request.owner)
+    room.pushed(Push(request.owner, Granted(5, 3.0, 1.0), None))
+    waiter = Waiter(asyncio.get_running_loop(), request, (0.0, 0.0))
+    room.enter(waiter)
+    assert await waiter.woken(soon())
+    assert waiter.push is not None
+    room.leave(waiter)
+    room.forget(request.owner)
+    room.pushed(Push(request.owner, Granted(6, 3.0, 1.0), None))

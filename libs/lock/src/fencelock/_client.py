@@ -174,11 +174,12 @@ class AsyncLockClient:
         chosen = _names.normalise(names)
         engine = self._engine()
         observations: tuple[Observation, ...] = ()
+        annotation: str | None = None
         if self._instrumentation:
             subject = Subject(_names.lock_class(names[0]), chosen)
             observations = tuple([each.observe(subject) for each in self._instrumentation])
-        annotation = next((text for each in observations if (text := each.annotation())), None)
-        request = Request.new(chosen, self._client_id, ttl, annotation)
+            annotation = next((text for each in observations if (text := each.annotation())), None)
+        request = Request(chosen, self._client_id, ttl, annotation)
         return await engine.acquire(request, wait, max_hold, observations)
 
     async def verify(

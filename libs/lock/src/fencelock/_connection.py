@@ -55,11 +55,14 @@ class Connection:
         on_push: Callable[[object], None],
         on_down: Callable[[], None],
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self._target = target
         self._scripts = scripts
         self._channel = channel
         self._connect_timeout = connect_timeout
         self._reply_timeout = reply_timeout
+        # A deadline that is about as far away as the watchdog's needs no timer of its own.
+        self._unhurried = reply_timeout * 0.9
         self._on_push = on_push
         self._on_down = on_down
         self._link: Link | None = None
@@ -68,28 +71,43 @@ class Connection:
         self._closed = False
 
     async def call(
-        self, command: Command, *, deadline: float, repeat: Command | None = None
+        self,
+        command: Command,
+        *,
+        deadline: float,
+        repeat: Callable[[], Command] | None = None,
     ) -> Answer:
         """Run a script.
 
         Args:
             command: what to run.
             deadline: loop time at which to give up.
-            repeat: what to run instead once the command may have reached the server; the command
-                itself if None.
+            repeat: makes what to run instead once the command may have reached the server; the
+                command itself if None.
 
         Raises:
             RedisUnavailable: no answer by the deadline, or a refusal that does not pass.
             ConfigurationError: the server does not allow what a lock needs.
         """
+        before: RedisUnavailable | None = None
+        link = self._link
+        if link is not None and deadline - (sent := self._loop.time()) >= self._unhurried:
+            # The usual case: connected, and the link's own watchdog is the only timer needed.
+            try:
+                reply = await link.send(_words(command))
+            except RedisUnavailable as error:
+                before = error
+            else:
+                if not isinstance(reply, hiredis.ReplyError):
+                    return Answer(reply, sent, repeated=False)
 
         async def attempt(link: Link, before: RedisUnavailable | None) -> Answer:
-            sent = link.now()
-            chosen = command if before is None or repeat is None else repeat
+            sent = self._loop.time()
+            chosen = command if before is None or repeat is None else repeat()
             reply = await self._run(link, chosen, deadline)
             return Answer(reply, sent, repeated=before is not None)
 
-        return await self._persist(attempt, deadline)
+        return await self._persist(attempt, deadline, before)
 
     async def ping(self, *, deadline: float) -> None:
         """Raise :class:`RedisUnavailable` unless the server answers by the deadline."""
@@ -103,8 +121,7 @@ class Connection:
         """Send a script ahead of everything that is sent later, if connected."""
         if self._link is None or not self._link.usable:
             return None
-        script, keys, args = command
-        return self._link.send(("EVALSHA", script.digest, len(keys), *keys, *args))
+        return self._link.send(_words(command))
 
     async def settled(self, future: asyncio.Future[Reply]) -> bool:
         """Wait for a :meth:`send_now`. False if it has to be sent again."""
@@ -128,34 +145,31 @@ class Connection:
         self,
         attempt: Callable[[Link, RedisUnavailable | None], Awaitable[_T]],
         deadline: float,
+        before: RedisUnavailable | None = None,
     ) -> _T:
         """Attempt something until it succeeds, is refused, or the deadline has come.
 
         An attempt is told how the last one failed that may have reached the server.
         """
-        loop = asyncio.get_running_loop()
-        before: RedisUnavailable | None = None
         while True:
             try:
-                link = self._link or await self._open(deadline)
+                link = await self._open(deadline)
             except RedisUnavailable as error:
-                if self._closed or loop.time() >= deadline:
+                if self._closed or self._loop.time() >= deadline:
                     raise before or NotSent(str(error)) from error
                 continue
             try:
                 return await attempt(link, before)
             except RedisUnavailable as error:
                 # On a link that still works it was no loss but a refusal.
-                if self._closed or link.usable or loop.time() >= deadline:
+                if self._closed or link.usable or self._loop.time() >= deadline:
                     raise
                 before = error
-            await asyncio.shield(link.closed)
 
     async def _run(self, link: Link, command: Command, deadline: float) -> Reply:
-        script, keys, args = command
-        words = ("EVALSHA", script.digest, len(keys), *keys, *args)
-        reply = await self._bounded(link.send(words), deadline)
+        reply = await self._bounded(link.send(_words(command)), deadline)
         if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
+            script, keys, args = command
             words = ("EVAL", script.text, len(keys), *keys, *args)
             reply = await self._bounded(link.send(words), deadline)
         return self._accept(link, reply)
@@ -175,7 +189,7 @@ class Connection:
 
     async def _bounded(self, future: asyncio.Future[_T], deadline: float) -> _T:
         # The link's own watchdog ends what takes longer than the reply timeout: no second timer.
-        if deadline - asyncio.get_running_loop().time() >= self._reply_timeout:
+        if deadline - self._loop.time() >= self._unhurried:
             return await future
         try:
             async with asyncio.timeout_at(deadline):
@@ -184,6 +198,11 @@ class Connection:
             raise RedisUnavailable(f"no answer from {self._target} in time") from error
 
     async def _open(self, deadline: float) -> Link:
+        link = self._link
+        if link is not None:
+            if link.usable:
+                return link
+            await asyncio.shield(link.closed)
         if self._closed:
             raise RedisUnavailable("the client is closed")
         if self._connecting is None:
@@ -217,8 +236,7 @@ class Connection:
         return link
 
     async def _dial(self) -> Link:
-        loop = asyncio.get_running_loop()
-        target = self._target
+        loop, target = self._loop, self._target
 
         def make() -> Link:
             return Link(
@@ -268,6 +286,11 @@ class Connection:
         if self._link is link:
             self._link = None
             self._on_down()
+
+
+def _words(command: Command) -> tuple[Word, ...]:
+    script, keys, args = command
+    return ("EVALSHA", script.digest, len(keys), *keys, *args)
 
 
 def check_eviction(settings: Reply) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 from fencelock import _protocol
@@ -18,7 +19,7 @@ from fencelock._instrumentation import AcquireOutcome, Observation
 from fencelock._keeper import Keeper
 from fencelock._lease import AsyncLease
 from fencelock._proof import Claim
-from fencelock._protocol import Blocked, Command, Granted, Request, Term
+from fencelock._protocol import Blocked, Command, Granted, Mode, Push, Request, Term
 from fencelock._scripts import Scripts
 from fencelock._target import Target
 from fencelock._waiting import Waiter, WaitingRoom
@@ -79,36 +80,70 @@ class Engine:
     ) -> AsyncLease:
         """Obtain a lease, or leave nothing behind."""
         started = self._loop.time()
-        self._operations += 1
         term = Term(ttl=request.ttl, cap=started + max_hold)
+        self._operations += 1
         try:
-            if wait > 0:
-                granted = await self._stand_in_line(request, term, wait, observations)
-            else:
-                granted = await self._try_once(request, term, observations)
+            reply = await self._ask(request, term, "queue" if wait else "try", wait, started + wait)
+            if isinstance(reply, Blocked):
+                reply = await self._wait_for_turn(
+                    request,
+                    term,
+                    reply,
+                    wait=wait,
+                    deadline=started + wait,
+                    observations=observations,
+                )
         except BaseException as error:
-            waited = self._loop.time() - started
-            for each in observations:
-                each.not_acquired(_outcome(error), waited)
-            if not isinstance(error, (Contended, NotSent)):
-                self._abandon(request, queued=wait > 0)
+            self._give_up(request, error, wait, self._loop.time() - started, observations)
             raise
         finally:
+            self._room.forget(request.owner)
             self._ended()
         now = self._loop.time()
         lease = AsyncLease(
-            request,
-            term,
-            granted.fence,
-            acquired_at=now,
-            observations=observations,
-            give_back=self._give_back,
-            abandon=self._abandon,
+            self, self._loop, request, term, reply.fence, acquired_at=now, observations=observations
         )
         self._keeper.add(lease)
         for each in observations:
-            each.acquired(granted.fence, now - started)
+            each.acquired(reply.fence, now - started)
         return lease
+
+    async def give_back(self, lease: AsyncLease) -> None:
+        """Release a lease and hand over to the next in line.
+
+        Raises:
+            NotOwner: the server says that it was not the holder.
+            RedisUnavailable: no answer yet; further attempts are made in the background.
+        """
+        self._keeper.discard(lease)
+        command = lease.request.release(self._scripts, queued=False)
+        self._operations += 1
+        try:
+            deadline = self._loop.time() + self._reply_timeout
+            answer = await self._connection.call(command, deadline=deadline)
+        except BaseException:
+            lease.report_release(held_to_the_end=True)
+            self.abandon(lease.request)
+            raise
+        finally:
+            self._ended()
+        # A repeated release finds nothing if the first one worked. That it worked, and the lease
+        # had not ended before, is known from the local deadline.
+        held = _protocol.read_release(answer.reply) or (
+            answer.repeated and answer.sent < lease.term.deadline
+        )
+        lease.report_release(held_to_the_end=held)
+        if not held:
+            raise NotOwner(f"{', '.join(lease.names)}: not, or no longer, held by this lease")
+
+    def abandon(self, request: Request, *, queued: bool = False) -> None:
+        """Undo a request in the background, ahead of whatever this client sends next."""
+        command = request.release(self._scripts, queued=queued)
+        self._operations += 1
+        sent = self._connection.send_now(command)
+        task = self._loop.create_task(self._undo(request, command, sent), name="fencelock-undo")
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def verify(self, claim: Claim, names: tuple[str, ...], seconds: float) -> Verified:
         """Ask whether the lease behind a claim holds all of the names."""
@@ -141,106 +176,83 @@ class Engine:
             await asyncio.wait(self._background)
         await self._connection.close()
 
-    async def _try_once(
-        self, request: Request, term: Term, observations: tuple[Observation, ...]
-    ) -> Granted:
-        command = request.acquire(self._scripts, "try", 0)
-        deadline = self._loop.time() + self._reply_timeout
-        answer = await self._connection.call(command, deadline=deadline)
-        reply = _protocol.read_acquire(answer.reply)
+    async def _ask(
+        self, request: Request, term: Term, mode: Mode, wait: float, deadline: float
+    ) -> Granted | Blocked:
+        if mode == "queue":
+            self._room.expect(request.owner)
+        answer = await self._connection.call(
+            request.acquire(self._scripts, mode, wait),
+            # Near the end of the wait an answer still gets its time.
+            deadline=max(deadline, self._loop.time() + self._reply_timeout),
+            repeat=partial(request.acquire, self._scripts, "again" if wait else "try", wait),
+        )
+        reply = _protocol.read_acquire(answer.reply, answer.sent)
         if isinstance(reply, Granted):
             term.start(answer.sent, reply.lease)
-            return reply
-        if reply.blocker is not None:
-            for each in observations:
-                each.blocked_by(reply.blocker)
-        raise Contended(f"{', '.join(request.names)}: held by somebody else")
+        return reply
 
-    async def _stand_in_line(
-        self, request: Request, term: Term, wait: float, observations: tuple[Observation, ...]
+    async def _wait_for_turn(
+        self,
+        request: Request,
+        term: Term,
+        reply: Blocked,
+        *,
+        wait: float,
+        deadline: float,
+        observations: tuple[Observation, ...],
     ) -> Granted:
-        deadline = self._loop.time() + wait
-        waiter = Waiter(self._loop, request)
-        again = request.acquire(self._scripts, "again", wait)
-        command = request.acquire(self._scripts, "queue", wait)
-        # Before asking: the push may come in the same read as the reply.
+        if not reply.queued:
+            _report_blocker(reply, observations)
+            raise Contended(f"{', '.join(request.names)}: held by somebody else")
+        for each in observations:
+            each.waiting(reply.blocker)
+        waiter = Waiter(self._loop, request, reply.stamp)
         self._room.enter(waiter)
         try:
-            while True:
-                reply = await self._ask(waiter, term, command, again, deadline)
-                if reply.lost_place:
-                    self._room.ask_mates(waiter)
-                if isinstance(reply, Granted):
-                    return reply
-                command = again
-                if self._closing is not None:
-                    raise RedisUnavailable("the client was closed")
+            while self._closing is None:
                 self._room.blocked(waiter, reply)
-                _report_blocker(waiter, reply, observations)
                 if not await waiter.woken(deadline) and self._closing is None:
                     raise AcquireTimeout(f"{', '.join(request.names)}: not free within {wait:g} s")
-                if (granted := self._accept_push(waiter, term, observations)) is not None:
-                    return granted
+                if (pushed := self._accept_push(waiter, term, observations)) is not None:
+                    return pushed
+                found = await self._ask(request, term, "again", wait, deadline)
+                if found.lost_place:
+                    self._room.ask_mates(waiter)
+                if isinstance(found, Granted):
+                    return found
+                reply = found
+                waiter.stamp = reply.stamp
+                _report_blocker(reply, observations)
+            raise RedisUnavailable("the client was closed")
         finally:
             self._room.leave(waiter)
-
-    async def _ask(
-        self, waiter: Waiter, term: Term, command: Command, again: Command, deadline: float
-    ) -> Granted | Blocked:
-        limit = max(deadline, self._loop.time() + self._reply_timeout)
-        answer = await self._connection.call(command, deadline=limit, repeat=again)
-        reply = _protocol.read_acquire(answer.reply)
-        if isinstance(reply, Granted):
-            term.start(answer.sent, reply.lease)
-        else:
-            waiter.stamp = (answer.sent, reply.server_time)
-        return reply
 
     def _accept_push(
         self, waiter: Waiter, term: Term, observations: tuple[Observation, ...]
     ) -> Granted | None:
         """Take the lease that was pushed, unless it is so old that asking again is safer."""
         push, waiter.push = waiter.push, None
-        if push is None or waiter.stamp is None:
+        if push is None:
             return None
         term.start_pushed(waiter.stamp, push.granted, received=waiter.granted_at)
         if self._loop.time() >= term.deadline:
             return None
-        if push.blocker is not None:
-            for each in observations:
-                each.blocked_by(push.blocker)
+        _report_blocker(push, observations)
         return push.granted
 
-    async def _give_back(self, lease: AsyncLease) -> None:
-        self._keeper.discard(lease)
-        command = lease.request.release(self._scripts, queued=False)
-        self._operations += 1
-        try:
-            deadline = self._loop.time() + self._reply_timeout
-            answer = await self._connection.call(command, deadline=deadline)
-        except BaseException:
-            lease.report_release(held_to_the_end=True)
-            self._abandon(lease.request)
-            raise
-        finally:
-            self._ended()
-        # A repeated release finds nothing if the first one worked. That it worked, and the lease
-        # had not ended before, is known from the local deadline.
-        held = _protocol.read_release(answer.reply) or (
-            answer.repeated and answer.sent < lease.term.deadline
-        )
-        lease.report_release(held_to_the_end=held)
-        if not held:
-            raise NotOwner(f"{', '.join(lease.names)}: not, or no longer, held by this lease")
-
-    def _abandon(self, request: Request, *, queued: bool = False) -> None:
-        """Undo a request in the background, ahead of whatever this client sends next."""
-        command = request.release(self._scripts, queued=queued)
-        self._operations += 1
-        sent = self._connection.send_now(command)
-        task = self._loop.create_task(self._undo(request, command, sent), name="fencelock-undo")
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+    def _give_up(
+        self,
+        request: Request,
+        error: BaseException,
+        wait: float,
+        waited: float,
+        observations: tuple[Observation, ...],
+    ) -> None:
+        for each in observations:
+            each.not_acquired(_outcome(error), waited)
+        if not isinstance(error, (Contended, NotSent)):
+            self.abandon(request, queued=wait > 0)
 
     async def _undo(
         self, request: Request, command: Command, sent: asyncio.Future[object] | None
@@ -273,13 +285,10 @@ class Engine:
             self._room.pushed(news)
 
 
-def _report_blocker(waiter: Waiter, reply: Blocked, observations: tuple[Observation, ...]) -> None:
-    for each in observations:
-        if not waiter.reported:
-            each.waiting(reply.blocker)
-        elif reply.blocker is not None:
-            each.blocked_by(reply.blocker)
-    waiter.reported = True
+def _report_blocker(news: Blocked | Push, observations: tuple[Observation, ...]) -> None:
+    if news.blocker is not None:
+        for each in observations:
+            each.blocked_by(news.blocker)
 
 
 def _outcome(error: BaseException) -> AcquireOutcome:

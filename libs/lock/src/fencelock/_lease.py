@@ -1,7 +1,8 @@
 """A lease: the right to act on some names until it is released or its time is up."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from typing import Protocol
 
 from fencelock import _proof
 from fencelock._errors import LeaseLost, NotOwner
@@ -17,28 +18,50 @@ _REASONS: dict[LossReason, str] = {
 }
 
 
+class LeaseKeeper(Protocol):
+    """What ends leases at the server."""
+
+    async def give_back(self, lease: "AsyncLease") -> None:
+        """Release a lease."""
+
+    def abandon(self, request: Request) -> None:
+        """Clean up in the background after a lease that was lost."""
+
+
 class AsyncLease:
     """Names that are held. Made by :meth:`AsyncLockClient.acquire`; renewed until it ends."""
 
+    __slots__ = (
+        "_acquired_at",
+        "_fence",
+        "_keeper",
+        "_loop",
+        "_lost",
+        "_observations",
+        "_on_lost",
+        "_released",
+        "request",
+        "term",
+    )
+
     def __init__(
         self,
+        keeper: LeaseKeeper,
+        loop: asyncio.AbstractEventLoop,
         request: Request,
         term: Term,
         fence: int,
         *,
         acquired_at: float,
         observations: tuple[Observation, ...],
-        give_back: Callable[["AsyncLease"], Awaitable[None]],
-        abandon: Callable[[Request], None],
     ) -> None:
         self.request = request
         self.term = term
+        self._keeper = keeper
+        self._loop = loop
         self._fence = fence
         self._acquired_at = acquired_at
         self._observations = observations
-        self._give_back = give_back
-        self._abandon = abandon
-        self._loop = asyncio.get_running_loop()
         self._on_lost: list[OnLost] = []
         self._lost: LossReason | None = None
         self._released = False
@@ -102,12 +125,12 @@ class AsyncLease:
             raise self._lost_error(self._lost)
         if not self._released:
             self._released = True
-            await self._give_back(self)
+            await self._keeper.give_back(self)
 
     def lose(self, reason: LossReason) -> None:
         """End the lease (called by the keeper)."""
         self._lost = reason
-        self._abandon(self.request)
+        self._keeper.abandon(self.request)
         held = self._loop.time() - self._acquired_at
         for observation in self._observations:
             observation.lost(reason, held)

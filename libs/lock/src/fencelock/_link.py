@@ -46,10 +46,6 @@ class Link(asyncio.Protocol):
         """Whether commands may still be sent."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def now(self) -> float:
-        """The time of the event loop, in seconds."""
-        return self._loop.time()
-
     def send(self, words: tuple[Word, ...]) -> asyncio.Future[Reply]:
         """Send one command. The future yields the reply, an error reply included.
 

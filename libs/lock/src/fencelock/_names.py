@@ -9,8 +9,8 @@ from fencelock._errors import CrossSlot, InvalidName
 
 MAX_NAME_LENGTH = 256
 # Printable ASCII without white space: names become fields of space-separated records in Redis.
-_ALLOWED = re.compile(r"[!-~]+")
-_TAGGED = re.compile(r"[^{}]*\{[^{}]+\}[^{}]*")
+# At most one pair of braces, the Cluster hash tag, and it is not empty.
+_NAME = re.compile(r"[!-z|~]*(?:\{[!-z|~]+\}[!-z|~]*)?")
 
 
 def normalise(names: Iterable[str]) -> tuple[str, ...]:
@@ -41,12 +41,11 @@ def lock_class(name: str) -> str:
 
 
 def _validate(name: str) -> None:
-    if not _ALLOWED.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
+    if not 0 < len(name) <= MAX_NAME_LENGTH or not _NAME.fullmatch(name):
         raise InvalidName(
-            f"{name!r}: a lock name is 1 to {MAX_NAME_LENGTH} printable ASCII characters, no spaces"
+            f"{name!r}: a lock name is 1 to {MAX_NAME_LENGTH} printable ASCII characters without "
+            "spaces; one pair of braces may mark the Cluster hash tag, and must not be empty"
         )
-    if ("{" in name or "}" in name) and not _TAGGED.fullmatch(name):
-        raise InvalidName(f"{name!r}: braces mark the Cluster hash tag, one non-empty pair at most")
 
 
 def _require_one_slot(names: tuple[str, ...]) -> None:

@@ -61,8 +61,9 @@ class Blocked(NamedTuple):
     queued: bool
     lost_place: bool
     remaining: float | None
-    server_time: float
     blocker: str | None
+    stamp: tuple[float, float]
+    """A moment before the request was sent, and the server time in its reply."""
 
 
 class Watch(NamedTuple):
@@ -80,52 +81,44 @@ class Push(NamedTuple):
     blocker: str | None
 
 
-@dataclass(frozen=True, slots=True)
 class Request:
     """One attempt to hold some names: its owner token makes every repeat of it recognisable."""
 
-    names: tuple[str, ...]
-    owner: str
-    ttl: float
-    annotation: str
-    lock_keys: tuple[str, ...]
-    all_keys: tuple[str, ...]
+    __slots__ = ("_ticket_head", "all_keys", "lock_keys", "names", "owner", "ttl")
 
-    @classmethod
-    def new(
-        cls, names: tuple[str, ...], client_id: str, ttl: float, annotation: str | None = None
-    ) -> "Request":
+    def __init__(
+        self, names: tuple[str, ...], client_id: str, ttl: float, annotation: str | None = None
+    ) -> None:
         """Make a request for names that :func:`fencelock._names.normalise` has passed.
 
         Raises:
             ConfigurationError: the annotation is not printable ASCII without spaces.
         """
-        if annotation is not None and not _ANNOTATION.fullmatch(annotation):
+        if annotation is None:
+            annotation = "-"
+        elif not _ANNOTATION.fullmatch(annotation):
             raise ConfigurationError("an annotation is 1 to 128 printable ASCII characters")
         bodies = [_names.body(name) for name in names]
-        lock_keys = tuple([LOCK_PREFIX + body for body in bodies])
-        queue_keys = tuple([QUEUE_PREFIX + body for body in bodies])
-        owner = f"{client_id}.{secrets.token_urlsafe(12)}"
-        keys = (FENCE_KEY, *lock_keys, *queue_keys)
-        return cls(names, owner, ttl, annotation or "-", lock_keys, keys)
+        self.names = names
+        self.ttl = ttl
+        self.owner = f"{client_id}.{secrets.token_urlsafe(12)}"
+        self.lock_keys = tuple([LOCK_PREFIX + body for body in bodies])
+        self.all_keys = (FENCE_KEY, *self.lock_keys, *[QUEUE_PREFIX + body for body in bodies])
+        claim_ms = milliseconds(claim_seconds(ttl))
+        self._ticket_head = (self.owner, milliseconds(ttl), claim_ms, annotation)
 
     def acquire(self, scripts: Scripts, mode: Mode, wait: float) -> Command:
         """Ask for the names."""
         queue_ms = milliseconds(wait + QUEUE_SLACK_SECONDS)
-        args = (*self._ticket_head(), mode, queue_ms)
-        return Command(scripts.acquire, self.all_keys, args)
+        return Command(scripts.acquire, self.all_keys, (*self._ticket_head, mode, queue_ms))
 
     def release(self, scripts: Scripts, *, queued: bool) -> Command:
         """Give the names up, and withdraw the ticket if one may stand in the queue."""
         ticket = ""
         if queued:
             bodies = [key.removeprefix(LOCK_PREFIX) for key in self.lock_keys]
-            ticket = " ".join([*map(str, self._ticket_head()), *bodies])
+            ticket = " ".join([*map(str, self._ticket_head), *bodies])
         return Command(scripts.release, self.all_keys, (self.owner, ticket))
-
-    def _ticket_head(self) -> tuple[str | int, ...]:
-        ttl_ms = milliseconds(self.ttl)
-        return (self.owner, ttl_ms, milliseconds(claim_seconds(self.ttl)), self.annotation)
 
 
 @dataclass(slots=True)
@@ -235,8 +228,8 @@ def verify(scripts: Scripts, owner: str, fence: int, names: tuple[str, ...]) -> 
     return Command(scripts.verify, keys, (owner, fence))
 
 
-def read_acquire(reply: object) -> Granted | Blocked:
-    """Read the answer to :meth:`Request.acquire`."""
+def read_acquire(reply: object, sent: float) -> Granted | Blocked:
+    """Read the answer to :meth:`Request.acquire`, which was sent at ``sent``."""
     match reply:
         case [b"granted" | b"regranted" as state, bytes(fence), bytes(lease_ms), bytes(stamp), _]:
             lease, server_time = int(lease_ms) / 1000, int(stamp) / 1e6
@@ -246,8 +239,8 @@ def read_acquire(reply: object) -> Granted | Blocked:
                 queued=state != b"busy",
                 lost_place=state == b"requeued",
                 remaining=left / 1000 if left >= 0 else None,
-                server_time=int(stamp) / 1e6,
                 blocker=_annotation(blocker),
+                stamp=(sent, int(stamp) / 1e6),
             )
     raise _unexpected("acquire", reply)
 

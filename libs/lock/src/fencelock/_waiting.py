@@ -19,15 +19,17 @@ EXPIRY_SLACK_SECONDS = 0.002
 class Waiter:
     """One acquisition that stands in line."""
 
-    __slots__ = ("_woken", "granted_at", "push", "reported", "request", "stamp")
+    __slots__ = ("_loop", "_woken", "granted_at", "push", "request", "stamp")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, request: Request) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, request: Request, stamp: tuple[float, float]
+    ) -> None:
         self.request = request
+        # A moment before a request was sent, and the server time in its reply.
+        self.stamp = stamp
         self.push: Push | None = None
         self.granted_at = 0.0
-        self.reported = False
-        # A moment before a request was sent, and the server time in its reply.
-        self.stamp: tuple[float, float] | None = None
+        self._loop = loop
         self._woken: asyncio.Future[None] = loop.create_future()
 
     def wake(self) -> None:
@@ -37,14 +39,13 @@ class Waiter:
 
     async def woken(self, deadline: float) -> bool:
         """Wait to be woken. False if ``deadline`` (loop time) came first."""
-        loop = asyncio.get_running_loop()
-        timer = loop.call_at(deadline, self.wake)
+        timer = self._loop.call_at(deadline, self.wake)
         try:
             await self._woken
         finally:
             timer.cancel()
-            self._woken = loop.create_future()
-        return self.push is not None or loop.time() < deadline
+            self._woken = self._loop.create_future()
+        return self.push is not None or self._loop.time() < deadline
 
 
 class _Line:
@@ -71,12 +72,29 @@ class WaitingRoom:
         self._loop = loop
         self._waiters: dict[str, Waiter] = {}
         self._lines: dict[str, _Line] = {}
+        # Owners whose first request is under way, with the push that overtook its answer.
+        self._expected: dict[str, tuple[Push, float] | None] = {}
 
     def __len__(self) -> int:
         return len(self._waiters)
 
+    def expect(self, owner: str) -> None:
+        """Keep a push for ``owner``, which may come in the same read as the answer to its request.
+
+        Every call must be followed by :meth:`enter` or :meth:`forget`.
+        """
+        self._expected[owner] = None
+
+    def forget(self, owner: str) -> None:
+        """The request of ``owner`` is over."""
+        self._expected.pop(owner, None)
+
     def enter(self, waiter: Waiter) -> None:
         """Stand in line for every name of the request."""
+        early = self._expected.pop(waiter.request.owner, None)
+        if early is not None:
+            waiter.push, waiter.granted_at = early
+            waiter.wake()
         self._waiters[waiter.request.owner] = waiter
         for name in waiter.request.names:
             self._lines.setdefault(name, _Line()).waiters[waiter.request.owner] = waiter
@@ -109,7 +127,9 @@ class WaitingRoom:
         """The server made one of the waiters the holder, or says how long to wait for another."""
         waiter = self._waiters.get(news.owner)
         if waiter is None:
-            # It has left meanwhile: it has sent, or is sending, a release.
+            if isinstance(news, Push) and news.owner in self._expected:
+                self._expected[news.owner] = (news, self._loop.time())
+            # Else it has left meanwhile: it has sent, or is sending, a release.
             return
         if isinstance(news, Push):
             waiter.push, waiter.granted_at = news, self._loop.time()
