@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shutil
 from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 import pytest
@@ -23,6 +25,7 @@ from tests.e2e.harness.shop import Service
 
 ARTIFACTS: Final = ROOT / "artifacts" / "e2e"
 TEST_SECONDS: Final = 900
+IMAGES_SECONDS: Final = 800
 # The order is that of the shop's life: from its installation to its removal, the cheap first.
 ORDER: Final = (
     "install",
@@ -72,20 +75,20 @@ def tools() -> None:
             pytest.fail(reason)
         pytest.skip(reason)
     run("docker", "info", timeout_seconds=30)
+    shutil.rmtree(ARTIFACTS, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def images(tools: None) -> list[str]:
-    """Every image that the shop needs, in the local engine as those that watch it are."""
-    for image, dockerfile in BUILT.items():
-        cluster.build(image, dockerfile=dockerfile)
-    for image in (*OFFICIAL, *OBSERVABILITY_IMAGES):
-        cluster.pull(image)
-    return [*BUILT, *OFFICIAL]
+def images(tools: None) -> Iterator[Future[list[str]]]:
+    """Every image that the shop needs, on its way into the local engine."""
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        yield executor.submit(provide_images)
 
 
 @pytest.fixture(scope="session")
-def kind_cluster(tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def kind_cluster(
+    tools: None, images: Future[list[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
     """A cluster of this session's own, or the one that E2E_CLUSTER names."""
     kubeconfig = tmp_path_factory.mktemp("kind") / "kubeconfig"
     if given := os.environ.get("E2E_CLUSTER"):
@@ -101,10 +104,10 @@ def kind_cluster(tools: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="session")
 def namespace(
-    kind_cluster: Cluster, images: list[str], tmp_path_factory: pytest.TempPathFactory
+    kind_cluster: Cluster, images: Future[list[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Namespace]:
     """A namespace that refuses every pod below Pod Security ``restricted``."""
-    kind_cluster.load(images)
+    kind_cluster.load(images.result(IMAGES_SECONDS))
     name = f"e2e-{secrets.token_hex(3)}"
     with Namespace(kind_cluster, name, logs=tmp_path_factory.mktemp("forwards")) as made:
         made.create()
@@ -135,6 +138,15 @@ def invoices(shop: Shop) -> Iterator[Service]:
     """The invoice service through a port-forward of this test's own."""
     with shop.invoices() as service:
         yield service
+
+
+def provide_images() -> list[str]:
+    """Build or fetch all images; returns the names of those that every test needs."""
+    for image, dockerfile in BUILT.items():
+        cluster.build(image, dockerfile=dockerfile)
+    for image in (*OFFICIAL, *OBSERVABILITY_IMAGES):
+        cluster.pull(image)
+    return [*BUILT, *OFFICIAL]
 
 
 def keep() -> bool:

@@ -64,9 +64,14 @@ class PortForward:
         self.close()
 
     @property
+    def address(self) -> str:
+        """Where to reach it, as host:port; the same for as long as it is open."""
+        return f"127.0.0.1:{self._port}"
+
+    @property
     def url(self) -> str:
-        """Where to reach it; the same for as long as it is open."""
-        return f"http://127.0.0.1:{self._port}"
+        """The same as the URL of a service."""
+        return f"http://{self.address}"
 
     def open(self) -> None:
         """Start it, and return once the port is open.
