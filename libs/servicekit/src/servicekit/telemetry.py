@@ -7,6 +7,8 @@ batches from a thread of their own: an exporter that is down costs requests noth
 import asyncio
 import os
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
+from threading import Thread
 from typing import Any, Final
 
 import httpx
@@ -117,11 +119,29 @@ class Telemetry:
         """Send the spans that are still here and stop; give up after ``timeout_seconds``."""
         if self._provider is None:
             return
+        flushed = _flushed_in_background(self._provider)
         try:
             async with asyncio.timeout(timeout_seconds):
-                await asyncio.to_thread(self._provider.force_flush, int(timeout_seconds * 1000))
+                await flushed.wait()
         except TimeoutError:
             _log.warning("spans_lost_at_stop", timeout_seconds=timeout_seconds)
+
+
+def _flushed_in_background(provider: TracerProvider) -> asyncio.Event:
+    """Flush in a thread that the process does not wait for at its end; set when it is done.
+
+    A flush has no limit of its own: it lasts as long as the exporter's tries. The event loop waits
+    at its end for threads of its executor, so this one is not among them.
+    """
+    loop, flushed = asyncio.get_running_loop(), asyncio.Event()
+
+    def flush() -> None:
+        provider.force_flush()
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(flushed.set)
+
+    Thread(target=flush, name="flush-spans", daemon=True).start()
+    return flushed
 
 
 def _is_untraced(scope: MutableMapping[str, Any]) -> bool:

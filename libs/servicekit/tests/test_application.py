@@ -1,0 +1,283 @@
+"""The application that both services start from, over real HTTP."""
+
+import asyncio
+import json
+import logging as stdlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+from fastapi import APIRouter, FastAPI
+from opentelemetry.trace import SpanKind, StatusCode
+from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.exposition import generate_latest
+from pydantic import BaseModel
+
+from servicekit import access_log, application, deadlines
+from servicekit.failpoints import Failpoints
+from servicekit.health import NotReady
+from servicekit.json_body import StrictJsonRoute
+from servicekit.lifecycle import Lifecycle
+from servicekit.problems import PreconditionFailed
+from servicekit.runtime import Runtime
+from servicekit.settings import ServerSettings
+from servicekit.telemetry import Telemetry
+from servicekit.testing import spans
+from servicekit.testing.server import serving
+
+
+class Thing(BaseModel):
+    size: int
+
+
+class World:
+    """What the routes below do, and what they wait for."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.entered = asyncio.Semaphore(0)
+        self.cancelled = False
+        self.problem: Exception | None = None
+
+    def router(self) -> APIRouter:
+        router = APIRouter(route_class=StrictJsonRoute)
+
+        @router.get("/things/{thing_id}")
+        async def read(thing_id: int) -> dict[str, float]:
+            access_log.bind(operation_id="op-1")
+            return {"left": deadlines.remaining_seconds(at_most_seconds=1000)}
+
+        @router.post("/things")
+        async def create(thing: Thing) -> Thing:
+            return thing
+
+        @router.get("/gate")
+        async def wait() -> None:
+            self.entered.release()
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                self.cancelled = True
+                raise
+
+        @router.get("/bug")
+        async def bug() -> None:
+            raise ZeroDivisionError("hunter2")
+
+        @router.get("/problem")
+        async def problem() -> None:
+            raise PreconditionFailed("no", headers={"ETag": '"1"'}, extensions={"hint": 17})
+
+        return router
+
+    async def check(self) -> None:
+        if self.problem is not None:
+            raise self.problem
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def runtime_with(telemetry: Telemetry) -> Runtime:
+    return Runtime(
+        service="things",
+        version="1",
+        lifecycle=Lifecycle(),
+        registry=CollectorRegistry(),
+        telemetry=telemetry,
+        failpoints=Failpoints(()),
+    )
+
+
+def build(world: World, runtime: Runtime, **settings: float) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+
+    app = application.build(
+        runtime=runtime,
+        settings=ServerSettings.model_validate(
+            {"port": 0, "metrics_port": 0, "request_timeout_seconds": 60, **settings}
+        ),
+        title="Things",
+        summary="",
+        description="",
+        checks={"dependency": world.check},
+        lifespan=lifespan,
+    )
+    app.include_router(world.router())
+    return app
+
+
+@asynccontextmanager
+async def client_of(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(app) as url, httpx.AsyncClient(base_url=url, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def runtime() -> Runtime:
+    return runtime_with(Telemetry(None))
+
+
+@pytest.fixture
+async def client(world: World, runtime: Runtime) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(build(world, runtime)) as client:
+        yield client
+
+
+async def test_a_problem_is_answered_with_its_members_headers_and_a_trace_id(
+    client: httpx.AsyncClient,
+) -> None:
+    answer = await client.get("/problem")
+    body = answer.json()
+    assert len(body.pop("trace_id")) == 32
+    assert body == {
+        "type": "/problems/precondition-failed",
+        "title": "The version does not match",
+        "status": 412,
+        "detail": "no",
+        "instance": "/problem",
+        "hint": 17,
+    }
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["etag"] == '"1"'
+
+
+async def test_an_unforeseen_error_is_logged_counted_and_answered_without_its_text(
+    client: httpx.AsyncClient, runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = await client.get("/bug")
+    assert (answer.status_code, answer.json()["type"]) == (500, "/problems/internal-error")
+    assert "hunter2" not in answer.text
+    assert "ZeroDivisionError: hunter2" in caplog.text
+    metrics = generate_latest(runtime.registry).decode()
+    assert 'route="/bug",status="500"' in metrics
+
+
+async def test_every_request_is_logged_once_with_route_status_and_what_the_endpoint_bound(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(stdlib.INFO):
+        await client.get("/things/1")
+        await client.get("/things/2")
+        await client.get("/livez")
+    lines = [record.message for record in caplog.records if "event='request'" in record.message]
+    assert len(lines) == 2
+    assert all("route='/things/{thing_id}'" in line for line in lines)
+    assert all("status=200" in line and "duration_ms=" in line for line in lines)
+    assert all("operation_id='op-1'" in line for line in lines)
+
+
+async def test_the_metric_names_the_route_not_the_path(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    for thing in range(3):
+        await client.get(f"/things/{thing}")
+        await client.get(f"/nothing/{thing}")
+    metrics = generate_latest(runtime.registry).decode()
+    name = "http_server_request_duration_seconds_count"
+    assert f'{name}{{method="GET",route="/things/{{thing_id}}",status="200"}} 3.0' in metrics
+    assert f'{name}{{method="GET",route="unmatched",status="404"}} 3.0' in metrics
+
+
+async def test_the_callers_deadline_is_taken_if_it_is_the_shorter_one(
+    client: httpx.AsyncClient,
+) -> None:
+    own = (await client.get("/things/1")).json()["left"]
+    assert 20 < own <= 60
+    callers = await client.get("/things/1", headers={"Request-Timeout-Ms": "20000"})
+    assert callers.json()["left"] <= 20
+    longer = await client.get("/things/1", headers={"Request-Timeout-Ms": "900000"})
+    assert longer.json()["left"] <= 60
+
+
+async def test_work_beyond_the_deadline_is_cancelled_and_answered_with_503(
+    client: httpx.AsyncClient, world: World
+) -> None:
+    answer = await client.get("/gate", headers={"Request-Timeout-Ms": "50"})
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/deadline-exceeded")
+    assert "retry-after" in answer.headers
+    assert world.cancelled
+
+
+async def test_more_requests_than_it_takes_are_shed_but_probes_are_answered(
+    world: World, runtime: Runtime
+) -> None:
+    async with client_of(build(world, runtime, max_concurrent_requests=1)) as client:
+        first = asyncio.create_task(client.get("/gate"))
+        await world.entered.acquire()
+        shed = await client.get("/things/1")
+        probe = await client.get("/livez")
+        world.gate.set()
+        assert (await first).status_code == 200
+        after = await client.get("/things/1")
+    assert (shed.status_code, shed.json()["type"]) == (503, "/problems/overloaded")
+    assert "retry-after" in shed.headers
+    assert (probe.status_code, after.status_code) == (200, 200)
+
+
+async def test_readiness_names_each_check_and_liveness_depends_on_none(
+    client: httpx.AsyncClient, world: World, runtime: Runtime
+) -> None:
+    assert (await client.get("/readyz")).json()["checks"] == {"draining": "ok", "dependency": "ok"}
+    for problem, shown in [
+        (NotReady("needs 0002: run migrate"), "needs 0002: run migrate"),
+        (ValueError("password=hunter2"), "failed: ValueError"),
+    ]:
+        world.problem = problem
+        answer = await client.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json()["checks"]["dependency"] == shown
+    world.problem = None
+    runtime.lifecycle.start_draining()
+    draining = await client.get("/readyz")
+    assert (draining.status_code, draining.json()["checks"]["draining"]) == (503, "draining")
+    for path in ("/livez", "/ping"):
+        assert (await client.get(path)).status_code == 200
+
+
+async def test_one_span_a_request_named_by_its_route_in_the_callers_trace(world: World) -> None:
+    trace_id, parent_id = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    with spans.recorded() as (telemetry, recorded):
+        runtime = runtime_with(telemetry)
+        async with client_of(build(world, runtime)) as client:
+            for path in ("/livez", "/readyz", "/ping", "/docs", "/openapi.json"):
+                await client.get(path)
+            await client.post("/things", json={"size": 1})
+            answer = await client.get(
+                "/problem", headers={"traceparent": f"00-{trace_id}-{parent_id}-01"}
+            )
+            await client.get("/bug")
+        created, refused, failed = recorded.all()
+    assert [span.name for span in (created, refused, failed)] == [
+        "POST /things",
+        "GET /problem",
+        "GET /bug",
+    ]
+    assert all(span.kind is SpanKind.SERVER for span in (created, refused, failed))
+    assert refused.context is not None
+    assert refused.parent is not None
+    assert f"{refused.context.trace_id:032x}" == trace_id == answer.json()["trace_id"]
+    assert f"{refused.parent.span_id:016x}" == parent_id
+    assert failed.status.status_code is StatusCode.ERROR
+
+
+async def test_the_request_metric_carries_the_trace_id_as_its_exemplar(world: World) -> None:
+    with spans.recorded() as (telemetry, recorded):
+        runtime = runtime_with(telemetry)
+        async with client_of(build(world, runtime)) as client:
+            await client.get("/things/1")
+        (span,) = recorded.all()
+    assert span.context is not None
+    metrics = generate_latest(runtime.registry).decode()
+    assert f'# {{trace_id="{span.context.trace_id:032x}"}}' in metrics
+
+
+async def test_the_api_document_is_made_once_and_valid_json(client: httpx.AsyncClient) -> None:
+    first, second = [(await client.get("/openapi.json")).text for _ in range(2)]
+    assert first == second
+    assert "ProblemDocument" in json.loads(first)["components"]["schemas"]
