@@ -139,7 +139,7 @@ def quick(rule_file: Path, folder: Path) -> Path:
     text = re.sub(r"\[\d+[mhd]\]", "[10s]", text)
     text = re.sub(r"for: \d+[mhd]", "for: 1s", text)
     text = text.replace("shop_operation_oldest_seconds) > 60", "shop_operation_oldest_seconds) > 3")
-    text = text.replace("])) > 5\n", "])) > 2\n")
+    text = text.replace(") > 5\n", ") > 2\n")
     folder.mkdir(exist_ok=True)
     copy = folder / rule_file.name
     copy.write_text(text)

@@ -98,8 +98,8 @@ _NOW: Final = Row(
         ),
         Panel(
             "Writes refused by fence",
-            "Writes of a former holder that the storage refused, in the time shown: see "
-            "FencesRejecting.",
+            "Writes under a lock older than the row's last one, refused by the storage, in the "
+            "time shown: see FencesRejecting.",
             "short",
             (
                 Query(
@@ -213,8 +213,8 @@ _SAFETY: Final = Row(
         ),
         Panel(
             "Writes refused by fence",
-            "Writes with a fence older than the row's, an hour: a former holder that had not "
-            "noticed its loss. Each was refused by the storage, so the data is right.",
+            "Writes with a fence older than the row's, an hour. Each was refused by the storage, "
+            "so the data is right; as a rule the clock of Redis has gone back.",
             "short",
             (
                 Query(
