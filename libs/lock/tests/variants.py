@@ -27,20 +27,24 @@ _CHANGES: dict[str, tuple[str, str, str]] = {
     # Takes what is free, name by name, and keeps it when the rest is not.
     "acquire takes the names one by one": (
         "acquire",
-        "if mode == 'try' then",
-        """for i = 1, count do
-  if redis.call('EXISTS', KEYS[i + 1]) == 0 then
-    hold({bodies[i]}, owner, mint(time), annotation, ttl)
-  end
-end
-if mode == 'try' then""",
+        "local function blocked(seen)",
+        """local function blocked(seen)
+  for i = 2, count + 1 do
+    if redis.call('EXISTS', KEYS[i]) == 0 then
+      redis.call('SET', KEYS[i], owner .. ' ' .. mint(time) .. ' -', 'PX', ttl)
+    end
+  end""",
     ),
     # A plain counter starts again when the data is lost.
-    "fence without the clock": ("fence", "math.max(last + 1, time)", "last + 1"),
+    "fence without the clock": ("record", "math.max(last + 1, time)", "last + 1"),
     # The clock alone repeats itself, or falls when it is set back.
-    "fence without the counter": ("fence", "math.max(last + 1, time)", "time"),
+    "fence without the counter": ("record", "math.max(last + 1, time)", "time"),
     # A new request overtakes those that stand in line.
-    "acquire ignores the queue": ("acquire", "if empty and seen", "if seen"),
+    "acquire ignores the queue": (
+        "acquire",
+        "if redis.call('EXISTS', unpack(KEYS, 2)) == 0 then",
+        "if redis.call('EXISTS', unpack(KEYS, 2, count + 1)) == 0 then",
+    ),
     # The last to come is the first to be served.
     "last come, first served": ("acquire", "'RPUSH'", "'LPUSH'"),
     # Nobody is told.

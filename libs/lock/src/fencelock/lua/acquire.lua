@@ -7,7 +7,7 @@
 --       state: 'granted', 'busy', 'queued'; 'regranted', 'requeued': an 'again' whose ticket had
 --       vanished, and with it perhaps those of others
 -- Asking again with the same owner is harmless: what is held is confirmed, with the same fence.
---@include fence
+--@include record
 
 local owner, ttl, annotation, mode = ARGV[1], ARGV[2], ARGV[4], ARGV[5]
 local count = (#KEYS - 1) / 2
@@ -22,14 +22,9 @@ if redis.call('EXISTS', unpack(KEYS, 2)) == 0 then
   return {mode == 'again' and 'regranted' or 'granted', fence, ttl, stamp, '-'}
 end
 
---@include queue
-
-local bodies = bodies_of(count)
-
 local function look()
   local seen = {mine = {}, remaining = -1, blocker = '-'}
-  for i = 1, count do
-    local value = redis.call('GET', KEYS[i + 1])
+  for i, value in ipairs(redis.call('MGET', unpack(KEYS, 2, count + 1))) do
     if owned(value, owner) then
       seen.mine[#seen.mine + 1] = KEYS[i + 1]
       seen.fence = string.match(value, ' (%d+) ')
@@ -42,48 +37,51 @@ local function look()
   return seen
 end
 
-local function confirm(fence)
-  for i = 1, count do redis.call('PEXPIRE', KEYS[i + 1], ttl) end
-  return {'granted', fence, ttl, stamp, '-'}
-end
-
-local function nobody_in_line()
-  return redis.call('EXISTS', unpack(KEYS, count + 2)) == 0
-end
-
 local function stand_in_line()
-  local ticket = table.concat({owner, ttl, ARGV[3], annotation, unpack(bodies)}, ' ')
+  local ticket = {owner, ttl, ARGV[3], annotation}
+  for i = 2, count + 1 do ticket[i + 3] = string.sub(KEYS[i], #LOCK + 1) end
+  ticket = table.concat(ticket, ' ')
   local state = mode == 'again' and 'requeued' or 'queued'
-  for i = 1, count do
-    local queue = KEYS[count + 1 + i]
-    if mode == 'again' and redis.call('LPOS', queue, ticket) then
+  for i = count + 2, #KEYS do
+    if mode == 'again' and redis.call('LPOS', KEYS[i], ticket) then
       state = 'queued'
     else
-      redis.call('RPUSH', queue, ticket)
+      redis.call('RPUSH', KEYS[i], ticket)
     end
-    if redis.call('PTTL', queue) < tonumber(ARGV[6]) then
-      redis.call('PEXPIRE', queue, ARGV[6])
+    if redis.call('PTTL', KEYS[i]) < tonumber(ARGV[6]) then
+      redis.call('PEXPIRE', KEYS[i], ARGV[6])
     end
   end
   return state
 end
 
+local function blocked(seen)
+  local state = mode == 'try' and 'busy' or stand_in_line()
+  return {state, '', seen.remaining, stamp, seen.blocker}
+end
+
 local seen = look()
+-- Somebody holds a name: the queue does not move now. An 'again' looks closer, for the dead.
+if seen.remaining >= 0 and #seen.mine == 0 and mode ~= 'again' then return blocked(seen) end
+
+--@include queue
+
+local function confirm(fence)
+  for i = 2, count + 1 do redis.call('PEXPIRE', KEYS[i], ttl) end
+  return {'granted', fence, ttl, stamp, '-'}
+end
+
 if #seen.mine == count then return confirm(seen.fence) end
 -- Some of the names were lost: what is left is no lease.
 if #seen.mine > 0 then redis.call('DEL', unpack(seen.mine)) end
 
-local empty = nobody_in_line()
-if not empty then
-  advance(bodies, '-', string.match(owner, '^[^.]+'))
-  seen = look()
-  if #seen.mine == count then return confirm(seen.fence) end
-  empty = nobody_in_line()
-end
-if empty and seen.remaining < 0 then
+local bodies = bodies_of(count)
+advance(bodies, '-', string.match(owner, '^[^.]+'))
+seen = look()
+if #seen.mine == count then return confirm(seen.fence) end
+if seen.remaining < 0 and redis.call('EXISTS', unpack(KEYS, count + 2)) == 0 then
   local fence = mint(time)
   hold(bodies, owner, fence, annotation, ttl)
   return {mode == 'again' and 'regranted' or 'granted', fence, ttl, stamp, '-'}
 end
-if mode == 'try' then return {'busy', '', seen.remaining, stamp, seen.blocker} end
-return {stand_in_line(), '', seen.remaining, stamp, seen.blocker}
+return blocked(seen)

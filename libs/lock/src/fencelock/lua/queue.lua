@@ -1,18 +1,10 @@
 -- Shared by acquire.lua and release.lua: the queue of waiters, and handing a lock over.
 --
--- fencelock:l:<body>  who holds the name: "<owner> <fence> <annotation>", expires with the lease
--- fencelock:q:<body>  list of tickets, first come first served
--- fencelock:fence     the last fence minted on this server
--- fencelock:c:<id>    channel of one client process; an owner is "<id>.<token>"
---
 -- A ticket is "<owner> <ttl ms> <claim ms> <annotation> <body> [<body> ...]" and stands in the queue
 -- of every name it asks for. Scripts are atomic, so tickets that share two names have the same order
 -- in both queues, and the oldest ticket of all is always at the head of each of its queues.
 -- A ticket that was granted stays at the head, marked with a leading "*", until its owner releases.
-local LOCK, QUEUE, CHANNEL = 'fencelock:l:', 'fencelock:q:', 'fencelock:c:'
-local function owned(value, owner)
-  return value and string.sub(value, 1, #owner + 1) == owner .. ' '
-end
+local QUEUE, CHANNEL = 'fencelock:q:', 'fencelock:c:'
 
 local function hold(bodies, owner, fence, annotation, lease_ms)
   local value = owner .. ' ' .. fence .. ' ' .. annotation
@@ -22,13 +14,16 @@ local function hold(bodies, owner, fence, annotation, lease_ms)
 end
 
 local function read(ticket)
-  local fields = {}
-  for field in string.gmatch(ticket, '%S+') do fields[#fields + 1] = field end
-  local granted = string.sub(ticket, 1, 1) == '*'
-  local owner = granted and string.sub(fields[1], 2) or fields[1]
+  local granted, owner, client, claim_ms, annotation, rest =
+    string.match(ticket, '^(%*?)(([^.]+)%S+) %d+ (%d+) (%S+) (.+)$')
+  local bodies = {rest}
+  if string.find(rest, ' ', 1, true) then
+    bodies = {}
+    for body in string.gmatch(rest, '%S+') do bodies[#bodies + 1] = body end
+  end
   return {
-    granted = granted, owner = owner, client = string.match(owner, '^[^.]+'),
-    claim_ms = fields[3], annotation = fields[4], bodies = {unpack(fields, 5)},
+    granted = granted == '*', owner = owner, client = client,
+    claim_ms = claim_ms, annotation = annotation, bodies = bodies,
   }
 end
 
@@ -49,20 +44,20 @@ local function purge(queue, client, only)
 end
 
 local function ready(text, bodies)
+  if #bodies == 1 then return redis.call('EXISTS', LOCK .. bodies[1]) == 0 end
   for _, body in ipairs(bodies) do
     if redis.call('EXISTS', LOCK .. body) == 1 then return false end
-    if #bodies > 1 and redis.call('LINDEX', QUEUE .. body, 0) ~= text then return false end
+    if redis.call('LINDEX', QUEUE .. body, 0) ~= text then return false end
   end
   return true
 end
 
 -- A waiter in another process learns how long the new lease runs, so that it can ask for the names
--- when the holder's whole process is gone, its waiters included. A few places back is far enough.
-local function tell_bystander(ticket, body)
-  for _, text in ipairs(redis.call('LRANGE', QUEUE .. body, 1, 8)) do
-    local client = string.match(text, '^[^.]+')
-    if client ~= ticket.client then
-      local owner = string.match(text, '^%S+')
+-- when the holder's whole process is gone, its waiters included.
+local function tell_bystander(line, ticket)
+  for place = 2, #line do
+    if string.find(line[place], ticket.client, 1, true) ~= 1 then
+      local owner, client = string.match(line[place], '^(([^.]+)%S+)')
       redis.call('PUBLISH', CHANNEL .. client, 'watch ' .. owner .. ' ' .. ticket.claim_ms)
       return
     end
@@ -72,7 +67,7 @@ end
 -- Make the ticket the holder and tell it. False if nobody listens: its process has gone.
 -- The grant runs for a short claim only, so that a frozen process costs that and not a whole lease;
 -- the new holder's first renewal stretches it to the full time.
-local function grant(ticket, text, previous)
+local function grant(ticket, line, previous)
   local time = now()
   local fence = mint(time)
   local message = table.concat(
@@ -80,16 +75,18 @@ local function grant(ticket, text, previous)
   if redis.call('PUBLISH', CHANNEL .. ticket.client, message) == 0 then return false end
   hold(ticket.bodies, ticket.owner, fence, ticket.annotation, ticket.claim_ms)
   for _, body in ipairs(ticket.bodies) do
-    redis.call('LSET', QUEUE .. body, 0, '*' .. text)
-    tell_bystander(ticket, body)
+    redis.call('LSET', QUEUE .. body, 0, '*' .. line[1])
   end
+  tell_bystander(line, ticket)
   return true
 end
 
 -- Look at the head of one queue. Returns the names to look at next if tickets were dropped.
 local function settle(body, previous, caller)
   local queue = QUEUE .. body
-  local text = redis.call('LINDEX', queue, 0)
+  -- The head, and a few more among whom to look for a waiter in another process.
+  local line = redis.call('LRANGE', queue, 0, 4)
+  local text = line[1]
   if not text then return nil end
   local ticket = read(text)
   if ticket.granted then
@@ -98,7 +95,7 @@ local function settle(body, previous, caller)
     return purge(queue, ticket.client, ticket.client == caller and text or nil)
   end
   if ready(text, ticket.bodies) then
-    if grant(ticket, text, previous) then return nil end
+    if grant(ticket, line, previous) then return nil end
     return purge(queue, ticket.client)
   end
   -- A dead waiter for several names must not keep those of them that are free.

@@ -16,7 +16,7 @@ if #mine > 0 then redis.call('DEL', unpack(mine)) end
 local released = #mine == count and 1 or 0
 if redis.call('EXISTS', unpack(KEYS, count + 2)) == 0 then return released end
 
---@include fence
+--@include record
 --@include queue
 
 for i = 1, count do

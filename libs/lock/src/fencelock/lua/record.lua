@@ -1,4 +1,10 @@
--- Shared by the scripts that grant: the clock of the server, and fences.
+-- Shared by acquire.lua and release.lua: what is stored, the clock of the server, and fences.
+--
+-- fencelock:l:<body>  who holds the name: "<owner> <fence> <annotation>", expires with the lease
+-- fencelock:q:<body>  list of tickets, first come first served
+-- fencelock:fence     the last fence minted on this server
+-- fencelock:c:<id>    channel of one client process; an owner is "<id>.<token>"
+local LOCK = 'fencelock:l:'
 -- A fence must not fall even if the clock does; a week is longer than any step back worth surviving.
 local FENCE_TTL_MS = 7 * 24 * 3600 * 1000
 
@@ -18,4 +24,8 @@ local function mint(time)
   local fence = exact(math.max(last + 1, time))
   redis.call('SET', KEYS[1], fence, 'PX', FENCE_TTL_MS)
   return fence
+end
+
+local function owned(value, owner)
+  return value and string.sub(value, 1, #owner + 1) == owner .. ' '
 end
