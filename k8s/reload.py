@@ -40,12 +40,14 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 def run_until_change(command: list[str], directories: list[Path], ended: threading.Event) -> None:
     """Run the command once: until a source changes, or until ``ended`` is set.
 
-    A command that fails by itself is left dead until the next change: the developer is typing.
+    A command that is done, as a migration is, ends the loop. One that fails by itself is left dead
+    until the next change: the developer is typing.
     """
     before = fingerprint(directories)
     process = subprocess.Popen(command)  # noqa: S603
     while not ended.wait(POLL_SECONDS) and fingerprint(directories) == before:
-        pass
+        if process.poll() == 0:
+            ended.set()
     stop(process)
 
 

@@ -1,4 +1,4 @@
-"""The images: what their Dockerfiles promise, and what is in them where an engine can build them."""
+"""The images: what their Dockerfiles promise, and what an engine finds in them."""
 
 from __future__ import annotations
 

@@ -56,3 +56,8 @@ def test_it_stops_when_told_to_and_takes_the_service_with_it(
     wait_for_starts(tmp_path / "log", 1)
     reloader.send_signal(signal.SIGTERM)
     assert reloader.wait(timeout=DEADLINE_SECONDS) == 0
+
+
+def test_a_command_that_is_done_ends_it(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "k8s" / "reload.py"), str(tmp_path), "--", "true"]
+    assert subprocess.run(command, timeout=DEADLINE_SECONDS, check=False).returncode == 0
