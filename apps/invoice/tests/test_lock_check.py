@@ -1,22 +1,26 @@
 """An invoice changes only under the caller's lock; whatever cannot be verified is refused."""
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 import httpx
 import pytest
 from apps.invoice.tests.shop import Query, Serve, Shop
+from apps.invoice.tests.variants import Lease, LockNotChecked
+from opentelemetry import trace
 from prometheus_client import CollectorRegistry
 
 import fencelock
 from invoice.app import create_app
+from invoice.errors import InvoiceNotLocked
 from invoice.locks import LockGuard
 from invoice.metrics import InvoiceMetrics
 from invoice.settings import Settings
 from servicekit.problems import ServiceUnavailable
 from servicekit.runtime import Runtime
+from servicekit.testing import spans
 
 Attempt = Callable[[Shop, str | None], Awaitable[httpx.Response]]
 
@@ -93,7 +97,7 @@ async def test_an_older_lock_does_not_overwrite_what_a_newer_one_wrote(
     invoice_id = await shop.created(order_id)
     (before,) = await query("SELECT * FROM invoices")
     # The lease was good when it was checked; a newer one has written since.
-    older = FixedVerifier(fence=before["fence"] - 1)
+    older = LockNotChecked(fence=before["fence"] - 1)
     stale_app = create_app(
         settings, runtime=Runtime.bare(service="i", failpoints=runtime.failpoints), verifier=older
     )
@@ -109,27 +113,6 @@ async def test_an_older_lock_does_not_overwrite_what_a_newer_one_wrote(
     async with shop.locked(order_id) as lease:
         again = await shop.update(invoice_id, base=1, proof=lease.proof(), op_id=op_id)
     assert again.status_code == 204
-
-
-@dataclass(frozen=True)
-class Lease:
-    fence: int
-
-
-class FixedVerifier:
-    """Finds every proof good."""
-
-    def __init__(self, *, fence: int) -> None:
-        self._fence = fence
-
-    async def verify(
-        self,
-        proof: str,
-        names: Sequence[str],
-        *,
-        timeout: float | None = None,  # noqa: ASYNC109 - fencelock's own signature
-    ) -> Lease:
-        return Lease(self._fence)
 
 
 async def test_while_redis_is_down_changes_answer_503_and_write_nothing(
@@ -186,6 +169,40 @@ async def test_a_redis_that_never_answers_costs_only_the_limit_and_fails_closed(
     silent = await asyncio.start_server(swallow, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     async with silent, fencelock.AsyncLockClient.from_url(f"redis://127.0.0.1:{port}") as client:
-        guard = LockGuard(client, timeout_seconds=0.2, metrics=InvoiceMetrics(CollectorRegistry()))
+        guard = LockGuard(
+            client,
+            timeout_seconds=0.2,
+            metrics=InvoiceMetrics(CollectorRegistry()),
+            tracer=trace.NoOpTracer(),
+        )
         with pytest.raises(ServiceUnavailable):
             await guard.fence_of("f1.AAAAAAAAAAA.AAAAAAAAAAAAAAAA.1", ["invoice:{1}"])
+
+
+@pytest.mark.parametrize(("proof", "outcome"), [("good", "held"), ("bad", "not_held")])
+async def test_the_check_is_a_span_with_its_outcome(proof: str, outcome: str) -> None:
+    class Known(LockNotChecked):
+        async def verify(
+            self,
+            proof: str,
+            names: Sequence[str],
+            *,
+            timeout: float | None = None,  # noqa: ASYNC109 - fencelock's own signature
+        ) -> Lease:
+            if proof != "good":
+                raise fencelock.NotOwner("not held")
+            return Lease(17)
+
+    with spans.recorded() as (telemetry, recorded):
+        guard = LockGuard(
+            Known(),
+            timeout_seconds=1,
+            metrics=InvoiceMetrics(CollectorRegistry()),
+            tracer=telemetry.tracer("t"),
+        )
+        with contextlib.suppress(InvoiceNotLocked):
+            assert await guard.fence_of(proof, ["invoice:{1}"]) == 17
+        (span,) = recorded.all()
+    assert span.name == "lock.verify invoice"
+    assert (span.attributes or {})["lock.outcome"] == outcome
+    assert "good" not in str(span.attributes)

@@ -11,7 +11,6 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client import CollectorRegistry
-from prometheus_client.openmetrics.exposition import generate_latest
 from pydantic import BaseModel
 
 from servicekit import access_log, application, deadlines
@@ -24,6 +23,7 @@ from servicekit.runtime import Runtime
 from servicekit.settings import ServerSettings
 from servicekit.telemetry import Telemetry
 from servicekit.testing import spans
+from servicekit.testing.metrics import exposition
 from servicekit.testing.server import serving
 
 
@@ -154,7 +154,7 @@ async def test_an_unforeseen_error_is_logged_counted_and_answered_without_its_te
     assert (answer.status_code, answer.json()["type"]) == (500, "/problems/internal-error")
     assert "hunter2" not in answer.text
     assert "ZeroDivisionError: hunter2" in caplog.text
-    metrics = generate_latest(runtime.registry).decode()
+    metrics = exposition(runtime.registry)
     assert 'route="/bug",status="500"' in metrics
 
 
@@ -178,7 +178,7 @@ async def test_the_metric_names_the_route_not_the_path(
     for thing in range(3):
         await client.get(f"/things/{thing}")
         await client.get(f"/nothing/{thing}")
-    metrics = generate_latest(runtime.registry).decode()
+    metrics = exposition(runtime.registry)
     name = "http_server_request_duration_seconds_count"
     assert f'{name}{{method="GET",route="/things/{{thing_id}}",status="200"}} 3.0' in metrics
     assert f'{name}{{method="GET",route="unmatched",status="404"}} 3.0' in metrics
@@ -273,7 +273,7 @@ async def test_the_request_metric_carries_the_trace_id_as_its_exemplar(world: Wo
             await client.get("/things/1")
         (span,) = recorded.all()
     assert span.context is not None
-    metrics = generate_latest(runtime.registry).decode()
+    metrics = exposition(runtime.registry)
     assert f'# {{trace_id="{span.context.trace_id:032x}"}}' in metrics
 
 

@@ -15,7 +15,7 @@ def test_variables_with_the_prefix_are_read(monkeypatch: pytest.MonkeyPatch) -> 
     for name, value in values.items():
         monkeypatch.setenv(f"SHOP_{name}", value)
     monkeypatch.setenv("SHOP_DATABASE_URL", "postgresql://u:hunter2@h/d")
-    settings = Settings()  # type: ignore[call-arg] # the environment has the rest
+    settings = Settings()
     assert (settings.port, settings.metrics_port, settings.request_timeout_seconds) == (1, 2, 3.0)
     assert "hunter2" not in repr(settings)
 
@@ -25,7 +25,7 @@ def test_what_is_wrong_is_named_in_one_line_without_its_value(
 ) -> None:
     monkeypatch.setenv("SHOP_PORT", "hunter2")
     with pytest.raises(ValidationError) as caught:
-        Settings()  # type: ignore[call-arg] # the environment has the rest
+        Settings()
     line = explain(caught.value, prefix="SHOP_")
     assert "SHOP_PORT: " in line
     assert "SHOP_DATABASE_URL: Field required" in line

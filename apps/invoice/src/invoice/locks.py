@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from opentelemetry import trace
+
 from fencelock import NotOwner, RedisUnavailable
 from invoice.errors import InvoiceNotLocked
-from invoice.metrics import InvoiceMetrics
+from invoice.metrics import InvoiceMetrics, LockCheckResult
 from servicekit.deadlines import remaining_seconds
 from servicekit.problems import ServiceUnavailable
 
@@ -37,8 +39,14 @@ class LockGuard:
     """Lets a change through only under the caller's lock; fails closed."""
 
     def __init__(
-        self, verifier: LockVerifier, *, timeout_seconds: float, metrics: InvoiceMetrics
+        self,
+        verifier: LockVerifier,
+        *,
+        timeout_seconds: float,
+        metrics: InvoiceMetrics,
+        tracer: trace.Tracer,
     ) -> None:
+        self._tracer = tracer
         self._verifier = verifier
         self._timeout_seconds = timeout_seconds
         self._metrics = metrics
@@ -53,18 +61,34 @@ class LockGuard:
         if proof is None:
             self._metrics.lock_checked("missing")
             raise InvoiceNotLocked("The header Lock-Token with the proof of the lock is missing.")
+        with self._tracer.start_as_current_span(
+            "lock.verify invoice",
+            kind=trace.SpanKind.CLIENT,
+            attributes={"db.system.name": "redis", "lock.class": "invoice"},
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            return await self._verified_fence(proof, names, span)
+
+    async def _verified_fence(self, proof: str, names: Sequence[str], span: trace.Span) -> int:
         timeout_seconds = remaining_seconds(at_most_seconds=self._timeout_seconds)
         try:
             verified = await self._verifier.verify(proof, names, timeout=timeout_seconds)
         except NotOwner as error:
-            self._metrics.lock_checked("not_held")
+            self._checked("not_held", span)
             raise InvoiceNotLocked(
                 f"The caller does not hold the lock on {' and '.join(names)}."
             ) from error
         except RedisUnavailable as error:
-            self._metrics.lock_checked("unavailable")
+            self._checked("unavailable", span)
+            span.set_status(trace.StatusCode.ERROR)
             raise ServiceUnavailable(
                 "Redis cannot say who holds the lock, so nothing was written."
             ) from error
-        self._metrics.lock_checked("held")
+        self._checked("held", span)
+        span.set_attribute("lock.fence", verified.fence)
         return verified.fence
+
+    def _checked(self, result: LockCheckResult, span: trace.Span) -> None:
+        self._metrics.lock_checked(result)
+        span.set_attribute("lock.outcome", result)

@@ -62,7 +62,10 @@ def create_service(
             engine.execution_options(isolation_level="AUTOCOMMIT"), expire_on_commit=False
         ),
         guard=LockGuard(
-            verifier, timeout_seconds=settings.lock_check_timeout_seconds, metrics=metrics
+            verifier,
+            timeout_seconds=settings.lock_check_timeout_seconds,
+            metrics=metrics,
+            tracer=runtime.telemetry.tracer("invoice"),
         ),
         metrics=metrics,
         points=runtime.failpoints,

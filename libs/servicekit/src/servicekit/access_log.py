@@ -4,6 +4,7 @@ import time
 from collections.abc import Collection
 
 import structlog
+from opentelemetry import trace
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,7 +15,8 @@ _log = structlog.stdlib.get_logger(__name__)
 
 
 def bind(**values: str) -> None:
-    """Add values, such as ``operation_id``, to every log line of the current request."""
+    """Add values, such as ``operation_id``, to the current request's log lines and its span."""
+    trace.get_current_span().set_attributes({f"shop.{name}": text for name, text in values.items()})
     structlog.contextvars.bind_contextvars(**values)
 
 
