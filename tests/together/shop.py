@@ -190,7 +190,7 @@ def query(url: str, statement: str) -> list[dict[str, Any]]:
         psycopg.connect(url, connect_timeout=10) as connection,
         connection.cursor(row_factory=dict_row) as cursor,
     ):
-        return cursor.execute(statement).fetchall()  # type: ignore[arg-type]
+        return cursor.execute(statement).fetchall()
 
 
 def wait_for(holds: Callable[[], object], *, timeout_seconds: float = 30.0) -> None:

@@ -42,7 +42,7 @@ def audit(
 
 def execute(url: str, statement: str, **parameters: object) -> None:
     with psycopg.connect(url, connect_timeout=10) as connection:
-        connection.execute(statement, parameters)  # type: ignore[arg-type]
+        connection.execute(statement, parameters)
 
 
 def update(shop: Shop, order_id: str, **members: object) -> None:

@@ -68,14 +68,13 @@ def test_a_dead_invoice_service_is_503_before_and_202_after_something_is_recorde
 ) -> None:
     order_id = create(shop.order)
     shop.invoice.kill()
-    seen = []
+    seen: list[httpx.Response] = []
     with httpx.Client(base_url=shop.order.url, timeout=30.0, trust_env=False) as client:
         first = client.patch(f"/orders/{order_id}", json={"update_time": now(), "quantity": 3})
         assert first.status_code == 202
         operation = first.headers["location"]
         assert client.get(operation).json()["state"] == "pending"
-        for _ in range(8):
-            seen.append(client.post("/orders", json=new_order()))
+        seen += [client.post("/orders", json=new_order()) for _ in range(8)]
         assert {answer.status_code for answer in seen} == {202, 503}
         refused = next(answer for answer in seen if answer.status_code == 503)
         assert "retry-after" in refused.headers

@@ -1,6 +1,6 @@
 """The composition root of the order service."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -11,11 +11,12 @@ from fencelock.contrib.otel import OpenTelemetryInstrumentation
 from fencelock.contrib.prometheus import PrometheusInstrumentation
 from order import endpoints
 from order.metrics import Metrics
+from order.ports import Invoices, Locks
 from order.resources import Resources
 from order.schema import MIGRATIONS
 from order.service.changes import HAND_OVER_SECONDS, PATIENCE_SECONDS
 from order.settings import Settings
-from order.use_cases import create_use_cases, running
+from order.use_cases import UseCases, create_use_cases, running
 from servicekit import application, database
 from servicekit.runtime import Runtime
 
@@ -39,14 +40,33 @@ that version.
 _GRACE_SECONDS: Final = PATIENCE_SECONDS + HAND_OVER_SECONDS + 1.0
 
 
-def create_app(settings: Settings, *, runtime: Runtime) -> FastAPI:
+def create_app(
+    settings: Settings,
+    *,
+    runtime: Runtime,
+    invoices: Invoices | None = None,
+    locks: Locks | None = None,
+) -> FastAPI:
     """Return the service, which connects to nothing before its first request.
 
     Args:
         settings: how it is set up.
         runtime: the parts of this process.
+        invoices: another invoice service than the one over HTTP; for tests.
+        locks: other locks than those in Redis; for tests.
     """
     resources = Resources.create(settings, instrumentation=_instrumentation(runtime))
+
+    def make_use_cases() -> UseCases:
+        return create_use_cases(
+            settings,
+            runtime=runtime,
+            resources=resources,
+            metrics=Metrics(runtime.registry),
+            invoices=invoices,
+            locks=locks,
+        )
+
     app = application.build(
         runtime=runtime,
         settings=settings,
@@ -57,19 +77,17 @@ def create_app(settings: Settings, *, runtime: Runtime) -> FastAPI:
             "database": lambda: database.ping(resources.engine),
             "schema": lambda: MIGRATIONS.require_head(resources.engine),
         },
-        lifespan=_lifespan(settings, runtime, resources),
+        lifespan=_lifespan(resources, make_use_cases),
         deadline_grace_seconds=_GRACE_SECONDS,
     )
     app.include_router(endpoints.router)
     return app
 
 
-def _lifespan(settings: Settings, runtime: Runtime, resources: Resources) -> application.Lifespan:
+def _lifespan(resources: Resources, make_use_cases: Callable[[], UseCases]) -> application.Lifespan:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.use_cases = use_cases = create_use_cases(
-            settings, runtime=runtime, resources=resources, metrics=Metrics(runtime.registry)
-        )
+        app.state.use_cases = use_cases = make_use_cases()
         async with resources.open(), running(use_cases.background):
             yield
 

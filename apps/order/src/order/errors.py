@@ -15,6 +15,7 @@ Problem
 └── DatabaseUnavailable
 """
 
+from collections.abc import Callable
 from typing import Final
 from uuid import UUID
 
@@ -142,11 +143,11 @@ def problem_of(refusal: domain.Refusal) -> Problem:
 
 # What a client can cause, as the answer; what only a defect can cause, as None: such a violation
 # stays an error, answered with 500 and logged with its name.
-CONSTRAINTS: Final[dict[str, Problem | None]] = {
-    "orders_quantity_check": ValidationFailed.of("quantity", "must be at least 1"),
-    "orders_value_check": ValidationFailed.of("value", "must not be negative"),
+CONSTRAINTS: Final[dict[str, Callable[[], Problem] | None]] = {
+    "orders_quantity_check": lambda: ValidationFailed.of("quantity", "must be at least 1"),
+    "orders_value_check": lambda: ValidationFailed.of("value", "must not be negative"),
     # Races that the code resolves where they are lost.
-    "operations_one_pending_idx": OrderLocked("Another operation of this order is pending."),
+    "operations_one_pending_idx": lambda: OrderLocked("Another operation is pending."),
     "idempotency_keys_pkey": None,
     "orders_pkey": None,
     "operations_pkey": None,

@@ -46,34 +46,55 @@ class UseCases:
     reading: Reading
     changes: Changes
     cancellation: Cancellation
+    reconciler: Reconciler
     locks: Locks
     delivery: Delivery
     background: Sequence[BackgroundWork]
 
 
 def create_use_cases(
-    settings: Settings, *, runtime: Runtime, resources: Resources, metrics: Metrics
+    settings: Settings,
+    *,
+    runtime: Runtime,
+    resources: Resources,
+    metrics: Metrics,
+    invoices: Invoices | None = None,
+    locks: Locks | None = None,
 ) -> UseCases:
-    """Return the use cases over real resources."""
+    """Return the use cases over real resources.
+
+    Args:
+        settings: limits and intervals.
+        runtime: the parts of this process.
+        resources: what has connections.
+        metrics: what is counted.
+        invoices: another invoice service than the one over HTTP; for tests.
+        locks: other locks than those in Redis; for tests.
+    """
+    return _assemble(
+        settings,
+        runtime=runtime,
+        resources=resources,
+        metrics=metrics,
+        invoices=invoices or _http_invoices(settings, runtime, resources, metrics),
+        locks=locks or RedisLocks(resources.locks),
+    )
+
+
+def _http_invoices(
+    settings: Settings, runtime: Runtime, resources: Resources, metrics: Metrics
+) -> HttpInvoices:
     breaker = CircuitBreaker(
         failure_threshold=_BREAKER_FAILURES, reset_seconds=_BREAKER_RESET_SECONDS
     )
     metrics.watch_breaker(lambda: breaker.state)
     runtime.telemetry.instrument_client(resources.http)
-    invoices = HttpInvoices(
+    return HttpInvoices(
         resources.http, breaker=breaker, usual_timeout_seconds=settings.invoice_timeout_seconds
     )
-    return assemble(
-        settings,
-        runtime=runtime,
-        resources=resources,
-        metrics=metrics,
-        invoices=invoices,
-        locks=RedisLocks(resources.locks),
-    )
 
 
-def assemble(
+def _assemble(
     settings: Settings,
     *,
     runtime: Runtime,
@@ -82,7 +103,6 @@ def assemble(
     invoices: Invoices,
     locks: Locks,
 ) -> UseCases:
-    """Return the use cases over these ports; tests bring their own invoices or locks."""
     points = runtime.failpoints
     delivery = Delivery(
         invoices, failpoints=points, timeout_seconds=settings.invoice_timeout_seconds
@@ -138,6 +158,7 @@ def assemble(
             completions=completions,
             timeout_seconds=settings.invoice_timeout_seconds,
         ),
+        reconciler=reconciler,
         locks=locks,
         delivery=delivery,
         background=(reconciler, wake_up, retention),

@@ -87,10 +87,10 @@ class PostgresIntents:
         except _KeyTaken:
             return await self._answer_of_taken_key(change)
         except IntegrityError as error:
-            problem = CONSTRAINTS.get(constraint_name(error) or "")
-            if problem is None:
+            make_problem = CONSTRAINTS.get(constraint_name(error) or "")
+            if make_problem is None:
                 raise
-            raise problem from error
+            raise make_problem() from error
         except (DBAPIError, PoolTimeout) as error:
             if not is_transient(error):
                 raise

@@ -1,0 +1,186 @@
+"""What an answer of the invoice service means, and what is sent to get it."""
+
+import json
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import httpx
+import pytest
+
+from order.domain import Body, Kind, Operation, Outcome, Status, invoice_id_for
+from order.errors import InvoiceServiceUnavailable
+from order.invoice_client import HttpInvoices, create_http_client
+from order.ports import OutcomeUnknown
+from servicekit.breaker import BreakerState, CircuitBreaker
+
+Handler = Callable[[httpx.Request], httpx.Response]
+ORDER = uuid.UUID(int=3)
+
+
+def an_operation(kind: Kind = Kind.UPDATE, *, version: int = 4) -> Operation:
+    return Operation(
+        id=uuid.UUID(int=7),
+        order_id=ORDER,
+        invoice_id=invoice_id_for(ORDER),
+        kind=kind,
+        version=version,
+        body=Body(
+            user_id=uuid.UUID(int=1),
+            item_id=uuid.UUID(int=2),
+            quantity=3,
+            value=Decimal("9.5"),
+            status=Status.UPDATED,
+            update_time=datetime(2030, 1, 1, tzinfo=UTC),
+        ),
+    )
+
+
+def client_of(handler: Handler, *, failures: int = 3) -> tuple[HttpInvoices, CircuitBreaker]:
+    breaker = CircuitBreaker(failure_threshold=failures, reset_seconds=3600)
+    http = httpx.AsyncClient(transport=httpx.MockTransport(handler), base_url="http://invoice")
+    return HttpInvoices(http, breaker=breaker, usual_timeout_seconds=1), breaker
+
+
+def applied(_: httpx.Request) -> httpx.Response:
+    return httpx.Response(204, headers={"Operation-Outcome": "applied"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "path", "body", "if_match"),
+    [
+        (
+            Kind.CREATE,
+            "POST",
+            "/invoices",
+            {"user_id": str(uuid.UUID(int=1)), "total": "28.50", "order_id": str(ORDER)},
+            None,
+        ),
+        (Kind.UPDATE, "PATCH", f"/invoices/{invoice_id_for(ORDER)}", {"total": "28.50"}, '"3"'),
+        (Kind.DELETE, "DELETE", f"/invoices/{invoice_id_for(ORDER)}", None, '"3"'),
+    ],
+)
+async def test_an_operation_is_sent_under_its_id_version_lock_and_deadline(
+    kind: Kind, method: str, path: str, body: object, if_match: str | None
+) -> None:
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return applied(request)
+
+    invoices, _ = client_of(answer)
+    decision = await invoices.send(an_operation(kind), proof="p", timeout_seconds=2)
+    assert decision.outcome is Outcome.APPLIED
+    (request,) = seen
+    assert (request.method, request.url.path) == (method, path)
+    assert (json.loads(request.content) if request.content else None) == body
+    assert request.headers["idempotency-key"] == str(uuid.UUID(int=7))
+    assert request.headers.get("if-match") == if_match
+    assert request.headers["lock-token"] == "p"
+    assert 0 < int(request.headers["request-timeout-ms"]) < 2000
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 400, 404, 409, 412, 422, 428, 500, 502, 503])
+async def test_an_answer_without_an_outcome_decides_nothing(status: int) -> None:
+    invoices, _ = client_of(lambda _: httpx.Response(status))
+    with pytest.raises(OutcomeUnknown) as caught:
+        await invoices.send(an_operation(), proof="p", timeout_seconds=1)
+    assert caught.value.retryable == (status >= 500)
+
+
+@pytest.mark.parametrize("outcome", ["rejected", "aborted"])
+async def test_a_recorded_refusal_is_a_decision_whatever_its_status(outcome: str) -> None:
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(412, headers={"Operation-Outcome": outcome}, json={"detail": "why"})
+
+    invoices, _ = client_of(answer)
+    decision = await invoices.send(an_operation(), proof="p", timeout_seconds=1)
+    assert (decision.outcome.value, decision.detail) == (outcome, "why")
+
+
+async def test_a_strange_outcome_decides_nothing() -> None:
+    invoices, _ = client_of(lambda _: httpx.Response(204, headers={"Operation-Outcome": "perhaps"}))
+    with pytest.raises(OutcomeUnknown):
+        await invoices.send(an_operation(), proof="p", timeout_seconds=1)
+
+
+async def test_a_connection_that_breaks_decides_nothing_and_is_not_tried_again_underneath() -> None:
+    calls = []
+
+    def broken(request: httpx.Request) -> httpx.Response:
+        calls.append(request)
+        raise httpx.RemoteProtocolError("cut")
+
+    invoices, _ = client_of(broken)
+    with pytest.raises(OutcomeUnknown):
+        await invoices.send(an_operation(), proof="p", timeout_seconds=1)
+    assert len(calls) == 1
+
+
+async def test_only_the_services_own_404_means_that_nothing_is_recorded() -> None:
+    own = {"type": "/problems/operation-not-found"}
+    invoices, _ = client_of(lambda _: httpx.Response(404, json=own))
+    assert await invoices.recorded(uuid.UUID(int=7), timeout_seconds=1) is None
+    invoices, _ = client_of(lambda _: httpx.Response(404, text="no such page"))
+    with pytest.raises(OutcomeUnknown):
+        await invoices.recorded(uuid.UUID(int=7), timeout_seconds=1)
+
+
+async def test_what_is_recorded_is_believed_only_of_the_operation_asked_for() -> None:
+    def answer(op_id: int) -> Handler:
+        body = {"id": str(uuid.UUID(int=op_id)), "outcome": "applied", "status": 204}
+        return lambda _: httpx.Response(200, json=body)
+
+    invoices, _ = client_of(answer(7))
+    decision = await invoices.recorded(uuid.UUID(int=7), timeout_seconds=1)
+    assert decision is not None
+    assert decision.outcome is Outcome.APPLIED
+    invoices, _ = client_of(answer(8))
+    with pytest.raises(OutcomeUnknown):
+        await invoices.recorded(uuid.UUID(int=7), timeout_seconds=1)
+    with pytest.raises(OutcomeUnknown):
+        await invoices.abort(uuid.UUID(int=7), uuid.UUID(int=1), timeout_seconds=1)
+
+
+async def test_the_breaker_opens_after_failures_and_refuses_before_anything_is_written() -> None:
+    invoices, breaker = client_of(lambda _: httpx.Response(503))
+    invoices.require_available()
+    for _ in range(3):
+        with pytest.raises(OutcomeUnknown):
+            await invoices.send(an_operation(), proof="p", timeout_seconds=1)
+    assert breaker.state is BreakerState.OPEN
+    with pytest.raises(InvoiceServiceUnavailable):
+        invoices.require_available()
+
+
+async def test_refusals_do_not_open_the_breaker() -> None:
+    invoices, breaker = client_of(lambda _: httpx.Response(409))
+    for _ in range(5):
+        with pytest.raises(OutcomeUnknown):
+            await invoices.send(an_operation(), proof="p", timeout_seconds=1)
+    assert breaker.state is BreakerState.CLOSED
+
+
+async def test_a_caller_in_a_hurry_does_not_open_the_breaker() -> None:
+    def slow(_: httpx.Request) -> httpx.Response:
+        raise httpx.ReadTimeout("too slow")
+
+    invoices, breaker = client_of(slow)
+    for _ in range(5):
+        with pytest.raises(OutcomeUnknown):
+            await invoices.send(an_operation(), proof="p", timeout_seconds=0.5)
+    assert not breaker.is_open()
+    for _ in range(3):
+        with pytest.raises(OutcomeUnknown):
+            await invoices.send(an_operation(), proof="p", timeout_seconds=1)
+    assert breaker.is_open()
+
+
+async def test_a_refused_connection_is_an_unknown_outcome() -> None:
+    breaker = CircuitBreaker(failure_threshold=1, reset_seconds=1)
+    async with create_http_client("http://127.0.0.1:1") as http:
+        invoices = HttpInvoices(http, breaker=breaker, usual_timeout_seconds=1)
+        with pytest.raises(OutcomeUnknown):
+            await invoices.send(an_operation(), proof="p", timeout_seconds=5)
