@@ -25,7 +25,7 @@ $(VENV)/.ready: requirements/dev.txt $(wildcard apps/*/pyproject.toml libs/*/pyp
 env: $(VENV)/.ready ## make the Python environment in .venv
 
 .PHONY: up
-up: $(VENV)/.ready ## run the whole shop on this machine until Ctrl-C
+up: $(VENV)/.ready ## run the whole shop on this machine until Ctrl-C (OBSERVE=1: Prometheus and Jaeger too)
 	@$(BIN)/python -m devkit up --folder $(SHOP)
 
 .PHONY: demo
@@ -52,6 +52,11 @@ fmt: $(VENV)/.ready ## format the code and fix what can be fixed
 .PHONY: cov
 cov: $(VENV)/.ready ## run the tests and show what they do not reach
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "not e2e" --cov --cov-report=term-missing $(ARGS)
+
+.PHONY: generated
+generated: $(VENV)/.ready ## write the dashboards and docs/metrics.md anew
+	@$(BIN)/python -m devkit.dashboards
+	@$(BIN)/python -m devkit.metrics_page
 
 .PHONY: lock
 lock: $(VENV)/.ready ## pin every dependency anew, with hashes (requirements/, apps/*/requirements.txt)

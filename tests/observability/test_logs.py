@@ -75,7 +75,7 @@ def test_a_recovered_operation_is_logged_with_the_trace_of_its_recovery(stage: S
 
     line = eventually(recovered, what="the recovery", timeout_seconds=LOG_SECONDS)[0]
 
-    assert uuid.UUID(line["operation_id"])
+    assert str(uuid.UUID(line["operation_id"])) == line["operation_id"]
     assert re.fullmatch(r"[0-9a-f]{32}", line["trace_id"])
 
 

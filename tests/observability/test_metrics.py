@@ -6,14 +6,19 @@ import json
 import math
 import re
 import time
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import pytest
 from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from tests.e2e.harness.waiting import eventually
-from tests.observability.rule_files import DASHBOARD_FILES, alerts, rules
+from tests.observability.otlp import Receiver
+from tests.observability.rule_files import DASHBOARD_FILES, ROOT, alerts, rules
 from tests.observability.stage import Stage
 
+from devkit import metrics_page
 from devkit.observability.servers import PrometheusServer
 from fencelock import Subject
 from fencelock.contrib.prometheus import PrometheusInstrumentation
@@ -54,13 +59,48 @@ def measured(expr: str) -> str:
     return re.sub(r"(?:>|<|==)\s*[\d.]+", "", expr)
 
 
+def families(stage: Stage, service: str) -> list[Metric]:
+    """What a service exports, as Prometheus reads it."""
+    parse: Callable[[str], Iterable[Metric]] = text_string_to_metric_families
+    return list(parse(stage.metrics(service)))
+
+
 def exported(stage: Stage) -> set[str]:
     """The names of all samples that either service exports."""
-    names: set[str] = set()
-    for service in ("order", "invoice"):
-        for family in text_string_to_metric_families(stage.metrics(service)):
-            names |= {sample.name for sample in family.samples}
-    return names
+    return {
+        sample.name
+        for service in ("order", "invoice")
+        for family in families(stage, service)
+        for sample in family.samples
+    }
+
+
+def test_the_reference_page_is_what_the_registries_say() -> None:
+    assert (ROOT / metrics_page.PAGE).read_text() == metrics_page.page(), "run `make generated`"
+
+
+@pytest.mark.parametrize("service", ["order", "invoice"])
+def test_the_reference_page_has_what_a_running_service_exports(stage: Stage, service: str) -> None:
+    stage.traffic.days(1)
+    documented = {
+        each.name.removesuffix("_total"): each
+        for each in getattr(metrics_page, f"{service}_metrics")()
+    }
+
+    running = {
+        family.name: family
+        for family in families(stage, service)
+        if not family.name.startswith(("process_", "python_"))
+    }
+
+    assert running.keys() == documented.keys()
+    for name, family in running.items():
+        assert (family.type, family.documentation) == (
+            documented[name].kind,
+            documented[name].meaning,
+        )
+        for sample in family.samples:
+            assert set(sample.labels) - {"le"} <= set(documented[name].labels)
 
 
 def test_every_metric_that_a_dashboard_or_an_alert_names_is_exported(stage: Stage) -> None:
@@ -132,15 +172,19 @@ def test_exemplars_lead_from_a_histogram_to_a_trace(
         "http_server_request_duration_seconds_bucket",
     ):
         trace_ids = eventually(
-            lambda metric=metric: exemplar_traces(prometheus, metric),
+            partial(exemplar_traces, prometheus, metric),
             what=f"an exemplar of {metric}",
             timeout_seconds=ANSWER_SECONDS,
         )
         eventually(
-            lambda trace_ids=trace_ids: any(map(receiver.trace, trace_ids)),
+            partial(any_arrived, receiver, trace_ids),
             what="the trace of an exemplar",
             timeout_seconds=ANSWER_SECONDS,
         )
+
+
+def any_arrived(receiver: Receiver, trace_ids: set[str]) -> bool:
+    return any(receiver.trace(trace_id) for trace_id in trace_ids)
 
 
 def exemplar_traces(prometheus: PrometheusServer, metric: str) -> set[str]:

@@ -83,12 +83,14 @@ def test_a_waiter_links_to_the_trace_of_the_holder_that_made_it_wait(
 ) -> None:
     traces = contended(stage)
 
-    waiter, link = eventually(
+    found = eventually(
         lambda: linked_waiter(receiver.spans(lambda span: span.trace_id in traces)),
         what="a link from a waiter to its holder",
         timeout_seconds=EXPORT_SECONDS,
     )
 
+    assert found is not None
+    waiter, link = found
     assert link in traces
     assert link != waiter.trace_id
     holder = [span for span in receiver.trace(link) if span.name == "lock.hold order"]
@@ -212,10 +214,10 @@ def test_jaeger_leads_from_a_waiter_to_its_holder(stage: Stage, jaeger: JaegerSe
                         return span["operationName"], reference["traceID"]
         return None
 
-    operation, holder = eventually(
-        linked, what="a waiter's link in Jaeger", timeout_seconds=EXPORT_SECONDS
-    )
+    link = eventually(linked, what="a waiter's link in Jaeger", timeout_seconds=EXPORT_SECONDS)
 
+    assert link is not None
+    operation, holder = link
     assert operation == "lock.acquire order"
     found = eventually(
         lambda: of_jaeger(jaeger, holder), what="the holder", timeout_seconds=EXPORT_SECONDS

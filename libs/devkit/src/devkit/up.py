@@ -13,6 +13,7 @@ from devkit.claim import Claim, Run
 from devkit.errors import DidNotStart
 from devkit.guide import guide
 from devkit.layout import Layout
+from devkit.observe import Observers
 from devkit.progress import Progress
 from devkit.shop import Shop
 
@@ -31,7 +32,17 @@ def up(console: Console, folder: Path) -> None:
     console.print(f"Starting the shop; data and logs are in {folder}")
     with (
         Claim(folder) as claim,
-        Shop(folder, layout, progress=progress, durable=True, inherit=[claim.descriptor]) as shop,
+        Observers(
+            folder, layout, console=console, environment=os.environ, inherit=[claim.descriptor]
+        ) as observers,
+        Shop(
+            folder,
+            layout,
+            progress=progress,
+            durable=True,
+            inherit=[claim.descriptor],
+            settings=observers.settings,
+        ) as shop,
     ):
         claim.publish(
             Run(
@@ -42,6 +53,8 @@ def up(console: Console, folder: Path) -> None:
             )
         )
         console.print(guide(layout), markup=False)
+        if observers.guide:
+            console.print(f"Watch it:\n{observers.guide}", markup=False)
         try:
             watch(shop)
         except KeyboardInterrupt:
