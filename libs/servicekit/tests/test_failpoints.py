@@ -1,5 +1,7 @@
 """Failpoints: armed by text, each acting as often as asked."""
 
+import asyncio
+
 import httpx
 import pytest
 from starlette.applications import Starlette
@@ -38,6 +40,24 @@ async def test_an_armed_one_acts_as_often_as_its_count_says() -> None:
 def test_what_cannot_be_armed_is_refused(armed: str) -> None:
     with pytest.raises(ValueError, match="failpoint"):
         Failpoints(NAMES, armed=armed)
+
+
+async def test_a_stall_stops_the_whole_event_loop() -> None:
+    points = Failpoints(NAMES, armed="a.one=stall:0.05")
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    await asyncio.sleep(0)
+    before = turns
+    await points.hit("a.one")
+    assert turns == before
+    task.cancel()
 
 
 async def test_a_drop_closes_the_connection_without_a_byte_of_reply() -> None:

@@ -6,7 +6,9 @@ A service lists its names in one module. They are armed by a setting or by a tes
 
 - ``kill``: SIGKILL to the own process;
 - ``error``: raise ``FailpointError``;
-- ``delay:<seconds>``: sleep;
+- ``delay:<seconds>``: sleep, while the rest of the process goes on;
+- ``stall:<seconds>``: sleep with the whole event loop, as a paused process or machine does: leases
+  are not renewed meanwhile;
 - ``drop``: close the client's connection without a reply (raises ``ConnectionDropped``).
 
 With none armed a hit is one look into an empty dictionary.
@@ -16,6 +18,7 @@ import asyncio
 import os
 import re
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterable
 from contextvars import ContextVar
@@ -26,7 +29,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _ENTRY = re.compile(
-    r"(?P<name>[a-z0-9_.]+)=(?P<action>kill|error|drop|delay:(?P<seconds>\d+(\.\d+)?))"
+    r"(?P<name>[a-z0-9_.]+)=(?P<action>kill|error|drop|(delay|stall):(?P<seconds>\d+(\.\d+)?))"
     r"(\*(?P<count>\d+))?"
 )
 _log = structlog.stdlib.get_logger(__name__)
@@ -134,6 +137,8 @@ class Failpoints:
             os.kill(os.getpid(), signal.SIGKILL)
         elif armed.action == "delay":
             await asyncio.sleep(armed.seconds)
+        elif armed.action == "stall":
+            time.sleep(armed.seconds)  # noqa: ASYNC251 - blocking is what it is for
         elif armed.action == "drop":
             if (connection := _connection.get()) is not None:
                 connection.drop()
