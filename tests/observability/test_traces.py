@@ -70,8 +70,11 @@ def test_a_create_is_one_trace_over_both_services_both_databases_and_the_lock(
     statements = [span for span in spans if span.attributes.get("db.system") == "postgresql"]
     assert {span.service for span in statements} == {"order", "invoice"}
     locks = {span.name: span for span in spans if span.name.startswith("lock.")}
-    assert locks.keys() == {"lock.acquire order", "lock.hold order"}
+    assert locks.keys() == {"lock.acquire order", "lock.hold order", "lock.verify invoice"}
     acquire, hold = locks["lock.acquire order"], locks["lock.hold order"]
+    verify = locks["lock.verify invoice"]
+    assert (verify.service, verify.attributes["lock.outcome"]) == ("invoice", "held")
+    assert verify.attributes["lock.fence"] == hold.attributes["lock.fence"]
     assert acquire.attributes["lock.outcome"] == "acquired"
     assert hold.attributes["lock.outcome"] == "released"
     assert acquire.attributes["lock.fence"] == hold.attributes["lock.fence"] > 0
@@ -159,6 +162,18 @@ def test_probes_and_metrics_are_not_traced(receiver: Receiver) -> None:
 
     assert any(path.startswith("/orders") for path in paths)
     assert not paths & {"/livez", "/readyz", "/ping", "/metrics", "/docs"}
+
+
+def test_every_trace_begins_with_a_request_or_a_recovery(stage: Stage, receiver: Receiver) -> None:
+    """Statements of probes and of recovery's regular look would bury everything else."""
+    trace_id, headers = traceparent()
+    stage.traffic.create(headers=headers)
+    complete(receiver, trace_id)
+
+    roots = receiver.spans(lambda span: not span.parent_id)
+
+    assert roots
+    assert {span.name for span in roots if span.kind != SERVER_KIND} <= {"operation.recover"}
 
 
 def test_spans_carry_the_semantic_conventions(stage: Stage, receiver: Receiver) -> None:
