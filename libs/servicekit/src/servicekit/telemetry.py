@@ -19,7 +19,7 @@ from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.instrumentation.psycopg import PsycopgInstrumentor
 from opentelemetry.instrumentation.redis import RedisInstrumentor
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from servicekit import health
@@ -59,7 +59,7 @@ class Telemetry:
         provider = TracerProvider(
             resource=_resource(service=service, version=version), shutdown_on_exit=False
         )
-        provider.add_span_processor(BatchSpanProcessor(_exporter(environment)))
+        provider.add_span_processor(_AskedForProcessor(_exporter(environment)))
         return cls(provider)
 
     @property
@@ -125,6 +125,19 @@ class Telemetry:
                 await flushed.wait()
         except TimeoutError:
             _log.warning("spans_lost_at_stop", timeout_seconds=timeout_seconds)
+
+
+class _AskedForProcessor(BatchSpanProcessor):
+    """Leaves out client spans that have no parent.
+
+    They are the statements of readiness probes and of recovery's regular look into the database: a
+    trace each, several a second, that nobody would ever open.
+    """
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Queue the span for export if it is part of something."""
+        if span.parent is not None or span.kind is not trace.SpanKind.CLIENT:
+            super().on_end(span)
 
 
 def _flushed_in_background(provider: TracerProvider) -> asyncio.Event:
