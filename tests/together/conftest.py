@@ -5,23 +5,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.together.fixtures import nursery, templates
 from tests.together.processes import Nursery
 from tests.together.shop import Shop, Templates
 
 from devkit.servers import PostgresServer, RedisServer
 
+__all__ = ["nursery", "templates"]
+
 ShopFactory = Callable[..., Shop]
-
-
-@pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as made:
-        yield made
-
-
-@pytest.fixture(scope="session")
-def templates(postgres_server: PostgresServer) -> Templates:
-    return Templates.create(postgres_server)
 
 
 @pytest.fixture

@@ -1,0 +1,18 @@
+"""Whatever fails, wherever, during whichever change: both sides end equal, on their own."""
+
+import pytest
+from tests.crash.cases import ACTIONS, cases
+from tests.crash.matrix import Lane, Result, run_all
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("service", ["order", "invoice"])
+def test_every_crash_point_heals(
+    lanes: list[Lane], results: list[Result], service: str, action: str
+) -> None:
+    found = run_all(lanes, cases(service, action))
+    results += found
+    assert {str(result.case): result.faults for result in found if result.faults} == {}
+    assert [str(result.case) for result in found if not result.hit] == []
