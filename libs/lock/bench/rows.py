@@ -113,7 +113,7 @@ def _hand_over(waiters: int, chains: int) -> Row:
                 )
             return median(passed)
 
-        contestants = [RedisPyLock(bench.url), await Limit.connect(bench.url), Fencelock(bench.url)]
+        contestants = await _waiting_contestants(bench.url)
         await bench.interleave(microseconds, contestants)
         base = samples["limit"]
         lines = []
@@ -147,11 +147,7 @@ def _closed_loop(hold_seconds: float) -> Row:
             return sum(turns) / (time.perf_counter() - began)
 
         spread: dict[str, list[float]] = {}
-        contestants: list[Contestant] = [
-            RedisPyLock(bench.url),
-            await Limit.connect(bench.url),
-            Fencelock(bench.url),
-        ]
+        contestants = await _waiting_contestants(bench.url)
         found = await bench.interleave(turns_per_second, contestants)
         return [
             f"{line}   fewest/most turns of a task {median(spread[name]):.2f}"
@@ -244,6 +240,10 @@ ROWS: dict[str, Row] = {
     "next owner after a crash": _crash,
     "memory": _memory,
 }
+
+
+async def _waiting_contestants(url: str) -> list[Contestant]:
+    return [RedisPyLock(url), await Limit.connect(url), Fencelock(url)]
 
 
 async def _hold_often(contestant: Contestant, names: tuple[str, ...], times: int) -> None:

@@ -9,7 +9,7 @@ from libs.lock.tests.server_view import lock_connections
 from redis.asyncio import Redis
 
 from fencelock import AsyncLockClient, ConfigurationError, RedisUnavailable
-from fencelock._connection import check_eviction
+from fencelock._connection import check_eviction, check_mode
 
 Answer = Callable[[bytes], bytes]
 
@@ -70,6 +70,13 @@ def test_settings_that_cannot_be_read_are_trusted() -> None:
     check_eviction(PermissionError("NOPERM"))
     check_eviction({b"maxmemory": b"0", b"maxmemory-policy": b"allkeys-lru"})
     check_eviction({b"maxmemory": b"1000", b"maxmemory-policy": b"noeviction"})
+
+
+@pytest.mark.parametrize("mode", [b"cluster", b"sentinel"])
+def test_a_server_that_is_not_on_its_own_is_refused(mode: bytes) -> None:
+    with pytest.raises(ConfigurationError, match=mode.decode()):
+        check_mode({b"mode": mode})
+    check_mode({b"mode": b"standalone"})
 
 
 async def test_tasks_that_start_at_once_share_one_connection(

@@ -139,7 +139,7 @@ class Connection:
         if self._link is not None:
             link = self._link
             link.abort("the client was closed")
-            await link.closed
+            await asyncio.shield(link.closed)
 
     async def _persist(
         self,
@@ -270,6 +270,7 @@ class Connection:
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
                 self._accept(link, reply)
+        check_mode(replies[0])
         check_eviction(settings)
 
     def _greeting_refused(self, text: str) -> Exception:
@@ -291,6 +292,17 @@ class Connection:
 def _words(command: Command) -> tuple[Word, ...]:
     script, keys, args = command
     return ("EVALSHA", script.digest, len(keys), *keys, *args)
+
+
+def check_mode(greeting: Reply) -> None:
+    """Refuse a node of a Cluster and a Sentinel.
+
+    Raises:
+        ConfigurationError: the server is not a server of its own.
+    """
+    mode = greeting.get(b"mode") if isinstance(greeting, dict) else None
+    if isinstance(mode, bytes) and mode != b"standalone":
+        raise ConfigurationError(f"the server runs in {mode.decode()} mode: use a standalone one")
 
 
 def check_eviction(settings: Reply) -> None:

@@ -81,9 +81,11 @@ class Engine:
         """Obtain a lease, or leave nothing behind."""
         started = self._loop.time()
         term = Term(ttl=request.ttl, cap=started + max_hold)
+        answered = False
         self._operations += 1
         try:
             reply = await self._ask(request, term, "queue" if wait else "try", wait, started + wait)
+            answered = True
             if isinstance(reply, Blocked):
                 reply = await self._wait_for_turn(
                     request,
@@ -94,7 +96,11 @@ class Engine:
                     observations=observations,
                 )
         except BaseException as error:
-            self._give_up(request, error, wait, self._loop.time() - started, observations)
+            for each in observations:
+                each.not_acquired(_outcome(error), self._loop.time() - started)
+            never_sent = isinstance(error, NotSent) and not answered
+            if not never_sent and not isinstance(error, Contended):
+                self.abandon(request, queued=wait > 0)
             raise
         finally:
             self._room.forget(request.owner)
@@ -204,7 +210,7 @@ class Engine:
     ) -> Granted:
         if not reply.queued:
             _report_blocker(reply, observations)
-            raise Contended(f"{', '.join(request.names)}: held by somebody else")
+            raise Contended(f"{', '.join(request.names)}: held, or waited for, by somebody else")
         for each in observations:
             each.waiting(reply.blocker)
         waiter = Waiter(self._loop, request, reply.stamp)
@@ -233,26 +239,14 @@ class Engine:
     ) -> Granted | None:
         """Take the lease that was pushed, unless it is so old that asking again is safer."""
         push, waiter.push = waiter.push, None
-        if push is None:
+        if push is None or push.granted.server_time <= waiter.stamp[1]:
+            # Older than the last answer, which knew of no such lease (any more).
             return None
         term.start_pushed(waiter.stamp, push.granted, received=waiter.granted_at)
         if self._loop.time() >= term.deadline:
             return None
         _report_blocker(push, observations)
         return push.granted
-
-    def _give_up(
-        self,
-        request: Request,
-        error: BaseException,
-        wait: float,
-        waited: float,
-        observations: tuple[Observation, ...],
-    ) -> None:
-        for each in observations:
-            each.not_acquired(_outcome(error), waited)
-        if not isinstance(error, (Contended, NotSent)):
-            self.abandon(request, queued=wait > 0)
 
     async def _undo(
         self, request: Request, command: Command, sent: asyncio.Future[object] | None

@@ -5,12 +5,15 @@ server that never answers cannot keep a holder believing.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from fencelock._errors import ConfigurationError, RedisUnavailable
 from fencelock._instrumentation import LossReason
 from fencelock._protocol import Request, Term
+
+logger = logging.getLogger("fencelock")
 
 
 class Kept(Protocol):
@@ -117,8 +120,9 @@ class Keeper:
         deadline = min(lease.term.deadline for lease in batch)
         try:
             extended, sent = await self._renew(wanted, deadline)
-        except (RedisUnavailable, ConfigurationError):
+        except (RedisUnavailable, ConfigurationError) as error:
             # Not lost yet: the timer ends each lease at its own deadline, if nothing gets through.
+            logger.warning("%d leases were not renewed: %s", len(batch), error)
             for lease in batch:
                 lease.term.postpone(self._loop.time())
                 lease.report_renewal(extended=False)

@@ -103,7 +103,8 @@ class Link(asyncio.Protocol):
             if not future.done():
                 future.set_exception(RedisUnavailable(self._reason))
         self._pending.clear()
-        self.closed.set_result(None)
+        if not self.closed.done():
+            self.closed.set_result(None)
         self._on_lost(self)
 
     def _flush(self) -> None:

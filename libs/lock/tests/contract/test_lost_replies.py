@@ -10,7 +10,7 @@ from libs.lock.tests.server_view import lock_keys, queue_length, record
 from libs.lock.tests.variants import broken, sound
 from redis.asyncio import Redis
 
-from fencelock import Contended, LockNotAcquired, RedisUnavailable
+from fencelock import AcquireTimeout, Contended, LockNotAcquired, RedisUnavailable
 from fencelock._scripts import Scripts
 
 
@@ -127,3 +127,59 @@ async def test_scripts_that_the_server_forgot_are_sent_again(
     await admin.script_flush()
     async with client.lock("order:{1}") as lease:
         await client.verify(lease.proof(), lease.names)
+
+
+async def test_a_waiter_that_gives_up_while_the_server_is_away_leaves_no_ticket(
+    clients: Clients, proxy: Proxy, admin: Redis
+) -> None:
+    lease = await clients.make().acquire("order:{1}")
+    client = clients.make(url=proxy.url, ttl=3.0, reply_timeout=0.3)
+    waiting = asyncio.create_task(client.acquire("order:{1}", wait=1.0))
+
+    async def tickets(count: int) -> bool:
+        return await queue_length(admin, "order:{1}") == count
+
+    await eventually(lambda: tickets(1), "one in line")
+    proxy.refusing = True
+    proxy.cut()
+    with pytest.raises((RedisUnavailable, AcquireTimeout)):
+        await waiting
+    proxy.refusing = False
+    await eventually(lambda: tickets(0), "the ticket withdrawn")
+    await lease.release()
+
+
+async def test_a_grant_that_was_lost_with_all_data_is_not_believed(
+    clients: Clients, admin: Redis
+) -> None:
+    """The push is read only after the server has forgotten it and somebody else holds the lock."""
+    client = clients.make()
+    lease = await clients.make().acquire("order:{1}")
+    waiting = asyncio.create_task(client.acquire("order:{1}"))
+
+    async def in_line() -> bool:
+        return await queue_length(admin, "order:{1}") == 1
+
+    await eventually(in_line, "one in line")
+    engine = client._running
+    assert engine is not None
+    pushes: list[object] = []
+    link = engine._connection._link
+    assert link is not None
+    link._on_push = pushes.append
+    await lease.release()
+
+    async def pushed() -> bool:
+        return bool(pushes)
+
+    await eventually(pushed, "the push has arrived, and is not read yet")
+    await admin.flushall()
+    async with clients.make().lock("order:{1}"):
+        engine._room.ask_all()
+        await eventually(in_line, "in line again")
+        engine._on_push(pushes[0])
+        done, _ = await asyncio.wait([waiting], timeout=0.2)
+        assert not done
+        link._on_push = engine._on_push
+    async with asyncio.timeout(30):
+        await (await waiting).release()

@@ -10,6 +10,7 @@ from libs.lock.tests.variants import broken, sound
 from redis.asyncio import Redis
 
 from fencelock import AcquireTimeout, AsyncLockClient
+from fencelock._protocol import Request
 from fencelock._scripts import Scripts
 
 
@@ -80,3 +81,24 @@ async def test_an_uncontended_lock_costs_two_requests(clients: Clients, admin: R
         async with client.lock(*names):
             pass
     assert await script_calls(admin) - before == 6
+
+
+async def test_a_name_that_is_kept_free_for_somebody_is_not_asked_about_every_second(
+    clients: Clients, admin: Redis
+) -> None:
+    """The one behind a waiter for two names knows how long the other name is taken."""
+    client = clients.make(ttl=30.0)
+    async with client.lock("b:{1}"):
+        both = asyncio.create_task(client.acquire("a:{1}", "b:{1}"))
+
+        async def in_line(count: int) -> bool:
+            return await queue_length(admin, "a:{1}") == count
+
+        await eventually(lambda: in_line(1), "the pair in line")
+        command = Request(("a:{1}",), "clientclien", 30.0).acquire(sound(), "queue", 1.0)
+        reply = await admin.eval(
+            command.script.text, len(command.keys), *command.keys, *map(str, command.args)
+        )
+        assert reply[0] == b"queued"
+        assert reply[2] > 20_000
+    await (await both).release()

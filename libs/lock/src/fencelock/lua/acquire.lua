@@ -84,4 +84,6 @@ if seen.remaining < 0 and redis.call('EXISTS', unpack(KEYS, count + 2)) == 0 the
   hold(bodies, owner, fence, annotation, ttl)
   return {mode == 'again' and 'regranted' or 'granted', fence, ttl, stamp, '-'}
 end
+-- The names are free, but for somebody who came first and waits for more than them.
+if seen.remaining < 0 then seen.remaining = least_wait(bodies) end
 return blocked(seen)

@@ -114,6 +114,19 @@ local function advance(bodies, previous, caller)
   end
 end
 
+-- How long the leases run at most (ms) that keep the heads of these queues waiting; -1 if none does.
+local function least_wait(bodies)
+  local least = -1
+  for _, body in ipairs(bodies) do
+    local head = redis.call('LINDEX', QUEUE .. body, 0)
+    for _, wanted in ipairs(head and read(head).bodies or {}) do
+      local left = redis.call('PTTL', LOCK .. wanted)
+      if left >= 0 and (least < 0 or left < least) then least = left end
+    end
+  end
+  return least
+end
+
 local function bodies_of(count)
   local bodies = {}
   for i = 1, count do bodies[i] = string.sub(KEYS[i + 1], #LOCK + 1) end
