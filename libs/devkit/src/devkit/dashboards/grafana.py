@@ -101,7 +101,11 @@ class Dashboard:
 
     def as_json(self) -> str:
         """The model as Grafana imports it, one key a line."""
-        model = {
+        return json.dumps(self.as_model(), indent=2, ensure_ascii=False) + "\n"
+
+    def as_model(self) -> dict[str, Any]:
+        """The model as Grafana knows it."""
+        return {
             "uid": self.uid,
             "title": self.title,
             "description": self.description,
@@ -116,7 +120,6 @@ class Dashboard:
             "templating": {"list": [*_data_sources(), *map(_variable, self.variables)]},
             "panels": list(_laid_out(self.rows)),
         }
-        return json.dumps(model, indent=2, ensure_ascii=False) + "\n"
 
 
 def _laid_out(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
