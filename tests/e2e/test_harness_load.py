@@ -135,6 +135,15 @@ async def test_an_order_is_uncertain_after_a_failure_that_may_have_had_an_effect
     assert order == load.Acknowledged(quantity=1, certain=certain)
 
 
+async def test_deleting_an_order_does_not_make_a_doubtful_quantity_certain() -> None:
+    with server(
+        lambda method, _: 500 if method == "PATCH" else SUCCESS[method], new_ids=True
+    ) as url:
+        tally = await load_on(url, requests=14, workers=1)
+    second = list(tally.orders.values())[1]
+    assert second == load.Acknowledged(quantity=1, deleted=True, certain=False)
+
+
 def test_a_reply_that_comes_too_late_is_a_timeout() -> None:
     assert load.outcome_of_error(httpx.ReadTimeout("late")) == "timeout"
 

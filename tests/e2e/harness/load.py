@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import httpx
 
-REQUEST_SECONDS: Final = 30.0
+REQUEST_SECONDS: Final = 60.0
 PAUSE_SECONDS: Final = 0.05
 SHOWN_FAILURES: Final = 20
 REFUSALS: Final = {202: "undecided", 409: "conflict", 423: "locked", 503: "unavailable"}
