@@ -2,19 +2,23 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
-from tests.crash.matrix import SETTINGS, Lane, Result
+from tests.crash.control import Control, Loss
+from tests.crash.control import render as render_losses
+from tests.crash.matrix import Lane, Result, open_lanes
 from tests.crash.table import render
 from tests.together.fixtures import nursery, templates
 from tests.together.processes import Nursery
-from tests.together.shop import Shop, Templates
+from tests.together.shop import Templates
 
 from devkit.servers import PostgresServer, RedisServer
 
 __all__ = ["nursery", "templates"]
 
 LANES = 4
+_losses = pytest.StashKey[list[Loss]]()
 _results = pytest.StashKey[list[Result]]()
 
 
@@ -26,22 +30,32 @@ def lanes(
     redis_server: RedisServer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[list[Lane]]:
+    folders = [tmp_path_factory.mktemp(f"lane{number}") for number in range(LANES)]
     with ExitStack() as stack:
-        yield [
-            Lane(
-                stack.enter_context(
-                    Shop(
-                        tmp_path_factory.mktemp(f"lane{number}"),
-                        nursery=nursery,
-                        postgres=postgres_server,
-                        redis_server=redis_server,
-                        templates=templates,
-                        settings=SETTINGS,
-                    )
-                )
-            )
-            for number in range(LANES)
-        ]
+        yield open_lanes(
+            stack,
+            folders,
+            nursery=nursery,
+            postgres=postgres_server,
+            redis_server=redis_server,
+            templates=templates,
+        )
+
+
+@pytest.fixture
+def control(
+    nursery: Nursery,
+    postgres_server: PostgresServer,
+    redis_server: RedisServer,
+    tmp_path: Path,
+) -> Control:
+    return Control(tmp_path, nursery=nursery, postgres=postgres_server, redis=redis_server)
+
+
+@pytest.fixture
+def losses(request: pytest.FixtureRequest) -> list[Loss]:
+    """Where the control's losses are kept for its table."""
+    return request.config.stash.setdefault(_losses, [])
 
 
 @pytest.fixture
@@ -57,3 +71,7 @@ def pytest_terminal_summary(
     if found:
         terminalreporter.section("failures and what became of them")
         terminalreporter.write_line(render(found))
+    lost = config.stash.get(_losses, [])
+    if lost:
+        terminalreporter.section("the same with the lock alone: orders lost, of three")
+        terminalreporter.write_line(render_losses(lost))

@@ -4,14 +4,18 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import httpx
 from tests.crash.cases import Case
-from tests.together.processes import Service
-from tests.together.shop import Shop, create, new_order, now, query, wait_for
+from tests.together.processes import Nursery, Service
+from tests.together.shop import Shop, Templates, create, new_order, now, query, wait_for
+
+from devkit.servers import PostgresServer, RedisServer
 
 HEAL_SECONDS = 60.0
 # The lease is 1.2 s long; a stall must outlast it.
@@ -209,6 +213,32 @@ class Lane:
         if len(effects) != (final.status_code < 300):
             faults.append(f"answered {final.status_code} with {len(effects)} effects")
         return faults + self._wait_healed()
+
+
+def open_lanes(
+    stack: ExitStack,
+    folders: Sequence[Path],
+    *,
+    nursery: Nursery,
+    postgres: PostgresServer,
+    redis_server: RedisServer,
+    templates: Templates,
+) -> list[Lane]:
+    """Start one shop a folder; they are stopped with the stack."""
+    shops = []
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
+        shops.append(
+            Shop(
+                folder,
+                nursery=nursery,
+                postgres=postgres,
+                redis_server=redis_server,
+                templates=templates,
+                settings=SETTINGS,
+            )
+        )
+    return [Lane(stack.enter_context(shop)) for shop in shops]
 
 
 def run_all(lanes: Sequence[Lane], cases: Sequence[Case]) -> list[Result]:

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -18,6 +19,7 @@ SERVICES = ("order", "invoice")
 
 
 def main() -> None:
+    sys.path[0] = str(Path(__file__).parents[2])
     mains = {name: import_module(f"{name}.__main__").main for name in SERVICES}
     gc.freeze()  # what is here now is shared with the children, not copied when they collect
     children: set[int] = set()
@@ -55,7 +57,9 @@ def become(request: dict[str, Any], mains: dict[str, Any]) -> NoReturn:
     os.environ.update(request["environment"])
     code = 70
     try:
-        code = mains[request["service"]](["serve"])
+        program = request["program"]
+        main = mains.get(program) or import_module(program).main
+        code = main(request["arguments"])
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -44,9 +44,28 @@ class Nursery:
         assert self._process.stdout is not None
         self._process.stdout.close()
 
-    def start(self, service: str, environment: Mapping[str, str], log: Path) -> int:
-        request = {"do": "start", "service": service, "environment": dict(environment)}
-        return int(self._ask({**request, "log": str(log)}))
+    def start(
+        self, program: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path
+    ) -> int:
+        return int(
+            self._ask(
+                {
+                    "do": "start",
+                    "program": program,
+                    "arguments": list(arguments),
+                    "environment": dict(environment),
+                    "log": str(log),
+                }
+            )
+        )
+
+    def wait(self, pid: int, *, timeout_seconds: float = 30.0) -> int:
+        deadline = time.monotonic() + timeout_seconds
+        while (status := self.exit_status(pid)) is None:
+            if time.monotonic() >= deadline:
+                raise AssertionError(f"process {pid} still runs")
+            time.sleep(POLL_SECONDS)
+        return status
 
     def exit_status(self, pid: int) -> int | None:
         status: int | None = self._ask({"do": "poll", "pid": pid})
@@ -96,7 +115,7 @@ class Service:
             **more,
         }
         self.status = None
-        self.pid = self.nursery.start(self.name, environment, self.log)
+        self.pid = self.nursery.start(self.name, ["serve"], environment, self.log)
         if ready:
             self.wait_ready()
         return self

@@ -22,14 +22,16 @@ Result = TypeVar("Result")
 
 @asynccontextmanager
 async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Open a transaction that changes nothing.
+    """Open a connection for statements that change nothing, each a transaction of its own.
+
+    No BEGIN and no ROLLBACK around them: two round trips less.
 
     Raises:
         DatabaseUnavailable: the database cannot be reached or does not answer in time.
     """
     try:
         async with engine.connect() as connection:
-            yield connection
+            yield await connection.execution_options(isolation_level="AUTOCOMMIT")
     except (DBAPIError, PoolTimeout) as error:
         if not is_transient(error):
             raise

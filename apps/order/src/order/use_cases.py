@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -188,7 +188,7 @@ def _reconciler(
 
 @asynccontextmanager
 async def running(background: Sequence[BackgroundWork]) -> AsyncIterator[None]:
-    """Let the background work go on while the body runs, and end it in order."""
+    """Let the background work go on while the body runs, end it, and raise what it died of."""
     tasks = [
         asyncio.create_task(work.run(), name=type(work).__name__.lower()) for work in background
     ]
@@ -197,6 +197,7 @@ async def running(background: Sequence[BackgroundWork]) -> AsyncIterator[None]:
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.wait(tasks)
         for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+            if not task.cancelled():
+                task.result()

@@ -44,7 +44,7 @@ class WakeUp:
         while True:
             try:
                 await self._listen()
-            except psycopg.Error as error:
+            except Exception as error:  # noqa: BLE001 - it is only a hint; the poll goes on
                 _log.info("wake_up_disconnected", error=str(error))
             await asyncio.sleep(self._retry_seconds)
 

@@ -1,0 +1,19 @@
+"""Without the protocol the same failures lose orders: the matrix would notice."""
+
+import pytest
+from tests.crash.cases import ACTIONS
+from tests.crash.control import Control, Loss, run_all
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_lock_alone_loses_orders_to_every_kind_of_failure(
+    control: Control, losses: list[Loss]
+) -> None:
+    losses += run_all(control)
+    lost = {loss.case.action for loss in losses if loss.lost}
+    assert lost == set(ACTIONS)
+    after_the_invoice = [
+        loss for loss in losses if loss.case.point == "lock_only.after_invoice_write"
+    ]
+    assert all(loss.lost for loss in after_the_invoice if loss.case.action != "stall")
