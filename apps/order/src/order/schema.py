@@ -5,4 +5,5 @@ from typing import Final
 
 from servicekit.migrations import Migrations
 
-MIGRATIONS: Final = Migrations(Path(__file__).parent / "migrations")
+DIRECTORY: Final = Path(__file__).parent / "migrations"
+MIGRATIONS: Final = Migrations(DIRECTORY)
