@@ -118,7 +118,7 @@ async def test_a_refusal_that_does_not_pass_is_not_repeated(clients: Clients, ad
 
 
 async def test_a_replica_is_no_place_for_locks(clients: Clients, admin: Redis) -> None:
-    client = clients.make(ttl=4.0, reply_timeout=0.5)
+    client = clients.make(ttl=30.0, reply_timeout=3.0)
     await client.start()
     await admin.replicaof("127.0.0.1", "1")
     try:

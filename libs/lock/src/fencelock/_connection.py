@@ -161,8 +161,11 @@ class Connection:
             try:
                 return await attempt(link, before)
             except RedisUnavailable as error:
+                if self._loop.time() >= deadline:
+                    # Why it came to be repeated says more than that time is up.
+                    raise before or error from error.__cause__
                 # On a link that still works it was no loss but a refusal.
-                if self._closed or link.usable or self._loop.time() >= deadline:
+                if self._closed or link.usable:
                     raise
                 before = error
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from functools import partial
+from time import monotonic
 from typing import NamedTuple
 
 from fencelock import _protocol
@@ -158,7 +159,7 @@ class Engine:
         remaining = _protocol.read_verify(answer.reply)
         if remaining is None:
             raise NotOwner(f"the lease behind the proof does not hold {', '.join(names)}")
-        left = answer.sent + remaining - _protocol.drift_margin(remaining) - self._loop.time()
+        left = answer.sent + remaining - _protocol.drift_margin(remaining) - monotonic()
         return Verified(claim.fence, max(0.0, left))
 
     async def close(self) -> None:
@@ -243,7 +244,7 @@ class Engine:
             # Older than the last answer, which knew of no such lease (any more).
             return None
         term.start_pushed(waiter.stamp, push.granted, received=waiter.granted_at)
-        if self._loop.time() >= term.deadline:
+        if monotonic() >= term.deadline:
             return None
         _report_blocker(push, observations)
         return push.granted

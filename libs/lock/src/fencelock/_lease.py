@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 from typing import Protocol
 
 from fencelock import _proof
@@ -9,6 +10,8 @@ from fencelock._errors import LeaseLost, NotOwner
 from fencelock._instrumentation import LossReason, Observation
 from fencelock._protocol import Request, Term
 
+# The lease asks the clock itself, not the event loop: uvloop answers with the time at which it last
+# looked, and a body that blocks the loop must not see an old time.
 OnLost = Callable[[LossReason], object]
 _REASONS: dict[LossReason, str] = {
     "expired": "it could not be renewed in time",
@@ -85,7 +88,7 @@ class AsyncLease:
         """Seconds that the lease certainly still runs if it is not renewed; 0.0 once it ended."""
         if self._lost or self._released:
             return 0.0
-        return max(0.0, self.term.deadline - self._loop.time())
+        return max(0.0, self.term.deadline - monotonic())
 
     def check(self) -> None:
         """Raise unless the lease is held now.
@@ -98,7 +101,7 @@ class AsyncLease:
             raise self._lost_error(self._lost)
         if self._released:
             raise NotOwner(f"the lease of {', '.join(self.names)} was released")
-        if self._loop.time() >= self.term.deadline:
+        if monotonic() >= self.term.deadline:
             raise self._lost_error("expired")
 
     def proof(self) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 
 import pytest
 from libs.lock.tests.clients import Clients
@@ -166,3 +167,11 @@ async def test_without_a_block_the_lease_says_so_itself(clients: Clients, admin:
         lease.check()
     with pytest.raises(LeaseLost):
         await lease.release()
+
+
+async def test_a_body_that_blocked_the_loop_past_its_lease_can_tell(clients: Clients) -> None:
+    lease = await clients.make(ttl=0.2, reply_timeout=0.05).acquire("order:{1}")
+    time.sleep(0.25)  # noqa: ASYNC251 (it blocks the loop on purpose)
+    assert lease.remaining() == 0.0
+    with pytest.raises(LeaseLost):
+        lease.check()
