@@ -63,7 +63,7 @@ def test_both_sides_agree_after_pods_were_killed_in_the_middle_of_operations(
         for _ in range(KILLS):
             shop.namespace.kill(shop.wait_serving(name, pods=2, timeout_seconds=120)[0])
             shop.wait_serving(name, pods=2, timeout_seconds=120)
-            load.wait_more(20, timeout_seconds=120)
+            load.wait_more(20)
     if name == "order":  # the load does notice what is not graceful
         assert load.result["failed"] > 0
     assert_settled(shop, load.result["orders"])

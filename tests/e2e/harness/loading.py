@@ -17,6 +17,7 @@ from tests.e2e.harness.waiting import eventually
 
 LIMIT_SECONDS: Final = 600
 END_SECONDS: Final = 90
+MORE_SECONDS: Final = 180
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Load:
         latest: dict[str, Any] = json.loads(lines[-1]) if lines else {"outcomes": {}, "done": False}
         return latest
 
-    def wait_more(self, successes: int, *, timeout_seconds: float) -> None:
+    def wait_more(self, successes: int, *, timeout_seconds: float = MORE_SECONDS) -> None:
         """Wait until so many more requests have succeeded than had so far."""
         enough = self.succeeded() + successes
         eventually(
@@ -81,7 +82,7 @@ def under_load(
     command = ["python", "-c", program, *(str(each) for pair in options.items() for each in pair)]
     with running(namespace, "load", image=image, command=command) as pod:
         load_now = Load(namespace, pod)
-        load_now.wait_more(successes, timeout_seconds=60)
+        load_now.wait_more(successes)
         yield load_now
-        load_now.wait_more(successes, timeout_seconds=90)
+        load_now.wait_more(successes)
         load_now.stop()
