@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("order", "invoice")
 BASE = "python:3.13-slim"
-# What a service adds to its base: 122 MB when this was written. uvloop, gRPC, SQLAlchemy and psycopg
-# are 75 of them.
+# What a service adds to its base: 122 MB when this was written. uvloop, gRPC, SQLAlchemy and
+# psycopg are 75 of them.
 BUDGET_MEGABYTES = 150
 BUILD_SECONDS = 600
 INSIDE = """

@@ -237,11 +237,21 @@ spec:
 {{- end }}
 {{- end }}
 
+{{/* The first connections may be refused: NetworkPolicies come to know a new pod a moment after it has started. */}}
 {{- define "service.testScript" -}}
-import json, sys, urllib.request
+import sys, time, urllib.request
+deadline = time.monotonic() + 30
 for path in ("/ping", "/livez", "/readyz"):
-    with urllib.request.urlopen(sys.argv[1] + path, timeout=10) as reply:
-        print(path, reply.status, reply.read(500).decode())
+    while True:
+        try:
+            with urllib.request.urlopen(sys.argv[1] + path, timeout=10) as reply:
+                print(path, reply.status, reply.read(500).decode(), flush=True)
+            break
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise
+            print(path, error, flush=True)
+            time.sleep(1)
 {{- end }}
 
 {{- define "service.test" -}}

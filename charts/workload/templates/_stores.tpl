@@ -95,7 +95,10 @@ spec:
   {{- end }}
 {{- end }}
 
-{{/* A pod for `helm test` that asks the store one question as a client would. Takes {root, uid, command, env}. */}}
+{{/*
+A pod for `helm test` that asks the store one question as a client would. The first tries may be refused: NetworkPolicies
+come to know a new pod a moment after it has started. Takes {root, uid, command, env}.
+*/}}
 {{- define "store.test" -}}
 {{ include "workload.head" (dict "root" .root "component" "test" "api" "v1" "kind" "Pod" "name" (printf "%s-test" (include "workload.fullname" .root)) "annotations" (fromYaml (include "workload.testHook" .))) }}
 spec:
@@ -106,7 +109,7 @@ spec:
       securityContext:
         {{- include "workload.containerSecurity" dict | nindent 8 }}
       {{- include "workload.imageFields" (dict "root" .root "image" .root.Values.image) | nindent 6 }}
-      command: ["sh", "-ec", {{ .command | quote }}]
+      command: ["sh", "-c", {{ printf "for try in $(seq 30); do %s && exit 0; sleep 1; done; exit 1" .command | quote }}]
       env:
         {{- .env | nindent 8 }}
       resources:
