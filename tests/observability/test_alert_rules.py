@@ -15,8 +15,10 @@ from tests.observability.rule_files import ROOT, RULE_FILES, Alert, alerts
 from devkit.errors import MissingTool
 from devkit.observability.programs import PROMTOOL
 
+pytestmark = pytest.mark.timeout(240)  # a container of promtool starts slowly on a busy machine
+
 UNIT_TESTS = tuple(sorted((Path(__file__).parent / "rules").glob("*.yaml")))
-PROMTOOL_SECONDS = 60
+PROMTOOL_SECONDS = 100
 
 
 def promtool(*arguments: str | Path, folder: Path = UNIT_TESTS[0].parent) -> tuple[bool, str]:

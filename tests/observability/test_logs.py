@@ -13,7 +13,7 @@ from tests.observability.stage import Stage, traceparent
 
 import fencelock
 
-pytestmark = [pytest.mark.xdist_group("observed"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 SERVICES = ("order", "invoice")
 OURS = ("order.", "invoice.", "servicekit.", "fencelock.")

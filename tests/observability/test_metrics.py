@@ -23,7 +23,7 @@ from devkit.observability.servers import PrometheusServer
 from fencelock import Subject
 from fencelock.contrib.prometheus import PrometheusInstrumentation
 
-pytestmark = [pytest.mark.xdist_group("observed"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 METRIC = re.compile(r"\b(?:fencelock|shop|http_server|slo|job|job_slo)[_:]\w[\w:]*")
 ANSWER_SECONDS = 90.0

@@ -26,7 +26,7 @@ from devkit.observability.programs import PROMETHEUS
 from devkit.observability.servers import PrometheusServer
 from devkit.shop import wait_ready
 
-pytestmark = [pytest.mark.xdist_group("provoked"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 FIRE_SECONDS = 90.0
 STOP_SECONDS = 60.0

@@ -12,7 +12,7 @@ from tests.observability.stage import Stage, traceparent
 
 from devkit.observability.servers import JaegerServer
 
-pytestmark = [pytest.mark.xdist_group("observed"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 EXPORT_SECONDS = 60.0
 CONTENDERS = 6

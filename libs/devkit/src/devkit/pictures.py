@@ -200,11 +200,13 @@ def _draw_lines(axes: Axes, panel: Panel, lines: list[Series], seen: Recording) 
 
 def _draw_numbers(axes: Axes, panel: Panel, lines: list[Series]) -> None:
     axes.axis("off")
+    colours = COLOURS[::-1] if panel.good_above else COLOURS
+    rows = panel.height - 2
     for row, (name, _, values) in enumerate(lines[:4]):
         reached = sum(values[-1] >= threshold for threshold in panel.thresholds)
         text = f"{_with_unit(values[-1], panel.unit)}  {name}"
-        at = 0.6 - row * 0.45
-        axes.text(0.02, at, text, fontsize=10, color=COLOURS[reached], fontweight="bold")
+        at = 1 - (0.8 + 0.9 * row) / rows
+        axes.text(0.02, at, text, fontsize=10, color=colours[reached], fontweight="bold")
 
 
 def _draw_heatmap(axes: Axes, lines: list[Series], seen: Recording) -> None:

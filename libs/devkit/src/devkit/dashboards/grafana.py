@@ -51,6 +51,7 @@ class Panel:
         queries: what is drawn.
         kind: Grafana's panel type.
         thresholds: values from which the colour is amber, then red; empty for no threshold.
+        good_above: the other way round: red at first, then amber, then green.
         width: columns of 24.
         height: rows of the grid, about 30 pixels each.
         stacked: series stand on top of each other.
@@ -62,6 +63,7 @@ class Panel:
     queries: Sequence[Query]
     kind: Kind = "timeseries"
     thresholds: tuple[float, ...] = ()
+    good_above: bool = False
     width: int = 8
     height: int = 8
     stacked: bool = False
@@ -166,9 +168,9 @@ def _panel(panel: Panel, number: int, *, left: int, top: int) -> dict[str, Any]:
 def _field_defaults(panel: Panel) -> dict[str, Any]:
     defaults: dict[str, Any] = {
         "unit": panel.unit,
-        "min": 0,
+        **({} if panel.good_above else {"min": 0}),
         "color": {"mode": "thresholds" if panel.kind != "timeseries" else "palette-classic"},
-        "thresholds": {"mode": "absolute", "steps": _steps(panel.thresholds)},
+        "thresholds": {"mode": "absolute", "steps": _steps(panel)},
     }
     if panel.kind == "timeseries":
         defaults["custom"] = {
@@ -181,13 +183,14 @@ def _field_defaults(panel: Panel) -> dict[str, Any]:
     return defaults
 
 
-def _steps(thresholds: tuple[float, ...]) -> list[dict[str, Any]]:
-    colours = (AMBER, RED) if len(thresholds) > 1 else (RED,)
-    above = [
-        {"color": colour, "value": value}
-        for colour, value in zip(colours, thresholds, strict=False)
+def _steps(panel: Panel) -> list[dict[str, Any]]:
+    colours = (GREEN, AMBER, RED) if len(panel.thresholds) > 1 else (GREEN, RED)
+    if panel.good_above:
+        colours = colours[::-1]
+    values = (None, *panel.thresholds)
+    return [
+        {"color": colour, "value": value} for colour, value in zip(colours, values, strict=False)
     ]
-    return [{"color": GREEN, "value": None}, *above]
 
 
 def _options(panel: Panel) -> dict[str, Any]:

@@ -45,6 +45,8 @@ _BUDGETS: Final = Row(
                 ),
             ),
             kind="stat",
+            thresholds=(0.0, 0.25),
+            good_above=True,
             width=8,
             height=6,
         ),
