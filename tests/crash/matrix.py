@@ -78,13 +78,10 @@ class Lane:
         request = self._prepare(case.kind)
         target = self._arm(case)
         before = len(target.events())
-        competing = self._compete(case, request, target)
+        competing = self._compete(case, request, lambda: _has_hit(target, case.point, before))
         first = self._send(request, self.victim if case.service == "order" else self.survivor)
         competing()
-        hit = any(
-            event.get("event") == "failpoint_hit" and event.get("failpoint") == case.point
-            for event in target.events()[before:]
-        )
+        hit = _has_hit(target, case.point, before)
         healing_since = time.monotonic()
         self._disarm(case)
         faults = self._judge_first(request, first)
@@ -129,7 +126,9 @@ class Lane:
             self.shop.invoice.kill()
             self.shop.invoice.start()
 
-    def _compete(self, case: Case, request: Request, target: Service) -> Callable[[], None]:
+    def _compete(
+        self, case: Case, request: Request, stands_still: Callable[[], bool]
+    ) -> Callable[[], None]:
         """While a service stands still with the order locked, let somebody else change it."""
         if case.action != "stall" or request.order_id is None or case.service != "order":
             return lambda: None
@@ -137,11 +136,10 @@ class Lane:
         pool = ThreadPoolExecutor(1)
 
         def compete() -> int:
-            wait_for(lambda: _has_hit(target, case.point), timeout_seconds=HEAL_SECONDS)
+            wait_for(stands_still, timeout_seconds=HEAL_SECONDS)
             answer = httpx.patch(
                 path,
-                json={"update_time": "2000-01-01T00:00:00Z", "quantity": 3}
-                | {"update_time": now()},
+                json={"update_time": now(), "quantity": 3},
                 timeout=30.0,
                 trust_env=False,
             )
@@ -258,10 +256,11 @@ def run_all(lanes: Sequence[Lane], cases: Sequence[Case]) -> list[Result]:
         return list(pool.map(run, cases))
 
 
-def _has_hit(service: Service, point: str) -> bool:
+def _has_hit(service: Service, point: str, since: int) -> bool:
+    """Whether the point has acted, after the first ``since`` events."""
     return any(
         event.get("event") == "failpoint_hit" and event.get("failpoint") == point
-        for event in service.events()
+        for event in service.events()[since:]
     )
 
 
