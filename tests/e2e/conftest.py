@@ -13,6 +13,7 @@ import secrets
 import shutil
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -20,11 +21,11 @@ from tests.e2e.harness import artifacts, cluster
 from tests.e2e.harness.cluster import Cluster
 from tests.e2e.harness.installation import BUILT, OBSERVABILITY_IMAGES, OFFICIAL, Shop
 from tests.e2e.harness.namespace import Namespace
-from tests.e2e.harness.programs import ROOT, missing, run
+from tests.e2e.harness.programs import ROOT, CommandFailed, missing, run
 from tests.e2e.harness.shop import Service
 
 ARTIFACTS: Final = ROOT / "artifacts" / "e2e"
-TEST_SECONDS: Final = 900
+TEST_SECONDS: Final = 1200
 IMAGES_SECONDS: Final = 800
 # The order is that of the shop's life: from its installation to its removal, the cheap first.
 ORDER: Final = (
@@ -43,12 +44,12 @@ INSTALLED: Final = pytest.StashKey[Shop]()
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Bring the tests of this folder into the order of the shop's life."""
-    ours = [item for item in items if item.get_closest_marker("e2e")]
-    others = [item for item in items if not item.get_closest_marker("e2e")]
+    names = [f"test_{name}.py" for name in ORDER]
+    ours = [item for item in items if is_ours(item)]
     for item in ours:
         item.add_marker(pytest.mark.timeout(TEST_SECONDS))
-    names = [f"test_{name}.py" for name in ORDER]
-    items[:] = others + sorted(ours, key=lambda item: names.index(item.path.name))
+    ours.sort(key=lambda item: names.index(item.path.name))
+    items[:] = [item for item in items if not is_ours(item)] + ours
 
 
 @pytest.hookimpl(wrapper=True)
@@ -58,7 +59,7 @@ def pytest_runtest_makereport(
     """Write down what the cluster was like when a test failed, before the next one changes it."""
     report = yield
     shop = item.config.stash.get(INSTALLED, None)
-    if report.failed and shop is not None and item.get_closest_marker("e2e"):
+    if report.failed and shop is not None and is_ours(item):
         folder = ARTIFACTS / artifacts.folder_name(f"{item.path.stem}-{item.name}-{call.when}")
         artifacts.collect(shop.namespace, folder)
         report.sections.append(("evidence", str(folder)))
@@ -67,14 +68,12 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="session")
 def tools() -> None:
-    """The programs that these tests drive; what they do is told, each HTTP request is not."""
+    """The programs that these tests drive are there; their runs are told, HTTP requests not."""
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    if absent := missing():
-        reason = f"not on the PATH: {', '.join(absent)}"
+    if reason := obstacle():
         if os.environ.get("E2E_REQUIRED") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
-    run("docker", "info", timeout_seconds=30)
     shutil.rmtree(ARTIFACTS, ignore_errors=True)
 
 
@@ -138,6 +137,23 @@ def invoices(shop: Shop) -> Iterator[Service]:
     """The invoice service through a port-forward of this test's own."""
     with shop.invoices() as service:
         yield service
+
+
+def is_ours(item: pytest.Item) -> bool:
+    """Whether a test is one of this folder that needs the cluster."""
+    here = item.path.parent == Path(__file__).parent
+    return here and item.get_closest_marker("e2e") is not None
+
+
+def obstacle() -> str:
+    """Why there can be no cluster here; empty when there can."""
+    if absent := missing():
+        return f"not on the PATH: {', '.join(absent)}"
+    try:
+        run("docker", "info", timeout_seconds=60)
+    except CommandFailed as failure:
+        return f"no container engine answers: {failure}"
+    return ""
 
 
 def provide_images() -> list[str]:

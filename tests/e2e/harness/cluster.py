@@ -11,8 +11,8 @@ from kubernetes import client, config
 from tests.e2e.harness.programs import ROOT, CommandFailed, run
 
 KIND_CONFIG: Final = ROOT / "k8s" / "kind-config.yaml"
-CREATE_SECONDS: Final = 300
-LOAD_SECONDS: Final = 300
+CREATE_SECONDS: Final = 600
+LOAD_SECONDS: Final = 600
 BUILD_SECONDS: Final = 900
 
 
@@ -67,7 +67,7 @@ def create(name: str, *, kubeconfig: Path) -> Cluster:
             "--config",
             str(KIND_CONFIG),
             "--wait",
-            "180s",
+            "300s",
             timeout_seconds=CREATE_SECONDS,
         )
     except CommandFailed:

@@ -36,7 +36,7 @@ class PortForward:
         *,
         kubectl: Sequence[str],
         log: Path,
-        ready_seconds: float = 20.0,
+        ready_seconds: float = 60.0,
     ) -> None:
         """Describe the way; nothing runs yet.
 

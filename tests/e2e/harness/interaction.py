@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from tests.e2e.harness.waiting import eventually
 
-END_SECONDS: Final = 30.0
+END_SECONDS: Final = 60.0
 
 
 class Interaction:

@@ -33,7 +33,6 @@ class Namespace:
         self._logs, self._numbers = logs, itertools.count(1)
         self._api = cluster.api()
         self.core = client.CoreV1Api(self._api)
-        self.apps = client.AppsV1Api(self._api)
 
     def __enter__(self) -> Self:
         """Use it; it is made by :meth:`create`."""

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 import httpx
 
 INVOICE_NAMESPACE: Final = uuid.UUID("6f2d6c0e-6a0e-5d5c-9a53-3f0e0b6b5a11")
-REQUEST_SECONDS: Final = 30.0
+REQUEST_SECONDS: Final = 60.0
 
 Body = dict[str, Any]
 
