@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from tests.e2e.harness.programs import ROOT, CommandFailed, run
 
-ROOT = Path(__file__).resolve().parents[2]
 CHARTS = ("redis", "postgres", "order", "invoice", "shop", "observability")
 RELEASE, NAMESPACE = "rel", "somewhere"
 HELM_SECONDS = 60
@@ -58,7 +57,7 @@ class Charts:
         path = self.directory / chart
         files = [f"--values={path / file}"] if file else []
         command = ["template", release, str(path), f"--namespace={NAMESPACE}", *files]
-        return helm(*command, "--kube-version=1.34.0", "--values=-", text=values)
+        return helm(*command, "--kube-version=1.34.0", "--values=-", stdin=values)
 
 
 def load_all(text: str) -> list[Manifest]:
@@ -67,19 +66,12 @@ def load_all(text: str) -> list[Manifest]:
     return list(yaml.load_all(text, Loader=loader))
 
 
-def helm(*arguments: str, text: str = "") -> str:
+def helm(*arguments: str, stdin: str = "") -> str:
     """Run helm; raise what it said when it fails."""
-    done = subprocess.run(
-        ["helm", *arguments],
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=HELM_SECONDS,
-        check=False,
-    )
-    if done.returncode:
-        raise Refused(done.stderr + done.stdout)
-    return done.stdout
+    try:
+        return run("helm", *arguments, timeout_seconds=HELM_SECONDS, stdin=stdin)
+    except CommandFailed as error:
+        raise Refused(error.output) from error
 
 
 def of_kind(manifests: list[Manifest], *kinds: str) -> list[Manifest]:

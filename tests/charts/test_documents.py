@@ -7,7 +7,8 @@ import sys
 from types import ModuleType
 
 import pytest
-from tests.charts.rendering import CHARTS, ROOT
+from tests.charts.rendering import CHARTS
+from tests.e2e.harness.programs import ROOT
 
 SCRIPT = ROOT / "k8s" / "chartdocs.py"
 

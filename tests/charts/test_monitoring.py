@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.charts.rendering import ROOT, Charts, Manifest, of_kind, one
+from tests.charts.rendering import Charts, Manifest, of_kind, one
+from tests.e2e.harness.programs import ROOT
 
 SERVICES = ("order", "invoice")
 

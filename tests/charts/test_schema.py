@@ -7,7 +7,8 @@ from typing import Any
 
 import jsonschema
 import pytest
-from tests.charts.rendering import CHARTS, ROOT, Charts, Refused, Values
+from tests.charts.rendering import CHARTS, Charts, Refused, Values
+from tests.e2e.harness.programs import ROOT
 
 NEGATIVES: dict[str, tuple[str, Values, str]] = {
     "a typo at the top": ("order", {"replicaCuont": 3}, "replicaCuont"),

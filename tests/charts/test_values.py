@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 from tests.charts.combinations import EXTERNAL_DATABASE, SECRETS
-from tests.charts.rendering import ROOT, Charts, Values, merged
+from tests.charts.rendering import Charts, Values, merged
+from tests.e2e.harness.programs import ROOT
 
 THEIR_REDIS: Values = {
     "redis": {"enabled": False},

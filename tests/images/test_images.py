@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.e2e.harness.programs import ROOT, CommandFailed, run
 
-ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("order", "invoice")
 BASE = "python:3.13-slim"
 # What a service adds to its base: 122 MB when this was written. uvloop, gRPC, SQLAlchemy and
@@ -67,17 +65,7 @@ def test_both_services_are_built_alike() -> None:
 
 
 def docker(*arguments: str) -> str:
-    done = subprocess.run(
-        ["docker", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=BUILD_SECONDS,
-        check=False,
-    )
-    if done.returncode:
-        raise AssertionError(done.stderr[-3000:])
-    return done.stdout.strip()
+    return run("docker", *arguments, timeout_seconds=BUILD_SECONDS).strip()
 
 
 def inspect(image: str) -> dict[str, Any]:
@@ -92,7 +80,7 @@ def image(request: pytest.FixtureRequest) -> tuple[str, str]:
         pytest.skip("the docker program is not on the PATH")
     try:
         docker("image", "inspect", BASE)
-    except AssertionError:
+    except CommandFailed:
         pytest.skip(f"no engine answers, or {BASE} is not in it: `docker pull {BASE}`")
     service = str(request.param)
     arguments = ["--build-arg=VERSION=1.2.3", "--build-arg=REVISION=abc"]
