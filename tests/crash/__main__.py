@@ -33,6 +33,7 @@ def main() -> int:
         nursery = stack.enter_context(Nursery())
         if options.lock_only:
             alone = control.Control(folder, nursery=nursery, postgres=postgres, redis=redis)
+            stack.callback(alone.close)
             return with_the_lock_alone(alone, workers=options.lanes)
         lanes = open_lanes(
             stack,

@@ -48,8 +48,10 @@ def control(
     postgres_server: PostgresServer,
     redis_server: RedisServer,
     tmp_path: Path,
-) -> Control:
-    return Control(tmp_path, nursery=nursery, postgres=postgres_server, redis=redis_server)
+) -> Iterator[Control]:
+    made = Control(tmp_path, nursery=nursery, postgres=postgres_server, redis=redis_server)
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.crash.cases import ACTIONS, KINDS, Case
 from tests.crash.lock_only import POINTS, PRICE, TABLES
 from tests.crash.matrix import LEASE_SECONDS, STALL_SECONDS
 from tests.together.processes import Nursery
-from tests.together.shop import query, wait_for
+from tests.together.shop import Look, wait_for
 
 from devkit.servers import PostgresServer, RedisServer
 
@@ -47,6 +47,7 @@ class Control:
             side: postgres.create_database(f"lock_only_{side}_{uuid.uuid4().hex[:8]}")
             for side in TABLES
         }
+        self._looks = {side: Look(url) for side, url in self._urls.items()}
         for side, statement in TABLES.items():
             self._execute(side, statement)
 
@@ -87,8 +88,12 @@ class Control:
         return self._nursery.start(PROGRAM, options, {}, log)
 
     def _row(self, side: str, order_id: uuid.UUID) -> dict[str, Any] | None:
-        rows = query(self._urls[side], f"SELECT * FROM lock_only_{side}s WHERE id = '{order_id}'")
+        rows = self._looks[side].rows(f"SELECT * FROM lock_only_{side}s WHERE id = '{order_id}'")
         return rows[0] if rows else None
+
+    def close(self) -> None:
+        for look in self._looks.values():
+            look.close()
 
     def _execute(self, side: str, statement: str) -> None:
         with psycopg.connect(self._urls[side], connect_timeout=10) as connection:

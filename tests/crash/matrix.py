@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from tests.crash.cases import Case
 from tests.together.processes import Nursery, Service
-from tests.together.shop import Shop, Templates, create, new_order, now, query, wait_for
+from tests.together.shop import Shop, Templates, create, new_order, now, wait_for
 
 from devkit.servers import PostgresServer, RedisServer
 
@@ -77,7 +77,7 @@ class Lane:
     def run(self, case: Case) -> Result:
         request = self._prepare(case.kind)
         target = self._arm(case)
-        before = len(target.events())
+        before = target.log_size()
         competing = self._compete(case, request, lambda: _has_hit(target, case.point, before))
         first = self._send(request, self.victim if case.service == "order" else self.survivor)
         competing()
@@ -164,8 +164,7 @@ class Lane:
         """The promises that the first answer made, checked at once."""
         if first is None or first.status_code in {202, 409}:
             return []
-        recorded = query(
-            self.shop.order_database,
+        recorded = self.shop.order_look.rows(
             f"SELECT state FROM operations JOIN idempotency_keys USING (op_id)"
             f" WHERE idempotency_key = '{request.key}'",
         )
@@ -203,8 +202,7 @@ class Lane:
                 faults.append(f"answered {first.status_code}, then {final.status_code}")
         elif final.status_code not in {201, 204, 409, 412, 422}:
             faults.append(f"finally answered {final.status_code}")
-        effects = query(
-            self.shop.order_database,
+        effects = self.shop.order_look.rows(
             f"SELECT op_id FROM operations JOIN idempotency_keys USING (op_id)"
             f" WHERE idempotency_key = '{request.key}' AND state = 'committed'",
         )
@@ -257,10 +255,10 @@ def run_all(lanes: Sequence[Lane], cases: Sequence[Case]) -> list[Result]:
 
 
 def _has_hit(service: Service, point: str, since: int) -> bool:
-    """Whether the point has acted, after the first ``since`` events."""
+    """Whether the point has acted since the log had this size."""
     return any(
         event.get("event") == "failpoint_hit" and event.get("failpoint") == point
-        for event in service.events()[since:]
+        for event in service.events(since=since)
     )
 
 

@@ -152,10 +152,19 @@ class Service:
         assert self.status is not None
         return self.status
 
-    def events(self) -> list[dict[str, Any]]:
-        """What it has logged."""
-        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-        return [json.loads(line) for line in lines if line.startswith("{")]
+    def log_size(self) -> int:
+        """How many bytes it has logged."""
+        return self.log.stat().st_size if self.log.exists() else 0
+
+    def events(self, *, since: int = 0) -> list[dict[str, Any]]:
+        """What it has logged since its log had a size."""
+        if not self.log.exists():
+            return []
+        with self.log.open("rb") as log:
+            log.seek(since)
+            return [
+                json.loads(line) for line in log if line.startswith(b"{") and line.endswith(b"}\n")
+            ]
 
     def _end(self, number: signal.Signals) -> None:
         if self.running:

@@ -1,12 +1,12 @@
 """Both services with databases of their own, and a look at what is in them."""
 
 import itertools
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
 
@@ -66,6 +66,8 @@ class Shop:
         self.invoice_database = postgres.create_database(
             f"invoice_{run}", template=templates.invoice
         )
+        self.order_look = Look(self.order_database)
+        self.invoice_look = Look(self.invoice_database)
         self.services: list[Service] = []
         self.invoice = self._service(
             "invoice",
@@ -86,6 +88,8 @@ class Shop:
     def __exit__(self, *_: object) -> None:
         for service in self.services:
             service.kill()
+        self.order_look.close()
+        self.invoice_look.close()
 
     def replica(self) -> Service:
         """One more order service on the same database, not started."""
@@ -109,24 +113,24 @@ class Shop:
 
     def orders(self) -> dict[uuid.UUID, dict[str, Any]]:
         """Committed orders by id."""
-        rows = query(self.order_database, "SELECT * FROM orders WHERE version > 0")
+        rows = self.order_look.rows("SELECT * FROM orders WHERE version > 0")
         return {row["id"]: row for row in rows}
 
     def invoices(self) -> dict[uuid.UUID, dict[str, Any]]:
         """Invoices of orders, by the order's id."""
-        rows = query(self.invoice_database, "SELECT * FROM invoices WHERE order_id IS NOT NULL")
+        rows = self.invoice_look.rows("SELECT * FROM invoices WHERE order_id IS NOT NULL")
         return {row["order_id"]: row for row in rows}
 
     def operations(self) -> list[dict[str, Any]]:
-        return query(self.order_database, "SELECT * FROM operations ORDER BY created_at")
+        return self.order_look.rows("SELECT * FROM operations ORDER BY created_at")
 
     def recorded(self) -> dict[uuid.UUID, dict[str, Any]]:
         """What the invoice service has recorded, by operation id."""
-        rows = query(self.invoice_database, "SELECT * FROM applied_operations")
+        rows = self.invoice_look.rows("SELECT * FROM applied_operations")
         return {row["op_id"]: row for row in rows}
 
     def pending(self) -> list[dict[str, Any]]:
-        return [row for row in self.operations() if row["state"] == "pending"]
+        return self.order_look.rows("SELECT * FROM operations WHERE state = 'pending'")
 
     def lock_keys(self) -> list[str]:
         """Keys of leases; fencelock keeps nothing else that is named after an order."""
@@ -185,12 +189,33 @@ def _gaps(operations: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def query(url: str, statement: str) -> list[dict[str, Any]]:
-    with (
-        psycopg.connect(url, connect_timeout=10) as connection,
-        connection.cursor(row_factory=dict_row) as cursor,
-    ):
-        return cursor.execute(statement).fetchall()
+class Look:
+    """A way into one database that stays open: looking often must cost little."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._lock = threading.Lock()
+        self._connection: psycopg.Connection[dict[str, Any]] | None = None
+
+    def rows(self, statement: str) -> list[dict[str, Any]]:
+        with self._lock:
+            try:
+                return self._execute(statement)
+            except psycopg.OperationalError:  # the server was restarted meanwhile
+                self.close()
+                return self._execute(statement)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _execute(self, statement: str) -> list[dict[str, Any]]:
+        if self._connection is None:
+            self._connection = psycopg.connect(
+                self._url, autocommit=True, row_factory=dict_row, connect_timeout=10
+            )
+        return self._connection.execute(statement).fetchall()
 
 
 def wait_for(holds: Callable[[], object], *, timeout_seconds: float = 30.0) -> None:
@@ -221,7 +246,3 @@ def create(service: Service, **members: Any) -> str:
     )
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
-
-
-def amount(text: str) -> Decimal:
-    return Decimal(text)
