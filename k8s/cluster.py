@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SERVICES = ("order", "invoice")
 NAMESPACE = "shop"
 READY_SECONDS = 300
+STEP_SECONDS = 900
 PROGRAMS = ("docker", "kind", "kubectl", "helm")
 OTLP = "http://observability-otlp:4317"
 OBSERVE = {
@@ -35,17 +36,16 @@ def say(text: str) -> None:
 def run(*command: str, quiet: bool = False) -> None:
     """Run a command in the repository; what it prints is shown unless it succeeds quietly."""
     if not quiet:
-        subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603
+        subprocess.run(command, cwd=ROOT, check=True, timeout=STEP_SECONDS)  # noqa: S603
         return
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
-    if done.returncode:
-        print(done.stdout + done.stderr, file=sys.stderr)  # noqa: T201
-        raise subprocess.CalledProcessError(done.returncode, command)
+    ask(*command)
 
 
 def ask(*command: str) -> str:
-    """What a command prints."""
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603
+    """What a command prints; a failed one's error carries what it said."""
+    done = subprocess.run(  # noqa: S603
+        command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=STEP_SECONDS
+    )
     return done.stdout.strip()
 
 
@@ -131,12 +131,14 @@ def main() -> int:
     try:
         bring_up(options.name, options.node_image, options.observe)
     except subprocess.CalledProcessError as error:
-        say(f"failed: {' '.join(error.cmd)}\n{error.stderr or ''}")
-        return 1
+        say(f"failed: {' '.join(error.cmd)}\n{error.stdout or ''}{error.stderr or ''}")
+    except subprocess.TimeoutExpired as error:
+        say(f"not done in {error.timeout:.0f} s: {' '.join(error.cmd)}")
     except FileNotFoundError as error:
         say(f"{error.filename} is not on the PATH; needed are {', '.join(PROGRAMS)}")
-        return 1
-    return 0
+    else:
+        return 0
+    return 1
 
 
 def bring_up(name: str, node_image: str, observe: str) -> None:
@@ -160,6 +162,8 @@ def bring_up(name: str, node_image: str, observe: str) -> None:
     for chart in charts:
         releases.notes(chart)
     say("the shop is ready")
+    if ask("kubectl", "config", "current-context") != f"kind-{name}":
+        say(f"before the commands above: kubectl config use-context kind-{name}")
 
 
 STARTED = time.monotonic()
