@@ -15,4 +15,4 @@ def test_every_crash_point_heals(
     found = run_all(lanes, cases(service, action))
     results += found
     assert {str(result.case): result.faults for result in found if result.faults} == {}
-    assert [str(result.case) for result in found if not result.hit] == []
+    assert {str(result.case): result.first for result in found if not result.hit} == {}

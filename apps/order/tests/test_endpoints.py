@@ -7,8 +7,11 @@ from typing import Any
 import httpx
 import pytest
 from apps.order.tests.fakes import FakeInvoices, FakeLocks
+from apps.order.tests.waiting import until
 
 from order import failpoints
+from order.app import create_app
+from order.settings import Settings
 from servicekit.runtime import Runtime
 
 NOW = "2100-01-01T00:00:00Z"
@@ -278,15 +281,24 @@ async def test_a_short_deadline_of_the_caller_is_kept(
 
 
 async def test_more_at_once_than_it_takes_is_503_before_any_work(
-    client: httpx.AsyncClient, new_order: dict[str, Any], runtime: Runtime
+    settings: Settings, runtime: Runtime, invoices: FakeInvoices, locks: FakeLocks
 ) -> None:
-    runtime.failpoints.arm(f"{failpoints.AFTER_LOCK}=delay:2")
-    answers = await asyncio.gather(*(client.post("/orders", json=new_order) for _ in range(150)))
-    statuses = {answer.status_code for answer in answers}
-    assert 503 in statuses
-    shed = [answer for answer in answers if answer.status_code == 503]
+    narrow = settings.model_copy(update={"max_concurrent_requests": 2, "lock_wait_seconds": 50})
+    app = create_app(narrow, runtime=runtime, invoices=invoices, locks=locks)
+    path = f"/orders/{uuid.uuid4()}"
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://order") as client,
+    ):
+        async with locks.hold(uuid.UUID(path.rpartition("/")[2]), wait_seconds=1):
+            requests = [asyncio.create_task(client.delete(path)) for _ in range(10)]
+            await until(lambda: sum(request.done() for request in requests) == 8)
+            shed = [await request for request in requests if request.done()]
+        rest = [await request for request in requests]
     assert {answer.json()["type"] for answer in shed} == {"/problems/overloaded"}
     assert all("retry-after" in answer.headers for answer in shed)
+    assert [answer.status_code for answer in rest].count(404) == 2
 
 
 async def test_the_probes_name_what_they_checked(client: httpx.AsyncClient) -> None:

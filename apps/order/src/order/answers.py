@@ -1,5 +1,6 @@
 """The answers of changes, rendered once and kept: a replay sends these very bytes again."""
 
+from typing import Final
 from uuid import UUID
 
 from order.domain import Kind, Operation, Order, Outcome
@@ -11,13 +12,15 @@ from servicekit.etags import format_etag
 from servicekit.idempotency import StoredResponse
 from servicekit.problems import Problem
 
-_NO_CONTENT = 204
+OPERATION_HEADER: Final = "operation-id"
+"""Names the operation that an answer is about."""
+_NO_CONTENT: Final = 204
 
 
 def committed(operation: Operation, order: Order) -> StoredResponse:
     """Return the answer to a change that both sides have."""
     etag = ("etag", format_etag(operation.version))
-    operation_link = ("operation-id", str(operation.id))
+    operation_link = (OPERATION_HEADER, str(operation.id))
     if operation.kind is not Kind.CREATE:
         return StoredResponse(_NO_CONTENT, (etag, operation_link), b"")
     headers = (
@@ -36,7 +39,7 @@ def refused_by_invoices(operation: Operation, decision: Decision) -> StoredRespo
         problem = OperationAborted("The operation was cancelled before it was decided.")
     else:
         problem = OperationRejected(f"The invoice service refused the change: {decision.detail}")
-    problem.headers["operation-id"] = str(operation.id)
+    problem.headers[OPERATION_HEADER] = str(operation.id)
     return refused(problem, path=f"/operations/{operation.id}")
 
 
@@ -64,6 +67,6 @@ def accepted(op_id: UUID, order_id: UUID) -> StoredResponse:
         ("content-type", "application/json"),
         ("location", location),
         ("retry-after", "1"),
-        ("operation-id", str(op_id)),
+        (OPERATION_HEADER, str(op_id)),
     )
     return StoredResponse(202, headers, body.model_dump_json().encode())

@@ -34,7 +34,7 @@ class Terms:
             content: the validated parameters, for the same reason.
         """
         op_id = uuid4()
-        access_log.bind(operation_id=str(op_id), order_id=str(command.order_id))
+        access_log.bind(order_id=str(command.order_id))
         carrier: dict[str, str] = {}
         TraceContextTextMapPropagator().inject(carrier)
         key = None

@@ -37,6 +37,7 @@ from order.schemas import (
 from order.service.reading import Position
 from servicekit import access_log, problems
 from servicekit.etags import EntityTags, format_etag
+from servicekit.idempotency import StoredResponse
 from servicekit.json_body import StrictJsonRoute
 from servicekit.pagination import CursorCodec, Page
 from servicekit.problems import (
@@ -112,7 +113,7 @@ async def create_order(
         value=body.value,
     )
     change = terms.change(command, operation="POST /orders", content=body.model_dump())
-    return (await use_cases.changes.apply(change)).to_response()
+    return _answer(await use_cases.changes.apply(change))
 
 
 @router.get(
@@ -185,7 +186,7 @@ async def update_order(
     )
     content = {"order_id": order_id, "if_match": _sorted(if_match), **body.model_dump()}
     change = terms.change(command, operation="PATCH /orders/{order_id}", content=content)
-    return (await use_cases.changes.apply(change)).to_response()
+    return _answer(await use_cases.changes.apply(change))
 
 
 @router.delete("/orders/{order_id}", status_code=204, tags=["orders"], responses=_CHANGED)
@@ -196,7 +197,7 @@ async def delete_order(
     command = domain.Delete(order_id=order_id, accepted_versions=_versions(if_match))
     content = {"order_id": order_id, "if_match": _sorted(if_match)}
     change = terms.change(command, operation="DELETE /orders/{order_id}", content=content)
-    return (await use_cases.changes.apply(change)).to_response()
+    return _answer(await use_cases.changes.apply(change))
 
 
 @router.get(
@@ -259,6 +260,13 @@ async def cancel_operation(op_id: UUID, use_cases: UseCasesDependency) -> Respon
         pending = await use_cases.reading.operation(op_id)
         return answers.accepted(op_id, pending.operation.order_id).to_response()
     return _operation(OperationOut.of(record))
+
+
+def _answer(response: StoredResponse) -> Response:
+    """Return the answer to a change, and let the log say which operation it is about."""
+    if (op_id := dict(response.headers).get(answers.OPERATION_HEADER)) is not None:
+        access_log.bind(operation_id=op_id)
+    return response.to_response()
 
 
 def _operation(operation: OperationOut) -> Response:

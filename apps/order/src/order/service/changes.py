@@ -40,6 +40,7 @@ from order.ports import (
 from order.service.delivery import Delivery
 from order.service.helping import Helping
 from order.transactions import uninterrupted
+from servicekit.database import is_transient
 from servicekit.deadlines import remaining_seconds
 from servicekit.failpoints import Failpoints
 from servicekit.idempotency import StoredResponse
@@ -145,8 +146,7 @@ class Changes:
 
     async def _under_lock(self, change: Change, progress: _Progress, lease: Lease) -> None:
         match await self._record(change, progress, lease):
-            case Answered(response, replayed):
-                progress.answer = response
+            case Answered(replayed=replayed):
                 if replayed:
                     self._metrics.replayed()
             case Recorded(operation):
@@ -176,8 +176,11 @@ class Changes:
             except Exception:
                 progress.recording = False
                 raise
-            if isinstance(intent, Recorded):
-                progress.operation = intent.operation
+            match intent:
+                case Recorded(operation):
+                    progress.operation = operation
+                case Answered(response):
+                    progress.answer = response
             progress.recording = False
             return intent
 
@@ -212,7 +215,9 @@ class Changes:
             return progress.answer
         if not progress.may_be_recorded:
             _raise_nothing_written(error)
-        expected = isinstance(error, OutcomeUnknown | LeaseLost | TimeoutError | RecordUnknown)
+        expected = is_transient(error) or isinstance(
+            error, OutcomeUnknown | LeaseLost | TimeoutError | RecordUnknown
+        )
         _log.log(
             _level(expected=expected),
             "outcome_unknown",
