@@ -34,7 +34,11 @@ demo: $(VENV)/.ready ## watch the running shop being driven (or one started for 
 
 .PHONY: test
 test: $(VENV)/.ready ## run every test that needs no cluster
-	@$(BIN)/python -m pytest -n $(WORKERS) -m "not e2e" $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) -m "not e2e and not observed" $(ARGS)
+
+.PHONY: test-observed
+test-observed: $(VENV)/.ready ## run the tests on Prometheus and Jaeger (OBSERVED_REQUIRED=1: fail without)
+	@$(BIN)/python -m pytest -m observed tests/observability $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.ready ## lint, formatting, types, import contracts, what must not be tracked
@@ -51,7 +55,7 @@ fmt: $(VENV)/.ready ## format the code and fix what can be fixed
 
 .PHONY: cov
 cov: $(VENV)/.ready ## run the tests and show what they do not reach
-	@$(BIN)/python -m pytest -n $(WORKERS) -m "not e2e" --cov --cov-report=term-missing $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) -m "not e2e and not observed" --cov --cov-report=term-missing $(ARGS)
 
 .PHONY: generated
 generated: $(VENV)/.ready ## write the dashboards and docs/metrics.md anew

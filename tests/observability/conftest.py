@@ -7,20 +7,32 @@ from collections.abc import Iterator
 import pytest
 from tests.observability.otlp import Receiver
 from tests.observability.rule_files import RULE_FILES
-from tests.observability.stage import Stage, jaeger_if_here, missing, staged, traceparent
+from tests.observability.stage import Stage, jaeger_if, missing, staged, traceparent, without
 
 from devkit.observability.programs import JAEGER, PROMETHEUS
 from devkit.observability.servers import JaegerServer, PrometheusServer
 
 RUSH = 12
+OBSERVERS = {"prometheus", "jaeger", "promtool"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before the markers are read to choose the tests
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need an observer, so that those without can run anywhere."""
+    for item in items:
+        if isinstance(item, pytest.Function) and OBSERVERS & set(item.fixturenames):
+            item.add_marker(pytest.mark.observed)
 
 
 @pytest.fixture(scope="package")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
     """A shop after a known load: ordinary days, a rush on one order, and lost replies."""
     folder = tmp_path_factory.mktemp("observed")
+    observed = any(item.get_closest_marker("observed") for item in request.session.items)
     with (
-        jaeger_if_here(folder / "jaeger") as jaeger,
+        jaeger_if(folder / "jaeger", wanted=observed and missing(JAEGER) is None) as jaeger,
         Receiver(forward_to=jaeger.otlp_url if jaeger else None) as receiver,
         staged(
             folder,
@@ -29,6 +41,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             rules=RULE_FILES,
             receiver=receiver,
             jaeger=jaeger,
+            prometheus=observed and missing(PROMETHEUS) is None,
         ) as made,
     ):
         known_load(made)
@@ -39,7 +52,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 def prometheus(stage: Stage) -> PrometheusServer:
     """The Prometheus that watches the shop."""
     if stage.prometheus is None:
-        pytest.skip(str(missing(PROMETHEUS)))
+        without(PROMETHEUS)
     return stage.prometheus
 
 
@@ -47,7 +60,7 @@ def prometheus(stage: Stage) -> PrometheusServer:
 def jaeger(stage: Stage) -> JaegerServer:
     """The Jaeger that the shop's spans arrive at."""
     if stage.jaeger is None:
-        pytest.skip(str(missing(JAEGER)))
+        without(JAEGER)
     return stage.jaeger
 
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
+import pytest
 from rich.console import Console
 from tests.observability.otlp import Receiver
 
 from devkit.errors import MissingTool
 from devkit.layout import Layout
-from devkit.observability.programs import JAEGER, PROMETHEUS, Program
+from devkit.observability.programs import Program
 from devkit.observability.servers import JaegerServer, PrometheusServer
 from devkit.progress import Progress
 from devkit.shop import Shop
@@ -35,6 +37,14 @@ def missing(program: Program) -> str | None:
     except MissingTool as error:
         return str(error)
     return None
+
+
+def without(program: Program) -> NoReturn:
+    """Skip the test for lack of a program; fail it where OBSERVED_REQUIRED=1 says it must run."""
+    why = missing(program) or f"{program.name} was not started"
+    if os.environ.get("OBSERVED_REQUIRED") == "1":
+        pytest.fail(why)
+    pytest.skip(why)
 
 
 @dataclass(frozen=True)
@@ -81,8 +91,9 @@ def staged(
     rules: Sequence[Path],
     receiver: Receiver | None,
     jaeger: JaegerServer | None,
+    prometheus: bool,
 ) -> Iterator[Stage]:
-    """Run a shop, watched by Prometheus where that is here."""
+    """Run a shop, watched by Prometheus if asked to."""
     layout = Layout.on_free_ports()
     with ExitStack() as stack:
         shop = stack.enter_context(
@@ -98,9 +109,9 @@ def staged(
                 },
             )
         )
-        prometheus = None
-        if missing(PROMETHEUS) is None:
-            prometheus = stack.enter_context(
+        server = None
+        if prometheus:
+            server = stack.enter_context(
                 PrometheusServer(
                     folder / "prometheus",
                     targets={
@@ -113,13 +124,13 @@ def staged(
             )
         traffic = Traffic(layout.order_url, layout.invoice_url)
         stack.callback(traffic.close)
-        yield Stage(shop, receiver, prometheus, jaeger, traffic)
+        yield Stage(shop, receiver, server, jaeger, traffic)
 
 
 @contextmanager
-def jaeger_if_here(folder: Path) -> Iterator[JaegerServer | None]:
-    """Jaeger, or None where there is none."""
-    if missing(JAEGER) is not None:
+def jaeger_if(folder: Path, *, wanted: bool) -> Iterator[JaegerServer | None]:
+    """Jaeger, or None where it is not wanted."""
+    if not wanted:
         yield None
         return
     with JaegerServer(folder) as server:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import secrets
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from tests.observability.rule_files import ROOT, RULE_FILES, Alert, alerts
+from tests.observability.stage import missing, without
 
-from devkit.errors import MissingTool
 from devkit.observability.programs import PROMTOOL
 
 pytestmark = pytest.mark.timeout(240)  # a container of promtool starts slowly on a busy machine
@@ -21,27 +22,34 @@ UNIT_TESTS = tuple(sorted((Path(__file__).parent / "rules").glob("*.yaml")))
 PROMTOOL_SECONDS = 100
 
 
-def promtool(*arguments: str | Path, folder: Path = UNIT_TESTS[0].parent) -> tuple[bool, str]:
-    """Run promtool in a folder; whether it is content, and what it says."""
-    try:
-        found = PROMTOOL.find()
-    except MissingTool as missing:
-        pytest.skip(str(missing))
-    command = found.command(
-        [str(argument) for argument in arguments],
-        folder=folder,
-        reads=[ROOT / "charts"],
-        container=f"promtool-{secrets.token_hex(4)}",
-    )
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PROMTOOL_SECONDS,
-    )
-    return done.returncode == 0, done.stdout + done.stderr
+Promtool = Callable[..., tuple[bool, str]]
+
+
+@pytest.fixture(scope="module")
+def promtool() -> Promtool:
+    """Runs promtool in a folder; tells whether it is content, and what it says."""
+    if missing(PROMTOOL) is not None:
+        without(PROMTOOL)
+    found = PROMTOOL.find()
+
+    def run(*arguments: str | Path, folder: Path = UNIT_TESTS[0].parent) -> tuple[bool, str]:
+        command = found.command(
+            [str(argument) for argument in arguments],
+            folder=folder,
+            reads=[ROOT / "charts"],
+            container=f"promtool-{secrets.token_hex(4)}",
+        )
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PROMTOOL_SECONDS,
+        )
+        return done.returncode == 0, done.stdout + done.stderr
+
+    return run
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert.name)
@@ -58,14 +66,16 @@ def test_the_names_of_alerts_are_unique() -> None:
 
 
 @pytest.mark.parametrize("path", RULE_FILES, ids=lambda path: path.name)
-def test_promtool_accepts_every_rule_file(path: Path) -> None:
+def test_promtool_accepts_every_rule_file(promtool: Promtool, path: Path) -> None:
     content, said = promtool("check", "rules", "--lint-fatal", path)
 
     assert content, said
 
 
 @pytest.mark.parametrize("path", UNIT_TESTS, ids=lambda path: path.name)
-def test_each_alert_fires_stays_quiet_and_recovers_as_its_unit_test_says(path: Path) -> None:
+def test_each_alert_fires_stays_quiet_and_recovers_as_its_unit_test_says(
+    promtool: Promtool, path: Path
+) -> None:
     if "version 2." in promtool("--version")[1]:
         pytest.skip("promtool 2 counts the left edge of a range; these numbers are promtool 3's")
 
@@ -94,7 +104,7 @@ def firing_histories(path: Path, alert: str) -> list[list[bool]]:
     ]
 
 
-def test_a_broken_rule_fails_its_unit_test(tmp_path: Path) -> None:
+def test_a_broken_rule_fails_its_unit_test(promtool: Promtool, tmp_path: Path) -> None:
     """The tests have teeth: a comparison the wrong way round is noticed."""
     rules = (ROOT / "charts/order/files/alerts/order.yaml").read_text()
     broken = rules.replace(
