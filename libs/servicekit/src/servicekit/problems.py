@@ -6,7 +6,7 @@ anywhere below an endpoint; ``install`` makes FastAPI answer them, and every oth
 
 import http
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import structlog
 from fastapi import FastAPI
@@ -243,8 +243,18 @@ async def _answer_validation(request: Request, error: Exception) -> Response:
     return response(ValidationFailed(detail, errors=errors), instance=request.url.path)
 
 
+# Where pydantic speaks of its own classes, or of "input" where people have a field.
+_MESSAGES: Final = {
+    "extra_forbidden": "is not a known field",
+    "missing": "is required",
+    "model_attributes_type": "must be a JSON object",
+}
+
+
 def _message(item: Mapping[str, Any]) -> str:
-    return "is not a known field" if item["type"] == "extra_forbidden" else str(item["msg"])
+    """Return what is wrong in the words of the API's users."""
+    known = _MESSAGES.get(item["type"])
+    return known or str(item["msg"]).removeprefix("Value error, ")
 
 
 def _field_name(location: Sequence[str | int]) -> str:
