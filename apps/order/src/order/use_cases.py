@@ -27,6 +27,8 @@ from servicekit.runtime import Runtime
 
 _BREAKER_FAILURES: Final = 5
 _BREAKER_RESET_SECONDS: Final = 2.0
+_BACKOFF_SECONDS: Final = 1.0
+"""The first pause between two attempts, and so how long the claim of a replica that dies holds."""
 _RECOVERY_LOCK_WAIT_SECONDS: Final = 0.5
 """Recovery waits less than requests do: it has time, and they have somebody waiting."""
 
@@ -182,7 +184,7 @@ def _reconciler(
         tracer=runtime.telemetry.tracer("order.reconciler"),
         interval_seconds=settings.reconcile_interval_seconds,
         attempt_timeout_seconds=settings.request_timeout_seconds,
-        backoff_seconds=settings.reconcile_interval_seconds,
+        backoff_seconds=min(settings.reconcile_interval_seconds, _BACKOFF_SECONDS),
     )
 
 
