@@ -34,6 +34,7 @@ demo: $(VENV)/.ready ## watch the running shop being driven (or one started for 
 
 .PHONY: test
 test: $(VENV)/.ready ## run every test that needs no cluster
+	@if command -v helm >/dev/null; then $(MAKE) --no-print-directory charts; fi
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "not e2e and not observed" $(ARGS)
 
 .PHONY: test-observed
