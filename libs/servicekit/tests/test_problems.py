@@ -31,6 +31,10 @@ def client() -> httpx.AsyncClient:
     async def create(thing: Thing) -> Thing:
         return thing
 
+    @router.get("/things")
+    async def things() -> list[Thing]:
+        return []
+
     app = FastAPI()
     problems.install(app)
     app.include_router(router)
@@ -73,3 +77,12 @@ async def test_what_the_router_refuses_is_a_problem_too(
     assert answer.status_code == status
     assert answer.json()["type"] == f"/problems/{slug}"
     assert answer.json()["instance"] == path
+
+
+async def test_a_method_that_is_not_possible_is_answered_with_all_that_are(
+    client: httpx.AsyncClient,
+) -> None:
+    async with client:
+        answer = await client.delete("/things")
+
+    assert answer.headers["allow"] == "GET, POST"

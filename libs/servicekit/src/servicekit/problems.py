@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
@@ -270,8 +271,23 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     kind = _OF_STATUS.get(error.status_code)
     if kind is None:
         kind = _kind_of(error.status_code)
-    problem = kind(_http_detail(request, error), headers=error.headers)
+    headers = dict(error.headers or {})
+    if kind is MethodNotAllowed:
+        headers["Allow"] = ", ".join(_allowed(request))
+    problem = kind(_http_detail(request, error), headers=headers)
     return response(problem, instance=request.url.path)
+
+
+def _allowed(request: Request) -> list[str]:
+    """Return every method of this path; the router names those of one of its routes only."""
+    return [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.router.routes
+        )
+    ]
 
 
 def _kind_of(status_code: int) -> type[Problem]:
