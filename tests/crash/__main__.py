@@ -47,7 +47,7 @@ def main() -> int:
             each for service in POINTS for action in ACTIONS for each in cases(service, action)
         ]
         results = run_all(lanes, wanted)
-    print(render(results))
+    print(render([result.row() for result in results]))
     for result in results:
         for fault in result.faults:
             print(f"{result.case}: {fault}")
@@ -57,7 +57,7 @@ def main() -> int:
 def with_the_lock_alone(alone: control.Control, *, workers: int) -> int:
     """Run the control and print what it loses."""
     losses = control.run_all(alone, workers=workers)
-    print(control.render(losses))
+    print(render([loss.row() for loss in losses]))
     return int(any(loss.lost for loss in losses))
 
 

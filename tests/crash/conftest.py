@@ -1,14 +1,14 @@
-"""Three shops side by side for all failures; the table is printed at the end."""
+"""Shops side by side for all failures; the tables are printed at the end."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from tests.crash.control import Control, Loss
-from tests.crash.control import render as render_losses
-from tests.crash.matrix import Lane, Result, open_lanes
-from tests.crash.table import render
+from tests.crash.control import Control
+from tests.crash.matrix import Lane, open_lanes
+from tests.crash.table import Report, Row, render
 from tests.together.fixtures import nursery, templates
 from tests.together.processes import Nursery
 from tests.together.shop import Templates
@@ -17,9 +17,8 @@ from devkit.servers import PostgresServer, RedisServer
 
 __all__ = ["nursery", "templates"]
 
-LANES = 4
-_losses = pytest.StashKey[list[Loss]]()
-_results = pytest.StashKey[list[Result]]()
+LANES = 6
+PROPERTY = "crash row"
 
 
 @pytest.fixture(scope="session")
@@ -55,25 +54,29 @@ def control(
 
 
 @pytest.fixture
-def losses(request: pytest.FixtureRequest) -> list[Loss]:
-    """Where the control's losses are kept for its table."""
-    return request.config.stash.setdefault(_losses, [])
+def report(record_property: Callable[[str, object], None]) -> Report:
+    """Takes rows for the tables; they travel with the test's report, also between processes."""
+
+    def take(rows: Sequence[Row]) -> None:
+        for row in rows:
+            record_property(PROPERTY, asdict(row))
+
+    return take
 
 
-@pytest.fixture
-def results(request: pytest.FixtureRequest) -> list[Result]:
-    """Where results are kept for the table."""
-    return request.config.stash.setdefault(_results, [])
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    found = config.stash.get(_results, [])
-    if found:
-        terminalreporter.section("failures and what became of them")
-        terminalreporter.write_line(render(found))
-    lost = config.stash.get(_losses, [])
-    if lost:
-        terminalreporter.section("the same with the lock alone: orders lost, of three")
-        terminalreporter.write_line(render_losses(lost))
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    rows = [
+        Row(**value)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if getattr(report, "when", None) == "call"
+        for name, value in report.user_properties
+        if name == PROPERTY
+    ]
+    for title, part in (
+        ("failures and what became of them", [row for row in rows if row.protocol]),
+        ("the same with the lock alone", [row for row in rows if not row.protocol]),
+    ):
+        if part:
+            terminalreporter.section(title)
+            terminalreporter.write_line(render(part))

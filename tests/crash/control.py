@@ -1,8 +1,6 @@
 """Runs the matrix's failures against the lock-only control and counts the orders it loses."""
 
 import uuid
-from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
@@ -13,6 +11,7 @@ import psycopg
 from tests.crash.cases import ACTIONS, KINDS, Case
 from tests.crash.lock_only import POINTS, PRICE, TABLES
 from tests.crash.matrix import LEASE_SECONDS, STALL_SECONDS
+from tests.crash.table import Row
 from tests.together.processes import Nursery
 from tests.together.shop import Look, wait_for
 
@@ -32,6 +31,16 @@ class Loss:
     @property
     def lost(self) -> bool:
         return self.order != self.invoice
+
+    def row(self) -> Row:
+        return Row(
+            protocol=False,
+            point=self.case.point,
+            action=self.case.action,
+            hit=True,
+            healed_seconds=0.0,
+            lost=self.lost,
+        )
 
 
 class Control:
@@ -108,15 +117,3 @@ def run_all(control: Control, *, workers: int = 4) -> list[Loss]:
     ]
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(control.run, cases))
-
-
-def render(losses: Sequence[Loss]) -> str:
-    """One line a point: how many of three orders each action lost there."""
-    lines = [f"{'point':28}" + "".join(f"{action:>8}" for action in ACTIONS)]
-    lost = Counter((loss.case.point, loss.case.action) for loss in losses if loss.lost)
-    lines += [
-        f"{point:28}" + "".join(f"{lost[point, action]:>8}" for action in ACTIONS)
-        for point in POINTS
-    ]
-    lines.append(f"{len(losses)} failures, {sum(lost.values())} orders lost")
-    return "\n".join(lines)

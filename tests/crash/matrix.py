@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 from tests.crash.cases import Case
+from tests.crash.table import Row
 from tests.together.processes import Nursery, Service
 from tests.together.shop import Shop, Templates, create, new_order, now, wait_for
 
@@ -27,7 +28,7 @@ FINAL = {201, 204, 404, 409, 412, 422}
 SETTINGS = {
     "ORDER_LOCK_TTL_SECONDS": str(LEASE_SECONDS),
     "ORDER_LOCK_WAIT_SECONDS": "5",
-    "ORDER_INVOICE_TIMEOUT_SECONDS": "3",
+    "ORDER_INVOICE_TIMEOUT_SECONDS": "2",
     "ORDER_RECONCILE_INTERVAL_SECONDS": "0.2",
     "ORDER_DATABASE_POOL_SIZE": "3",
 }
@@ -66,6 +67,16 @@ class Result:
     """Status of the answer to the same request once everything was well again."""
     healed_seconds: float
     faults: list[str] = field(default_factory=list)
+
+    def row(self) -> Row:
+        return Row(
+            protocol=True,
+            point=self.case.point,
+            action=self.case.action,
+            hit=self.hit,
+            healed_seconds=self.healed_seconds,
+            lost=bool(self.faults),
+        )
 
 
 class Lane:

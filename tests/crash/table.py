@@ -1,24 +1,43 @@
-"""What the matrix found, as a table."""
+"""What failures led to, as a table."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from tests.crash.cases import ACTIONS
-from tests.crash.matrix import Result
 
 
-def render(results: Sequence[Result]) -> str:
-    """One line a point: how often each action was made to fail there, and the faults found."""
-    lines = [f"{'point':28}" + "".join(f"{action:>8}" for action in ACTIONS) + "  slowest  faults"]
-    points = dict.fromkeys(result.case.point for result in results)
-    for point in points:
-        mine = [result for result in results if result.case.point == point]
-        hits = Counter(result.case.action for result in mine if result.hit)
-        faults = sum(bool(result.faults) for result in mine)
-        slowest = max(result.healed_seconds for result in mine)
-        cells = "".join(f"{hits[action]:>8}" for action in ACTIONS)
-        lines.append(f"{point:28}{cells}  {slowest:5.1f} s  {faults:6}")
-    hit = sum(result.hit for result in results)
-    faulty = sum(bool(result.faults) for result in results)
-    lines.append(f"{len(results)} failures, {hit} hit, {faulty} with faults")
+@dataclass(frozen=True)
+class Row:
+    """One failure and what became of it."""
+
+    protocol: bool
+    """Whether the services were at work; the control has the lock alone."""
+    point: str
+    action: str
+    hit: bool
+    healed_seconds: float
+    lost: bool
+
+
+Report = Callable[[Sequence[Row]], None]
+"""Takes rows for the tables at the end."""
+
+
+def render(rows: Sequence[Row]) -> str:
+    """One line a point: of each action, how many failures lost an order, of how many that hit."""
+    lines = [
+        f"{'orders lost / failures':30}"
+        + "".join(f"{action:>8}" for action in ACTIONS)
+        + "  slowest to heal"
+    ]
+    for point in dict.fromkeys(row.point for row in rows):
+        mine = [row for row in rows if row.point == point]
+        hits = Counter(row.action for row in mine if row.hit)
+        lost = Counter(row.action for row in mine if row.lost)
+        cells = "".join(f"{f'{lost[action]}/{hits[action]}':>8}" for action in ACTIONS)
+        slowest = max(row.healed_seconds for row in mine)
+        lines.append(f"{point:30}{cells}" + (f"  {slowest:5.1f} s" if slowest else ""))
+    total = sum(row.lost for row in rows)
+    lines.append(f"{len(rows)} failures, {sum(row.hit for row in rows)} hit, {total} orders lost")
     return "\n".join(lines)

@@ -2,15 +2,17 @@
 
 import pytest
 from tests.crash.cases import ACTIONS
-from tests.crash.control import Control, Loss, run_all
+from tests.crash.control import Control, run_all
+from tests.crash.table import Report
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_lock_alone_loses_orders_to_every_kind_of_failure(
-    control: Control, losses: list[Loss]
+    control: Control, report: Report
 ) -> None:
-    losses += run_all(control)
+    losses = run_all(control)
+    report([loss.row() for loss in losses])
     lost = {loss.case.action for loss in losses if loss.lost}
     assert lost == set(ACTIONS)
     after_the_invoice = [

@@ -2,7 +2,8 @@
 
 import pytest
 from tests.crash.cases import ACTIONS, cases
-from tests.crash.matrix import Lane, Result, run_all
+from tests.crash.matrix import Lane, run_all
+from tests.crash.table import Report
 
 
 @pytest.mark.slow
@@ -10,9 +11,9 @@ from tests.crash.matrix import Lane, Result, run_all
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("service", ["order", "invoice"])
 def test_every_crash_point_heals(
-    lanes: list[Lane], results: list[Result], service: str, action: str
+    lanes: list[Lane], report: Report, service: str, action: str
 ) -> None:
     found = run_all(lanes, cases(service, action))
-    results += found
+    report([result.row() for result in found])
     assert {str(result.case): result.faults for result in found if result.faults} == {}
     assert {str(result.case): result.first for result in found if not result.hit} == {}
