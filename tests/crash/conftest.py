@@ -1,4 +1,4 @@
-"""Shops side by side for all failures; the tables are printed at the end."""
+"""Shops side by side for all failures."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from tests.crash.control import Control
 from tests.crash.matrix import Lane, open_lanes
-from tests.crash.table import Report, Row, render
+from tests.crash.summary import PROPERTY
+from tests.crash.table import Report, Row
 from tests.together.fixtures import nursery, templates
 from tests.together.processes import Nursery
 from tests.together.shop import Templates
@@ -18,7 +19,6 @@ from devkit.servers import PostgresServer, RedisServer
 __all__ = ["nursery", "templates"]
 
 LANES = 6
-PROPERTY = "crash row"
 
 
 @pytest.fixture(scope="session")
@@ -62,21 +62,3 @@ def report(record_property: Callable[[str, object], None]) -> Report:
             record_property(PROPERTY, asdict(row))
 
     return take
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    rows = [
-        Row(**value)
-        for reports in terminalreporter.stats.values()
-        for report in reports
-        if getattr(report, "when", None) == "call"
-        for name, value in report.user_properties
-        if name == PROPERTY
-    ]
-    for title, part in (
-        ("failures and what became of them", [row for row in rows if row.protocol]),
-        ("the same with the lock alone", [row for row in rows if not row.protocol]),
-    ):
-        if part:
-            terminalreporter.section(title)
-            terminalreporter.write_line(render(part))
