@@ -18,6 +18,8 @@ from tests.e2e.harness import load
 from tests.e2e.harness.load import Tally, generate
 
 SUCCESS = {"POST": 201, "PATCH": 204, "GET": 200, "DELETE": 204}
+# containerd and CRI-O cut longer lines in pieces; kubectl logs counts and shows the pieces.
+CONTAINER_LOG_LINE_BYTES = 16 * 1024
 
 
 @contextmanager
@@ -172,3 +174,18 @@ def test_the_program_reports_as_it_goes_and_ends_with_the_final_count() -> None:
     assert last["failed"] == last["outcomes"]["server error"] == 1
     assert last["sent"] == sum(last["outcomes"].values()) >= running["sent"]
     assert program.returncode == 0
+
+
+def test_the_final_count_comes_back_whole_though_no_line_is_too_long_for_a_container_log() -> None:
+    orders = {f"order-{number}": load.Acknowledged(quantity=number) for number in range(500)}
+    tally = load.Tally(sent=500, orders=orders)
+    tally.outcomes["ok"] = 500
+    lines = [tally.as_json(done=False), *tally.final_lines()]
+
+    assert max(map(len, lines)) < CONTAINER_LOG_LINE_BYTES
+    assert load.read_final(lines[:-1]) is None
+    final = load.read_final(lines)
+    assert final is not None
+    assert final["outcomes"] == {"ok": 500}
+    assert final["orders"]["order-7"] == {"quantity": 7, "deleted": False, "certain": True}
+    assert len(final["orders"]) == 500

@@ -2,7 +2,7 @@
 
 Also a program of its own, with httpx as its only need, so that it can run in a pod: a port-forward
 ends at one pod and breaks with it, and would blame the service for that. It writes a line of JSON
-each second and, once it was asked to end with SIGTERM, one more that is final.
+each second and, once it was asked to end with SIGTERM, one for each order and one more that is final.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import time
 import uuid
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -63,8 +64,7 @@ class Tally:
             self.failures.append(f"{moment} {outcome} after {seconds:.3f} s: {detail}")
 
     def as_json(self, *, done: bool) -> str:
-        """One line of the program's output; the orders are in the last one only."""
-        orders = self.orders if done else {}
+        """One line of the program's output."""
         return json.dumps(
             {
                 "done": done,
@@ -73,9 +73,23 @@ class Tally:
                 "outcomes": self.outcomes,
                 "failures": self.failures,
                 "slowest_seconds": round(self.slowest_seconds, 3),
-                "orders": {name: dataclasses.asdict(known) for name, known in orders.items()},
             }
         )
+
+    def final_lines(self) -> Iterator[str]:
+        """The end of the output: a line an order, since container logs split lines over 16 KiB."""
+        for name, known in self.orders.items():
+            yield json.dumps({"order": name, "known": dataclasses.asdict(known)})
+        yield self.as_json(done=True)
+
+
+def read_final(lines: Sequence[str]) -> dict[str, Any] | None:
+    """Put the end of the output together: the count, with all ``orders``; None before the end."""
+    found = [json.loads(line) for line in lines]
+    if not found or not found[-1].get("done", False):
+        return None
+    orders = {each["order"]: each["known"] for each in found if "order" in each}
+    return {**found[-1], "orders": orders}
 
 
 def outcome_of_status(status: int, wanted: int) -> str:
@@ -223,7 +237,7 @@ async def main() -> None:
                 limit_seconds=given.limit_seconds,
             )
         )
-    sys.stdout.write(tally.as_json(done=True) + "\n")
+    sys.stdout.writelines(line + "\n" for line in tally.final_lines())
 
 
 if __name__ == "__main__":

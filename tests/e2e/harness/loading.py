@@ -30,11 +30,9 @@ class Load:
     pod: str
     result: dict[str, Any] = field(default_factory=dict)
 
-    def now(self) -> dict[str, Any]:
-        """The latest count."""
-        lines = self.namespace.kubectl("logs", self.pod, "--tail=1").splitlines()
-        latest: dict[str, Any] = json.loads(lines[-1]) if lines else {"outcomes": {}, "done": False}
-        return latest
+    def _log(self, *, lines: int) -> list[str]:
+        """The last lines of the load's output; all of it with -1."""
+        return self.namespace.kubectl("logs", self.pod, f"--tail={lines}").splitlines()
 
     def wait_more(self, successes: int, *, timeout_seconds: float = MORE_SECONDS) -> None:
         """Wait until so many more requests have succeeded than had so far."""
@@ -48,18 +46,20 @@ class Load:
 
     def succeeded(self) -> int:
         """How many requests have succeeded so far."""
-        count: int = self.now()["outcomes"].get("ok", 0)
+        lines = self._log(lines=1)
+        count: int = json.loads(lines[-1])["outcomes"].get("ok", 0) if lines else 0
         return count
 
     def stop(self) -> None:
         """Let the requests in flight finish, and keep the final count."""
         self.namespace.exec(self.pod, "python", "-c", "import os; os.kill(1, 15)")
-        self.result = eventually(
-            self.now,
-            until=lambda seen: seen["done"],
+        ended = eventually(
+            lambda: load.read_final(self._log(lines=-1)),
             what="the end of the load",
             timeout_seconds=END_SECONDS,
         )
+        assert ended is not None
+        self.result = ended
         shown = {key: value for key, value in self.result.items() if key != "orders"}
         log.info("load: %s", shown)
 
