@@ -2,7 +2,7 @@
 
 Also a program of its own, with httpx as its only need, so that it can run in a pod: a port-forward
 ends at one pod and breaks with it, and would blame the service for that. It writes a line of JSON
-each second and, once it was asked to end with SIGTERM, one for each order and one more that is final.
+each second and, once it was asked to end with SIGTERM, one for each order and a final one.
 """
 
 from __future__ import annotations
