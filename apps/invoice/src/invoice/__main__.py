@@ -5,21 +5,18 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-import structlog
 from pydantic import ValidationError
-from sqlalchemy.exc import SQLAlchemyError
 
 from invoice import failpoints
 from invoice.app import create_app
 from invoice.schema import MIGRATIONS
 from invoice.settings import MigrateSettings, Settings
-from servicekit import logging, server
+from servicekit import logging, migrate, server
 from servicekit.failpoints import Failpoints
 from servicekit.runtime import Runtime
 from servicekit.settings import explain
 
 _SERVICE = "invoice"
-_log = structlog.stdlib.get_logger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,15 +48,7 @@ def _serve() -> int:
 
 
 def _migrate() -> int:
-    settings = MigrateSettings()
-    logging.configure(service=_SERVICE, level=settings.log_level, form=settings.log_format)
-    try:
-        revision = MIGRATIONS.upgrade(settings.database_url.get_secret_value())
-    except SQLAlchemyError as error:
-        _log.error("migration_failed", error=str(error).splitlines()[0])
-        return 1
-    _log.info("migrated", revision=revision)
-    return 0
+    return migrate.run(MIGRATIONS, service=_SERVICE, settings=MigrateSettings())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The settings of the invoice service, from ``INVOICE_*`` environment variables."""
 
+from servicekit import settings
 from servicekit.settings import (
     DatabaseSettings,
     LoggingSettings,
@@ -25,7 +26,7 @@ class Settings(ServerSettings, DatabaseSettings, RedisSettings, LoggingSettings)
     """How often operations of direct clients past their retention are removed."""
 
 
-class MigrateSettings(DatabaseSettings, LoggingSettings):
+class MigrateSettings(settings.MigrateSettings):
     """What ``invoice migrate`` needs."""
 
     model_config = service_config("INVOICE_")

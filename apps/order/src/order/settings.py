@@ -4,6 +4,7 @@ from typing import Self
 
 from pydantic import model_validator
 
+from servicekit import settings
 from servicekit.settings import (
     DatabaseSettings,
     LoggingSettings,
@@ -45,7 +46,7 @@ class Settings(ServerSettings, DatabaseSettings, RedisSettings, LoggingSettings)
         return self
 
 
-class MigrateSettings(DatabaseSettings, LoggingSettings):
+class MigrateSettings(settings.MigrateSettings):
     """What ``order migrate`` needs."""
 
     model_config = service_config("ORDER_")

@@ -66,6 +66,10 @@ class LoggingSettings(BaseSettings):
     log_level: LogLevel = "info"
 
 
+class MigrateSettings(DatabaseSettings, LoggingSettings):
+    """What a service's ``migrate`` command needs."""
+
+
 def explain(error: ValidationError, *, prefix: str) -> str:
     """Return one line that names each wrong environment variable, without repeating its value."""
     return "; ".join(
