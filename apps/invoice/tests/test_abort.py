@@ -63,9 +63,9 @@ async def test_aborting_a_decided_operation_answers_what_stands(shop: Shop) -> N
 
 
 async def test_aborting_twice_answers_the_same(shop: Shop) -> None:
-    op_id = uuid.uuid4()
-    first = await shop.abort(op_id, uuid.uuid4())
-    assert (await shop.abort(op_id, uuid.uuid4())).content == first.content
+    op_id, invoice_id = uuid.uuid4(), uuid.uuid4()
+    first = await shop.abort(op_id, invoice_id)
+    assert (await shop.abort(op_id, invoice_id)).content == first.content
 
 
 async def test_of_an_abort_and_the_operation_at_once_exactly_one_stands(

@@ -104,15 +104,6 @@ async def test_a_deleted_invoice_refuses_every_change(shop: Shop) -> None:
         assert answer.headers["operation-outcome"] == "rejected"
 
 
-async def test_an_unknown_invoice_is_rejected_for_good_under_a_key(shop: Shop) -> None:
-    op_id = uuid.uuid4()
-    answer = await shop.update(uuid.uuid4(), base=1, proof="anything", op_id=op_id)
-    assert answer.status_code == 404
-    assert answer.headers["operation-outcome"] == "rejected"
-    recorded = await shop.client.get(f"/operations/{op_id}")
-    assert recorded.json()["outcome"] == "rejected"
-
-
 @pytest.mark.parametrize("missing", ["Idempotency-Key", "If-Match"])
 async def test_an_orders_invoice_changes_only_with_a_key_and_a_version(
     shop: Shop, missing: str

@@ -49,6 +49,49 @@ def test_an_empty_database_gets_exactly_the_schema_of_the_models(empty_database:
     }
 
 
+def test_data_of_the_first_release_survive_the_migrations(empty_database: str) -> None:
+    MIGRATIONS.upgrade(empty_database, revision="0001")
+    engine = create_engine(driver_url(empty_database))
+    order, direct, tombstone, gone = (str(uuid.uuid4()) for _ in range(4))
+    with engine.begin() as connection:
+        for op_id, invoice_id, kind, outcome, is_direct in (
+            (order, INVOICE, "create", "applied", False),
+            (direct, OTHER, "create", "applied", True),
+            (tombstone, INVOICE, "abort", "aborted", False),
+            (gone, str(uuid.uuid4()), "delete", "rejected", True),
+        ):
+            connection.execute(
+                text(
+                    "INSERT INTO applied_operations VALUES (:op, :hash, :kind, :outcome, :invoice,"
+                    " 1, 0, :direct, :status, '[]', '', now())"
+                ),
+                {
+                    "op": op_id,
+                    "hash": None if kind == "abort" else b"x",
+                    "kind": kind,
+                    "outcome": outcome,
+                    "invoice": invoice_id,
+                    "direct": is_direct,
+                    "status": 201 if outcome == "applied" else 409,
+                },
+            )
+        connection.execute(
+            text(
+                "INSERT INTO invoices SELECT invoice_id, CASE WHEN direct THEN NULL ELSE"
+                " invoice_id END, invoice_id, 1, 'created', 1, 1, op_id, now(), now()"
+                " FROM applied_operations WHERE outcome = 'applied'"
+            )
+        )
+    assert MIGRATIONS.upgrade(empty_database) == MIGRATIONS.head()
+    with engine.connect() as connection:
+        kept = connection.execute(text("SELECT count(*) FROM applied_operations")).scalar_one()
+        held = connection.execute(
+            text("SELECT count(*) FROM invoices JOIN applied_operations ON op_id = last_op")
+        ).scalar_one()
+    engine.dispose()
+    assert (kept, held) == (4, 2)
+
+
 def test_migrating_again_changes_nothing(empty_database: str) -> None:
     assert MIGRATIONS.upgrade(empty_database) == MIGRATIONS.upgrade(empty_database)
 

@@ -83,7 +83,7 @@ class LookThenInsert(InvoiceRepository):
     """Looks for the record first and inserts it if there was none."""
 
     async def record(self, operation: RecordedOperation) -> bool:
-        if await self.recorded(operation.op_id) is not None:
+        if await self.recorded(operation.identity) is not None:
             return False
         # Two at once both look before either inserts, as it happens under load.
         await asyncio.sleep(0.1)

@@ -48,14 +48,12 @@ class FakeInvoices:
             raise self.after.pop(0)
         return decision
 
-    async def recorded(self, op_id: uuid.UUID, *, timeout_seconds: float) -> Decision | None:
+    async def recorded(self, operation: Operation, *, timeout_seconds: float) -> Decision | None:
         self._require_hearing()
-        return self.decisions.get(op_id)
+        return self.decisions.get(operation.id)
 
-    async def abort(
-        self, op_id: uuid.UUID, invoice_id: uuid.UUID, *, timeout_seconds: float
-    ) -> Decision:
-        return self.decisions.setdefault(op_id, Decision(Outcome.ABORTED))
+    async def abort(self, operation: Operation, *, timeout_seconds: float) -> Decision:
+        return self.decisions.setdefault(operation.id, Decision(Outcome.ABORTED))
 
     def _require_hearing(self) -> None:
         if self.deaf:

@@ -43,8 +43,13 @@ def client_of(handler: Handler, *, failures: int = 3) -> tuple[HttpInvoices, Cir
     return HttpInvoices(http, breaker=breaker, usual_timeout_seconds=1), breaker
 
 
-def applied(_: httpx.Request) -> httpx.Response:
-    return httpx.Response(204, headers={"Operation-Outcome": "applied"})
+def applied(
+    _: httpx.Request, *, version: int = 4, invoice: uuid.UUID | None = None
+) -> httpx.Response:
+    headers = {"Operation-Outcome": "applied", "ETag": f'"{version}"'}
+    if invoice is not None:
+        headers["Location"] = f"/invoices/{invoice}"
+    return httpx.Response(204, headers=headers)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +73,7 @@ async def test_an_operation_is_sent_under_its_id_version_lock_and_deadline(
 
     def answer(request: httpx.Request) -> httpx.Response:
         seen.append(request)
-        return applied(request)
+        return applied(request, invoice=invoice_id_for(ORDER) if kind is Kind.CREATE else None)
 
     invoices, _ = client_of(answer)
     decision = await invoices.send(an_operation(kind), proof="p", timeout_seconds=2)
@@ -79,6 +84,7 @@ async def test_an_operation_is_sent_under_its_id_version_lock_and_deadline(
     assert request.headers["idempotency-key"] == str(uuid.UUID(int=7))
     assert request.headers.get("if-match") == if_match
     assert request.headers["lock-token"] == "p"
+    assert request.headers["order-id"] == str(ORDER)
     assert 0 < int(request.headers["request-timeout-ms"]) < 2000
 
 
@@ -122,26 +128,76 @@ async def test_a_connection_that_breaks_decides_nothing_and_is_not_tried_again_u
 async def test_only_the_services_own_404_means_that_nothing_is_recorded() -> None:
     own = {"type": "/problems/operation-not-found"}
     invoices, _ = client_of(lambda _: httpx.Response(404, json=own))
-    assert await invoices.recorded(uuid.UUID(int=7), timeout_seconds=1) is None
+    assert await invoices.recorded(an_operation(), timeout_seconds=1) is None
     invoices, _ = client_of(lambda _: httpx.Response(404, text="no such page"))
     with pytest.raises(OutcomeUnknown):
-        await invoices.recorded(uuid.UUID(int=7), timeout_seconds=1)
+        await invoices.recorded(an_operation(), timeout_seconds=1)
 
 
-async def test_what_is_recorded_is_believed_only_of_the_operation_asked_for() -> None:
-    def answer(op_id: int) -> Handler:
-        body = {"id": str(uuid.UUID(int=op_id)), "outcome": "applied", "status": 204}
-        return lambda _: httpx.Response(200, json=body)
+def record(**other: object) -> Handler:
+    body = {
+        "id": str(uuid.UUID(int=7)),
+        "invoice_id": str(invoice_id_for(ORDER)),
+        "kind": "update",
+        "version": 4,
+        "outcome": "applied",
+        "status": 204,
+    }
+    return lambda _: httpx.Response(200, json=body | other)
 
-    invoices, _ = client_of(answer(7))
-    decision = await invoices.recorded(uuid.UUID(int=7), timeout_seconds=1)
+
+@pytest.mark.parametrize(
+    ("other", "outcome"),
+    [
+        ({}, Outcome.APPLIED),
+        ({"outcome": "rejected"}, Outcome.REJECTED),
+        ({"outcome": "aborted", "kind": "abort", "version": None}, Outcome.ABORTED),
+    ],
+)
+async def test_what_is_recorded_of_the_operation_asked_for_is_its_decision(
+    other: dict[str, object], outcome: Outcome
+) -> None:
+    invoices, _ = client_of(record(**other))
+    decision = await invoices.recorded(an_operation(), timeout_seconds=1)
     assert decision is not None
-    assert decision.outcome is Outcome.APPLIED
-    invoices, _ = client_of(answer(8))
+    assert decision.outcome is outcome
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"id": str(uuid.UUID(int=8))},
+        {"invoice_id": str(uuid.UUID(int=8))},
+        {"kind": "create"},
+        {"version": 5},
+        {"version": None},
+        {"outcome": "rejected", "version": 3},
+        {"outcome": "aborted", "invoice_id": str(uuid.UUID(int=8))},
+        {"outcome": "perhaps"},
+    ],
+)
+async def test_what_is_recorded_of_anything_else_under_its_id_decides_nothing(
+    other: dict[str, object],
+) -> None:
+    invoices, _ = client_of(record(**other))
     with pytest.raises(OutcomeUnknown):
-        await invoices.recorded(uuid.UUID(int=7), timeout_seconds=1)
+        await invoices.recorded(an_operation(), timeout_seconds=1)
     with pytest.raises(OutcomeUnknown):
-        await invoices.abort(uuid.UUID(int=7), uuid.UUID(int=1), timeout_seconds=1)
+        await invoices.abort(an_operation(), timeout_seconds=1)
+
+
+async def test_a_success_about_another_version_or_invoice_decides_nothing() -> None:
+    strange: list[tuple[Kind, Handler]] = [
+        (Kind.UPDATE, lambda request: applied(request, version=5)),
+        (Kind.UPDATE, lambda request: applied(request, invoice=invoice_id_for(ORDER))),
+        (Kind.CREATE, lambda request: applied(request, invoice=uuid.UUID(int=8))),
+        (Kind.CREATE, applied),
+        (Kind.DELETE, lambda _: httpx.Response(204, headers={"Operation-Outcome": "applied"})),
+    ]
+    for kind, answer in strange:
+        invoices, _ = client_of(answer)
+        with pytest.raises(OutcomeUnknown):
+            await invoices.send(an_operation(kind), proof="p", timeout_seconds=1)
 
 
 async def test_the_breaker_opens_after_failures_and_refuses_before_anything_is_written() -> None:

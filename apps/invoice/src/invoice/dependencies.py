@@ -1,5 +1,6 @@
 """What endpoints get handed."""
 
+import uuid
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
@@ -40,11 +41,19 @@ def _terms(
     lock_token: Annotated[
         str | None, Header(description="The proof of the lock, from the lock's holder.")
     ] = None,
+    order_id: Annotated[
+        uuid.UUID | None,
+        Header(
+            description="The order of an order's invoice: with it, and under the lock, a change of"
+            " an invoice that is not there is refused for good."
+        ),
+    ] = None,
 ) -> Terms:
     return Terms(
         key=None if idempotency_key is None else idempotency.parse_key(idempotency_key),
         if_match=None if if_match is None else parse_entity_tags(if_match, header="If-Match"),
         proof=lock_token,
+        order_id=order_id,
     )
 
 

@@ -23,6 +23,7 @@ from invoice.errors import (
     InvoiceNotLocked,
     OperationAborted,
     OperationNotFound,
+    OutcomeUnknown,
     StaleLock,
     VersionMismatch,
 )
@@ -34,6 +35,7 @@ from invoice.schemas import (
     InvoiceQuery,
     InvoiceUpdate,
     OperationDocument,
+    OperationQuery,
 )
 from servicekit import access_log, problems
 from servicekit.etags import format_etag
@@ -64,6 +66,7 @@ _CHANGED: Final[dict[int | str, dict[str, Any]]] = {
         ValidationFailed,
         PreconditionRequired,
         ServiceUnavailable,
+        OutcomeUnknown,
     ),
 }
 
@@ -83,6 +86,7 @@ _CHANGED: Final[dict[int | str, dict[str, Any]]] = {
             ValidationFailed,
             PreconditionRequired,
             ServiceUnavailable,
+            OutcomeUnknown,
         ),
     },
 )
@@ -178,9 +182,11 @@ async def delete_invoice(
         **problems.responses(OperationNotFound, ValidationFailed, ServiceUnavailable),
     },
 )
-async def read_operation(op_id: uuid.UUID, service: ServiceDependency) -> Response:
+async def read_operation(
+    op_id: uuid.UUID, query: Annotated[OperationQuery, Query()], service: ServiceDependency
+) -> Response:
     """Tell what has become of an operation; 404 while nothing is recorded."""
-    return _operation(await service.operation(op_id))
+    return _operation(await service.operation(op_id, invoice_id=query.invoice_id))
 
 
 @router.post(
@@ -189,7 +195,7 @@ async def read_operation(op_id: uuid.UUID, service: ServiceDependency) -> Respon
     tags=["operations"],
     responses={
         200: {"description": "What stands.", "headers": _OUTCOME},
-        **problems.responses(ValidationFailed, ServiceUnavailable),
+        **problems.responses(ValidationFailed, ServiceUnavailable, OutcomeUnknown),
     },
 )
 async def abort_operation(

@@ -1,5 +1,7 @@
 """The errors of the invoice service, each with a fixed status, slug and title."""
 
+import uuid
+
 from servicekit.problems import IdempotencyKeyReused, Problem, ServiceUnavailable
 
 __all__ = [
@@ -11,6 +13,7 @@ __all__ = [
     "InvoiceNotLocked",
     "OperationAborted",
     "OperationNotFound",
+    "OutcomeUnknown",
     "StaleLock",
     "VersionMismatch",
 ]
@@ -78,6 +81,23 @@ class OperationAborted(Problem):
     status = 409
     slug = "operation-aborted"
     title = "The operation was aborted"
+
+
+class OutcomeUnknown(Problem):
+    """The database went away during the COMMIT: whether anything was written cannot be told now."""
+
+    status = 504
+    slug = "outcome-unknown"
+    title = "The outcome is not known"
+
+    def __init__(self, op_id: uuid.UUID) -> None:
+        location = f"/operations/{op_id}"
+        super().__init__(
+            "Whether this was written cannot be told now. Repeat it under the same Idempotency-Key,"
+            f" or see {location}.",
+            headers={"Location": location, "Retry-After": "1"},
+            extensions={"operation": location},
+        )
 
 
 class ChangedMeanwhile(ServiceUnavailable):

@@ -12,7 +12,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     DateTime,
-    ForeignKey,
+    ForeignKeyConstraint,
     Index,
     LargeBinary,
     MetaData,
@@ -43,6 +43,10 @@ class Base(DeclarativeBase):
 class AppliedOperation(Base):
     """An operation that has been decided, with the answer that was given; the decision point.
 
+    It is identified by its id *and* its invoice: what is recorded of one invoice never stands in
+    for, nor in the way of, an operation on another. A direct client's key, which becomes the id, is
+    unique among the direct clients' keys, since a creation has no invoice yet to tell it apart.
+
     Rows of orders' operations are kept for ever: they are what a late retry, the reconciler and the
     audit go by. Rows of direct clients may be purged after their retention.
     """
@@ -50,10 +54,10 @@ class AppliedOperation(Base):
     __tablename__ = "applied_operations"
 
     op_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    invoice_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
     request_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
     kind: Mapped[str] = mapped_column(String(8))
     outcome: Mapped[str] = mapped_column(String(8))
-    invoice_id: Mapped[uuid.UUID] = mapped_column(Uuid)
     version: Mapped[int | None] = mapped_column(BigInteger)
     fence: Mapped[int] = mapped_column(BigInteger)
     direct: Mapped[bool]
@@ -78,6 +82,12 @@ class AppliedOperation(Base):
             "CASE WHEN outcome = 'applied' THEN response_status BETWEEN 200 AND 299"
             " ELSE response_status BETWEEN 400 AND 499 END",
             "response_fits_outcome",
+        ),
+        Index(
+            "uq_applied_operations_op_id_direct",
+            "op_id",
+            unique=True,
+            postgresql_where=text("direct"),
         ),
         Index(
             "uq_applied_operations_invoice_id_version",
@@ -106,11 +116,14 @@ class InvoiceRow(Base):
     status: Mapped[str] = mapped_column(String(8))
     version: Mapped[int] = mapped_column(BigInteger)
     fence: Mapped[int] = mapped_column(BigInteger)
-    last_op: Mapped[uuid.UUID] = mapped_column(ForeignKey("applied_operations.op_id"))
+    last_op: Mapped[uuid.UUID] = mapped_column(Uuid)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 
     __table_args__ = (
+        ForeignKeyConstraint(
+            ["last_op", "id"], ["applied_operations.op_id", "applied_operations.invoice_id"]
+        ),
         CheckConstraint("status IN ('created', 'updated', 'deleted')", "status"),
         CheckConstraint("total >= 0", "total_not_negative"),
         CheckConstraint("version >= 1", "version_positive"),

@@ -23,6 +23,16 @@ OUTCOME_HEADER: Final = "Operation-Outcome"
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """What tells one operation from every other."""
+
+    op_id: uuid.UUID
+    invoice_id: uuid.UUID
+    direct: bool
+    """Whether the id is a direct client's key, which means the same on every invoice."""
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """A command with the identity under which it is decided once."""
 
@@ -35,6 +45,11 @@ class Operation:
     """The client named the version; otherwise a change builds on whichever is there."""
     instance: str
     """The path that the request named."""
+
+    @property
+    def identity(self) -> Identity:
+        """What tells it from every other."""
+        return Identity(self.id, self.command.invoice_id, self.direct)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +66,11 @@ class RecordedOperation:
     direct: bool
     response: StoredResponse
     created_at: datetime
+
+    @property
+    def identity(self) -> Identity:
+        """What tells it from every other."""
+        return Identity(self.op_id, self.invoice_id, self.direct)
 
 
 def applied(

@@ -4,13 +4,13 @@ import uuid
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import CursorResult, Select, delete, func, select, tuple_, update
+from sqlalchemy import CursorResult, Select, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from invoice.domain import Change, Invoice, InvoiceStatus, OperationKind, Outcome, Update
 from invoice.models import AppliedOperation, InvoiceRow
-from invoice.operations import RecordedOperation
+from invoice.operations import Identity, RecordedOperation
 from servicekit.idempotency import StoredResponse
 
 _PURGE_BATCH: Final = 1000
@@ -22,9 +22,29 @@ class InvoiceRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def recorded(self, op_id: uuid.UUID) -> RecordedOperation | None:
-        """Return what is recorded under an operation id."""
-        row = await self._session.get(AppliedOperation, op_id, populate_existing=True)
+    async def recorded(self, identity: Identity) -> RecordedOperation | None:
+        """Return what is recorded of an operation, and of no other that happens to have its id."""
+        of_this_invoice = AppliedOperation.invoice_id == identity.invoice_id
+        whose = (
+            or_(AppliedOperation.direct, of_this_invoice) if identity.direct else of_this_invoice
+        )
+        return await self._first(
+            select(AppliedOperation)
+            .where(AppliedOperation.op_id == identity.op_id, whose)
+            .order_by(AppliedOperation.direct.desc())
+        )
+
+    async def recorded_anywhere(self, op_id: uuid.UUID) -> RecordedOperation | None:
+        """Return what was recorded first under an id, an order's operations before others."""
+        return await self._first(
+            select(AppliedOperation)
+            .where(AppliedOperation.op_id == op_id)
+            .order_by(AppliedOperation.direct, AppliedOperation.created_at)
+        )
+
+    async def _first(self, statement: Select[AppliedOperation]) -> RecordedOperation | None:
+        fresh = statement.limit(1).execution_options(populate_existing=True)
+        row = (await self._session.execute(fresh)).scalar_one_or_none()
         return None if row is None else _recorded(row)
 
     async def record(self, operation: RecordedOperation) -> bool:
@@ -45,7 +65,10 @@ class InvoiceRepository:
         """Replace what this transaction recorded under the same id."""
         statement = (
             update(AppliedOperation)
-            .where(AppliedOperation.op_id == operation.op_id)
+            .where(
+                AppliedOperation.op_id == operation.op_id,
+                AppliedOperation.invoice_id == operation.invoice_id,
+            )
             .values(_columns(operation))
         )
         await self._session.execute(statement)
@@ -139,7 +162,8 @@ class InvoiceRepository:
         to which its row refers. Returns how many were removed.
         """
         last_of_an_invoice = select(InvoiceRow.id).where(
-            InvoiceRow.last_op == AppliedOperation.op_id
+            InvoiceRow.last_op == AppliedOperation.op_id,
+            InvoiceRow.id == AppliedOperation.invoice_id,
         )
         expired = (
             select(AppliedOperation.op_id)
@@ -154,7 +178,7 @@ class InvoiceRepository:
         )
         statement = (
             delete(AppliedOperation)
-            .where(AppliedOperation.op_id.in_(expired))
+            .where(AppliedOperation.op_id.in_(expired), AppliedOperation.direct)
             .execution_options(synchronize_session=False)
         )
         result = await self._session.execute(statement)

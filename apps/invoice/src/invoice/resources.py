@@ -69,6 +69,7 @@ def create_service(
         ),
         metrics=metrics,
         points=runtime.failpoints,
+        timeout_seconds=settings.request_timeout_seconds,
         repository=repository,
     )
 

@@ -51,6 +51,14 @@ class InvoiceQuery(_Strict):
     status: InvoiceStatus | None = Field(None, description="Only invoices in this status.")
 
 
+class OperationQuery(_Strict):
+    """Which operation is meant."""
+
+    invoice_id: uuid.UUID | None = Field(
+        None, description="Only what is recorded for this invoice; ids are the clients' choice."
+    )
+
+
 class InvoiceDocument(BaseModel):
     """An invoice."""
 

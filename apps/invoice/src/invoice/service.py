@@ -21,7 +21,6 @@ from invoice.domain import (
     Update,
     invoice_id_for_order,
     lock_names,
-    parse_uuid,
 )
 from invoice.errors import (
     ChangedMeanwhile,
@@ -31,7 +30,7 @@ from invoice.errors import (
 )
 from invoice.locks import LockGuard
 from invoice.metrics import InvoiceMetrics
-from invoice.operations import Operation, RecordedOperation
+from invoice.operations import Identity, Operation, RecordedOperation
 from invoice.repository import InvoiceRepository
 from invoice.terms import Terms
 from servicekit import idempotency
@@ -77,6 +76,7 @@ class InvoiceService:
         guard: says whether the caller holds the lock.
         metrics: count what happens.
         points: where tests make it fail.
+        timeout_seconds: limit for a decision where the request brings none.
         clock: the present time.
         repository: makes the statements of a transaction.
     """
@@ -89,6 +89,7 @@ class InvoiceService:
         guard: LockGuard,
         metrics: InvoiceMetrics,
         points: Failpoints,
+        timeout_seconds: float,
         clock: Clock = utc_now,
         repository: type[InvoiceRepository] = InvoiceRepository,
     ) -> None:
@@ -105,6 +106,7 @@ class InvoiceService:
             metrics=metrics,
             points=points,
             clock=clock,
+            timeout_seconds=timeout_seconds,
         )
 
     async def invoice(self, invoice_id: uuid.UUID) -> Invoice:
@@ -133,14 +135,24 @@ class InvoiceService:
                 limit=limit, after=after, user_id=user_id, status=status
             )
 
-    async def operation(self, op_id: uuid.UUID) -> RecordedOperation:
+    async def operation(
+        self, op_id: uuid.UUID, *, invoice_id: uuid.UUID | None
+    ) -> RecordedOperation:
         """Return what has become of an operation.
+
+        Args:
+            op_id: its id.
+            invoice_id: its invoice, for who must not take another's record for its own.
 
         Raises:
             OperationNotFound: nothing is recorded; it may still be on its way.
         """
         async with self._reads() as session:
-            recorded = await self._repository(session).recorded(op_id)
+            repository = self._repository(session)
+            if invoice_id is None:
+                recorded = await repository.recorded_anywhere(op_id)
+            else:
+                recorded = await repository.recorded(Identity(op_id, invoice_id, direct=False))
         if recorded is None:
             raise OperationNotFound(f"Nothing is recorded under operation {op_id}.")
         return recorded
@@ -172,7 +184,7 @@ class InvoiceService:
             demands_version=True,
             instance="/invoices",
         )
-        if terms.key is not None and (known := await self._known(operation.id)) is not None:
+        if terms.key is not None and (known := await self._known(operation.identity)) is not None:
             return self._repeated(known, operation.request_hash)
         fence = NO_FENCE
         if order_id is not None:
@@ -238,13 +250,14 @@ class InvoiceService:
         terms = request.terms
         async with self._reads() as session:
             repository = self._repository(session)
-            known = None if terms.key is None else await repository.recorded(request.op_id)
-            invoice = None if known else await repository.find(request.invoice_id)
+            invoice = await repository.find(request.invoice_id)
+            direct = invoice is not None and invoice.order_id is None
+            identity = Identity(request.op_id, request.invoice_id, direct)
+            known = None if terms.key is None else await repository.recorded(identity)
         if known is not None:
             return self._repeated(known, request.request_hash)
         if invoice is None:
             return await self._refuse_unknown(request)
-        direct = invoice.order_id is None
         # The lock first: whoever does not hold it is told that, whatever else is missing.
         fence = await self._fence(terms, invoice.id, invoice.order_id)
         if not direct:
@@ -260,18 +273,24 @@ class InvoiceService:
         return self._settled(operation, decision)
 
     async def _refuse_unknown(self, request: _ChangeRequest) -> RecordedOperation:
-        """Answer 404; under a key it is recorded, so that the operation has an end."""
-        key, if_match = request.terms.key, request.terms.if_match
-        if key is None:
+        """Answer 404, and under the order's lock record it, so that its operation has an end.
+
+        Who does not hold that lock records nothing: no answer to a stranger may decide an order's
+        operation.
+        """
+        terms = request.terms
+        order_id = terms.order_of(request.invoice_id)
+        if order_id is None:
             raise InvoiceNotFound(f"There is no invoice {request.invoice_id}.")
-        base = (None if if_match is None else if_match.only_version()) or 0
-        operation = request.on_version(base, direct=parse_uuid(key) is None)
+        await self._fence(terms, request.invoice_id, order_id)
+        terms.require_operation()
+        operation = request.on_version(terms.require_version(), direct=False)
         decision = await self._decisions.refuse(operation, Refusal.NOT_FOUND)
         return self._settled(operation, decision)
 
-    async def _known(self, op_id: uuid.UUID) -> RecordedOperation | None:
+    async def _known(self, identity: Identity) -> RecordedOperation | None:
         async with self._reads() as session:
-            return await self._repository(session).recorded(op_id)
+            return await self._repository(session).recorded(identity)
 
     async def _fence(self, terms: Terms, invoice_id: uuid.UUID, order_id: uuid.UUID | None) -> int:
         await self._points.hit(failpoints.BEFORE_LOCK_CHECK)

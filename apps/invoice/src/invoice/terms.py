@@ -3,7 +3,7 @@
 import uuid
 from dataclasses import dataclass
 
-from invoice.domain import operation_id_for_key, parse_uuid
+from invoice.domain import invoice_id_for_order, operation_id_for_key, parse_uuid
 from servicekit import idempotency
 from servicekit.etags import EntityTags
 from servicekit.problems import PreconditionRequired, ValidationFailed
@@ -11,15 +11,22 @@ from servicekit.problems import PreconditionRequired, ValidationFailed
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The headers ``Idempotency-Key``, ``If-Match`` and ``Lock-Token`` of a request."""
+    """The headers ``Idempotency-Key``, ``If-Match``, ``Lock-Token``, ``Order-Id`` of a request."""
 
     key: str | None = None
     if_match: EntityTags | None = None
     proof: str | None = None
+    order_id: uuid.UUID | None = None
 
     def operation_id(self) -> uuid.UUID:
         """Return the id under which the request is decided once; a new one without a key."""
         return uuid.uuid4() if self.key is None else operation_id_for_key(self.key)
+
+    def order_of(self, invoice_id: uuid.UUID) -> uuid.UUID | None:
+        """Return the order that the request names, if the invoice's id follows from it."""
+        if self.order_id is None or invoice_id_for_order(self.order_id) != invoice_id:
+            return None
+        return self.order_id
 
     def require_operation(self) -> None:
         """Demand the key of an order's operation.
@@ -36,8 +43,8 @@ class Terms:
         if parse_uuid(self.key) is None:
             raise ValidationFailed.of(idempotency.HEADER, "must be a UUID for an order's invoice")
 
-    def require_version(self) -> None:
-        """Demand the one version that an order's operation builds on.
+    def require_version(self) -> int:
+        """Return the one version that an order's operation builds on.
 
         Raises:
             PreconditionRequired: there is no If-Match.
@@ -45,8 +52,10 @@ class Terms:
         """
         if self.if_match is None:
             raise PreconditionRequired("An order's invoice changes only with the header If-Match.")
-        if self.if_match.only_version() is None:
+        version = self.if_match.only_version()
+        if version is None:
             raise ValidationFailed.of("If-Match", 'must name one version, such as "3"')
+        return version
 
     def base_version(self, current: int) -> int | None:
         """Return the version that the change builds on; None if If-Match rules out ``current``.

@@ -23,6 +23,7 @@ from servicekit.money import to_text
 
 OUTCOME_HEADER: Final = "Operation-Outcome"
 LOCK_HEADER: Final = "Lock-Token"
+ORDER_HEADER: Final = "Order-Id"
 _NOT_RECORDED: Final = "/problems/operation-not-found"
 _SERVER_ERROR: Final = 500
 _TOO_MANY_REQUESTS: Final = 429
@@ -39,8 +40,19 @@ class _RecordedOperation(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     id: UUID
+    invoice_id: UUID
+    kind: str
     outcome: Outcome
+    version: int | None
     status: int | None = None
+
+    def is_of(self, operation: Operation) -> bool:
+        """Tell whether this is what became of ``operation``, and of no other with its id."""
+        if (self.id, self.invoice_id) != (operation.id, operation.invoice_id):
+            return False
+        if self.outcome is Outcome.ABORTED:
+            return True
+        return (self.kind, self.version) == (operation.kind.value, operation.version)
 
 
 def create_http_client(base_url: str) -> httpx.AsyncClient:
@@ -86,31 +98,37 @@ class HttpInvoices:
         method, path, body, headers = _request_of(operation)
         headers[idempotency.HEADER] = str(operation.id)
         headers[LOCK_HEADER] = proof
+        headers[ORDER_HEADER] = str(operation.order_id)
         response = await self._call(
             method, path, body=body, headers=headers, timeout_seconds=timeout_seconds
         )
-        return _decision_of(response)
+        return _decision_of(response, operation)
 
-    async def recorded(self, op_id: UUID, *, timeout_seconds: float) -> Decision | None:
+    async def recorded(self, operation: Operation, *, timeout_seconds: float) -> Decision | None:
         """Return what the service has recorded; see ``order.ports.Invoices``."""
-        response = await self._call("GET", f"/operations/{op_id}", timeout_seconds=timeout_seconds)
+        response = await self._call(
+            "GET",
+            f"/operations/{operation.id}",
+            query={"invoice_id": str(operation.invoice_id)},
+            timeout_seconds=timeout_seconds,
+        )
         if response.status_code == httpx.codes.NOT_FOUND and _says_not_recorded(response):
             return None
         if response.status_code != httpx.codes.OK:
             raise _unknown(response)
-        return _decision_from_body(response, op_id)
+        return _decision_from_body(response, operation)
 
-    async def abort(self, op_id: UUID, invoice_id: UUID, *, timeout_seconds: float) -> Decision:
+    async def abort(self, operation: Operation, *, timeout_seconds: float) -> Decision:
         """Ask the service never to apply an operation; see ``order.ports.Invoices``."""
         response = await self._call(
             "POST",
-            f"/operations/{op_id}/abort",
-            body={"invoice_id": str(invoice_id)},
+            f"/operations/{operation.id}/abort",
+            body={"invoice_id": str(operation.invoice_id)},
             timeout_seconds=timeout_seconds,
         )
         if response.status_code != httpx.codes.OK:
             raise _unknown(response)
-        return _decision_from_body(response, op_id)
+        return _decision_from_body(response, operation)
 
     async def _call(
         self,
@@ -119,6 +137,7 @@ class HttpInvoices:
         *,
         timeout_seconds: float,
         body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         budget = max(timeout_seconds - _MARGIN_SECONDS, timeout_seconds / 2)
@@ -128,6 +147,7 @@ class HttpInvoices:
                     method,
                     path,
                     json=body,
+                    params=query,
                     headers={deadlines.HEADER: deadlines.header_value(budget), **(headers or {})},
                     timeout=timeout_seconds,
                 )
@@ -183,7 +203,7 @@ def _request_of(
     return "DELETE", path, None, headers
 
 
-def _decision_of(response: httpx.Response) -> Decision:
+def _decision_of(response: httpx.Response, operation: Operation) -> Decision:
     header = response.headers.get(OUTCOME_HEADER)
     if header is None:
         raise _unknown(response)
@@ -191,16 +211,31 @@ def _decision_of(response: httpx.Response) -> Decision:
         outcome = Outcome(header)
     except ValueError as error:
         raise OutcomeUnknown(f"strange outcome {header!r}", retryable=False) from error
+    if outcome is Outcome.APPLIED:
+        _require_effect_of(operation, response)
     return Decision(outcome, detail="" if outcome is Outcome.APPLIED else _detail_of(response))
 
 
-def _decision_from_body(response: httpx.Response, op_id: UUID) -> Decision:
+def _require_effect_of(operation: Operation, response: httpx.Response) -> None:
+    """Believe a success only if it made this operation's version of this operation's invoice."""
+    made = response.headers.get("ETag")
+    where = response.headers.get("Location")
+    expected = f"/invoices/{operation.invoice_id}" if operation.kind is Kind.CREATE else None
+    if made != format_etag(operation.version) or where != expected:
+        raise OutcomeUnknown(f"an answer about version {made} of {where}", retryable=False)
+
+
+def _decision_from_body(response: httpx.Response, operation: Operation) -> Decision:
     try:
         recorded = _RecordedOperation.model_validate_json(response.content)
     except ValidationError as error:
         raise OutcomeUnknown("an answer that is no operation", retryable=False) from error
-    if recorded.id != op_id:
-        raise OutcomeUnknown(f"an answer about operation {recorded.id}", retryable=False)
+    if not recorded.is_of(operation):
+        raise OutcomeUnknown(
+            f"an answer about operation {recorded.id}: {recorded.kind} of invoice"
+            f" {recorded.invoice_id} to version {recorded.version}",
+            retryable=False,
+        )
     detail = "" if recorded.status is None else f"it answered {recorded.status}"
     return Decision(recorded.outcome, detail=detail)
 

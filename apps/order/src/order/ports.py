@@ -71,15 +71,17 @@ class Invoices(Protocol):
         """
         ...
 
-    async def recorded(self, op_id: UUID, *, timeout_seconds: float) -> Decision | None:
+    async def recorded(self, operation: Operation, *, timeout_seconds: float) -> Decision | None:
         """Return what it has recorded for an operation, None if nothing yet.
+
+        What is recorded under the same id for another invoice, version or kind is no decision.
 
         Raises:
             OutcomeUnknown: it did not say.
         """
         ...
 
-    async def abort(self, op_id: UUID, invoice_id: UUID, *, timeout_seconds: float) -> Decision:
+    async def abort(self, operation: Operation, *, timeout_seconds: float) -> Decision:
         """Ask it never to apply an operation; return what stands, which may be that it did.
 
         Raises:

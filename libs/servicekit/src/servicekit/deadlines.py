@@ -6,10 +6,13 @@ passes on what is left.
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Final
 
 from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from servicekit.problems import DeadlineExceeded, ValidationFailed, response
@@ -17,6 +20,17 @@ from servicekit.problems import DeadlineExceeded, ValidationFailed, response
 HEADER: Final = "Request-Timeout-Ms"
 _MAXIMUM_DIGITS: Final = 9
 _deadline: ContextVar[float | None] = ContextVar("servicekit_deadline", default=None)
+
+
+@dataclass(slots=True)
+class _Cut:
+    """The end that the middleware puts to a request."""
+
+    limit: asyncio.Timeout
+    last_word: Callable[[], Response] | None = None
+
+
+_cut: ContextVar[_Cut | None] = ContextVar("servicekit_cut", default=None)
 
 
 def remaining_seconds(*, at_most_seconds: float) -> float:
@@ -33,6 +47,26 @@ def remaining_seconds(*, at_most_seconds: float) -> float:
 def header_value(timeout_seconds: float) -> str:
     """Return the header's value for a call that waits ``timeout_seconds``."""
     return str(max(1, int(timeout_seconds * 1000)))
+
+
+def commit_to(last_word: Callable[[], Response], *, within_seconds: float) -> None:
+    """Say, before anything may be written, what is true of this request from now on.
+
+    A request that has begun to write looks after its own time: it is not cut off for another
+    ``within_seconds``, and should it still not be done then, it is answered ``last_word``, never
+    that nothing was done. Outside of a request (a background task) this does nothing.
+
+    Raises:
+        DeadlineExceeded: the time has run out already; nothing must be begun any more.
+    """
+    cut = _cut.get()
+    if cut is None:
+        return
+    if cut.limit.expired() or remaining_seconds(at_most_seconds=1.0) <= 0:
+        raise DeadlineExceeded("The time for this request ran out. Nothing was written.")
+    end = asyncio.get_running_loop().time() + within_seconds
+    cut.limit.reschedule(max(end, cut.limit.when() or end))
+    cut.last_word = last_word
 
 
 def set_deadline(timeout_seconds: float) -> None:
@@ -84,15 +118,24 @@ class DeadlineMiddleware:
             started = started or message["type"] == "http.response.start"
             await send(message)
 
-        limit = asyncio.timeout(seconds)
+        cut = _Cut(asyncio.timeout(seconds))
+        token = _cut.set(cut)
         try:
-            async with limit:
+            async with cut.limit:
                 await self.app(scope, receive, watched_send)
         except TimeoutError:
-            if started or not limit.expired():
+            if started or not cut.limit.expired():
                 raise
-            problem = DeadlineExceeded("The time for this request ran out before it was done.")
-            await response(problem, instance=scope["path"])(scope, receive, send)
+            await _last_word(cut, scope)(scope, receive, send)
+        finally:
+            _cut.reset(token)
+
+
+def _last_word(cut: _Cut, scope: Scope) -> Response:
+    if cut.last_word is not None:
+        return cut.last_word()
+    problem = DeadlineExceeded("The time for this request ran out before it was done.")
+    return response(problem, instance=scope["path"])
 
 
 def _requested_seconds(headers: Headers) -> float:

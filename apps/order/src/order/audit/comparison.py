@@ -20,8 +20,8 @@ _PAUSE_SECONDS: Final = 0.25
 class Outcomes(Protocol):
     """What the invoice service has recorded for operations; only its database can be asked so."""
 
-    async def outcomes(self, op_ids: list[UUID]) -> dict[UUID, Outcome]:
-        """Return what is recorded for these operations."""
+    async def outcomes(self, order_id: UUID, op_ids: list[UUID]) -> dict[UUID, Outcome]:
+        """Return what is recorded for these operations of an order, on its own invoice."""
         ...
 
 
@@ -102,7 +102,7 @@ class Comparison:
         if self._outcomes is None:
             return None
         finished = [step for step in history if step.state is not State.PENDING]
-        recorded = await self._outcomes.outcomes([step.id for step in finished])
+        recorded = await self._outcomes.outcomes(order_id, [step.id for step in finished])
         for step in finished:
             outcome = recorded.get(step.id)
             if (step.state is State.COMMITTED) != (outcome is Outcome.APPLIED):

@@ -16,14 +16,16 @@ from sqlalchemy.sql.selectable import Select
 from order import models
 from order.audit.facts import Fact, Step
 from order.audit.sources import SourceUnavailable
-from order.domain import Kind, Outcome, State, Status
+from order.domain import Kind, Outcome, State, Status, invoice_id_for
 
 _PAGE: Final = 1000
 _INVOICES: Final = table(
     "invoices",
     *(column(name) for name in ("order_id", "version", "status", "total", "user_id")),
 )
-_APPLIED: Final = table("applied_operations", column("op_id"), column("outcome"))
+_APPLIED: Final = table(
+    "applied_operations", column("op_id"), column("invoice_id"), column("outcome")
+)
 
 
 class DatabaseOrders:
@@ -91,9 +93,14 @@ class DatabaseInvoices:
         rows = await _rows(self._engine, select(_INVOICES).where(_INVOICES.c.order_id == order_id))
         return _fact(rows[0]) if rows else None
 
-    async def outcomes(self, op_ids: list[UUID]) -> dict[UUID, Outcome]:
-        """Return what is recorded for these operations."""
-        rows = await _rows(self._engine, select(_APPLIED).where(_APPLIED.c.op_id.in_(op_ids)))
+    async def outcomes(self, order_id: UUID, op_ids: list[UUID]) -> dict[UUID, Outcome]:
+        """Return what is recorded for these operations of an order, on its own invoice."""
+        rows = await _rows(
+            self._engine,
+            select(_APPLIED).where(
+                _APPLIED.c.op_id.in_(op_ids), _APPLIED.c.invoice_id == invoice_id_for(order_id)
+            ),
+        )
         return {row.op_id: Outcome(row.outcome) for row in rows}
 
 

@@ -45,8 +45,6 @@ class Cancellation:
         if record.state is not State.PENDING:
             return record
         operation = record.operation
-        decision = await self._invoices.abort(
-            op_id, operation.invoice_id, timeout_seconds=self._timeout_seconds
-        )
+        decision = await self._invoices.abort(operation, timeout_seconds=self._timeout_seconds)
         await self._completions.complete(operation, decision)
         return await self._reading.operation(op_id)

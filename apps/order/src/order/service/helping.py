@@ -56,7 +56,7 @@ class Helping:
             LocksUnavailable, LeaseLost: see ``order.ports.Locks``.
         """
         decision = await self._invoices.recorded(
-            operation.id, timeout_seconds=self._ask_timeout_seconds
+            operation, timeout_seconds=self._ask_timeout_seconds
         )
         if decision is None:
             decision = await self._send_again(operation)

@@ -1,0 +1,136 @@
+"""Transactions whose end must be known: neither a deadline nor a lost reply makes them a riddle.
+
+Whoever has sent a COMMIT and heard nothing knows nothing. So the work is done in a task of its own,
+which nobody cancels: at the request's deadline it is given up only if its COMMIT is not on its way
+yet, and a COMMIT whose reply was lost is found out about by doing the work again, which has to be
+such that doing it twice is the same as doing it once.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from servicekit.database import is_transient
+
+_FIRST_PAUSE_SECONDS: Final = 0.05
+_LONGEST_PAUSE_SECONDS: Final = 1.0
+_PATIENCE_AFTER_CANCELLATION_SECONDS: Final = 1.0
+_log = structlog.stdlib.get_logger(__name__)
+
+Result = TypeVar("Result")
+
+
+class GivenUp(Exception):
+    """The time ran out before the COMMIT was sent; nothing was or will be written."""
+
+
+class CommitUnknown(Exception):
+    """Whether the transaction was committed could not be found out in time."""
+
+
+class Attempt:
+    """How far a transaction has come."""
+
+    def __init__(self) -> None:
+        self._may_be_written = False
+        self._given_up = False
+        self.over = False
+        """Whether nobody waits for the result any more."""
+
+    @property
+    def may_be_written(self) -> bool:
+        """Whether a COMMIT was sent whose end is not known."""
+        return self._may_be_written
+
+    def commits_now(self) -> None:
+        """Say that the COMMIT comes next; to be called right before it.
+
+        Raises:
+            GivenUp: the deadline has passed, and none was sent before.
+        """
+        if self._given_up and not self._may_be_written:
+            raise GivenUp
+        self._may_be_written = True
+
+    def proved_unwritten(self) -> None:
+        """Say that the attempts before this one are known to have come to nothing."""
+        self._may_be_written = False
+
+    def give_up(self) -> bool:
+        """Let the work end before its COMMIT; tell whether it is certain that nothing is written.
+
+        It is not if a COMMIT is on its way. Then only that one's end is still found out.
+        """
+        self._given_up = True
+        return not self._may_be_written
+
+
+async def known(
+    work: Callable[[Attempt], Awaitable[Result]],
+    *,
+    deadline_seconds: float,
+    patience_seconds: float,
+    event: str,
+) -> Result:
+    """Do ``work``, a transaction, and return only when it is known what became of it.
+
+    Args:
+        work: the transaction; it calls ``commits_now`` right before its COMMIT, and finds out by
+            itself, when it is done again, whether an earlier COMMIT was made after all.
+        deadline_seconds: from now, how long to wait as long as no COMMIT was sent.
+        patience_seconds: from that deadline, how long to wait for the end of a COMMIT.
+        event: how the log names a COMMIT whose reply was lost.
+
+    Raises:
+        GivenUp: the deadline passed; nothing was written.
+        CommitUnknown: patience is over, and a COMMIT may have been made or not.
+        Exception: what ``work`` raises before its COMMIT; nothing was written.
+    """
+    attempt = Attempt()
+    task = asyncio.create_task(_until_known(work, attempt, event), name=event)
+    try:
+        await asyncio.wait({task}, timeout=deadline_seconds)
+        if not task.done() and attempt.give_up():
+            raise GivenUp
+        if not task.done():
+            await asyncio.wait({task}, timeout=patience_seconds)
+            attempt.over = True
+    except asyncio.CancelledError:
+        # The process is ending. What has begun gets a moment to end by itself.
+        attempt.give_up()
+        attempt.over = True
+        await asyncio.wait({task}, timeout=_PATIENCE_AFTER_CANCELLATION_SECONDS)
+        raise
+    finally:
+        if not task.done():
+            task.add_done_callback(_report)
+    if not task.done():
+        raise CommitUnknown
+    return task.result()
+
+
+async def _until_known(
+    work: Callable[[Attempt], Awaitable[Result]], attempt: Attempt, event: str
+) -> Result:
+    pause_seconds = _FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return await work(attempt)
+        except (DBAPIError, PoolTimeout) as error:
+            if not attempt.may_be_written or not is_transient(error):
+                raise
+            if attempt.over:
+                raise CommitUnknown from error
+            _log.warning(event, error=str(error.__cause__ or error))
+        await asyncio.sleep(pause_seconds)
+        pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+
+
+def _report(task: "asyncio.Task[Any]") -> None:
+    """Keep the error of a task that nobody waits for any more from going unseen."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.info("transaction_ended_alone", error=repr(error))
