@@ -5,6 +5,7 @@ import pytest
 from libs.lock.tests.eventually import eventually
 
 from fencelock import RedisUnavailable
+from fencelock._clock import now
 from fencelock._instrumentation import LossReason
 from fencelock._keeper import Keeper
 from fencelock._protocol import Request, Term
@@ -14,10 +15,10 @@ class Lease:
     """A lease that only records what happens to it."""
 
     def __init__(self, ttl: float, *, cap: float = 3600.0) -> None:
-        now = asyncio.get_running_loop().time()
+        began = now()
         self.request = Request(("a",), "clientclien", ttl)
-        self.term = Term(ttl=ttl, cap=now + cap)
-        self.term.start(now, ttl)
+        self.term = Term(ttl=ttl, cap=began + cap)
+        self.term.start(began, ttl)
         self.lost: list[LossReason] = []
         self.renewals: list[bool] = []
 
@@ -40,11 +41,10 @@ class Server:
         self, leases: Sequence[tuple[Request, float]], deadline: float
     ) -> tuple[list[bool], float]:
         self.batches.append(len(leases))
-        loop = asyncio.get_running_loop()
         if self.silent:
-            await asyncio.sleep(deadline - loop.time())
+            await asyncio.sleep(deadline - now())
             raise RedisUnavailable("silence")
-        return [self.answer() for _ in leases], loop.time()
+        return [self.answer() for _ in leases], now()
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ async def test_silence_ends_a_lease_at_its_own_deadline(server: Server) -> None:
         return lease.lost == ["expired"]
 
     await eventually(lost, "lost by the local clock")
-    assert asyncio.get_running_loop().time() >= lease.term.deadline
+    assert now() >= lease.term.deadline
     assert len(keeper) == 0
     await keeper.close()
 

@@ -1,5 +1,6 @@
 import asyncio
 
+from fencelock._clock import now
 from fencelock._protocol import Blocked, Granted, Push, Request, Watch
 from fencelock._waiting import Waiter, WaitingRoom
 
@@ -18,7 +19,7 @@ def blocked(remaining: float | None) -> Blocked:
 
 
 def soon() -> float:
-    return asyncio.get_running_loop().time() + 30.0
+    return now() + 30.0
 
 
 async def test_a_push_wakes_the_one_it_is_for() -> None:
@@ -47,7 +48,7 @@ async def test_a_push_for_somebody_who_left_is_ignored() -> None:
 async def test_time_up_is_told_apart_from_being_woken() -> None:
     room = WaitingRoom(asyncio.get_running_loop())
     waiter = enter(room, "a")
-    assert not await waiter.woken(asyncio.get_running_loop().time() + 0.01)
+    assert not await waiter.woken(now() + 0.01)
     room.ask_all()
     assert await waiter.woken(soon())
     room.leave(waiter)
@@ -99,7 +100,7 @@ async def test_mates_are_those_in_the_same_lines() -> None:
     pair, mate, stranger = enter(room, "a", "b"), enter(room, "b"), enter(room, "c")
     room.ask_mates(pair)
     assert await mate.woken(soon())
-    assert not await stranger.woken(asyncio.get_running_loop().time())
+    assert not await stranger.woken(now())
 
 
 async def test_a_push_that_overtakes_the_answer_is_kept() -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 
 import hiredis
 
+from fencelock._clock import now
 from fencelock._errors import ConfigurationError, RedisUnavailable
 from fencelock._link import Link, Reply, Word
 from fencelock._protocol import Command
@@ -91,7 +92,7 @@ class Connection:
         """
         before: RedisUnavailable | None = None
         link = self._link
-        if link is not None and deadline - (sent := self._loop.time()) >= self._unhurried:
+        if link is not None and deadline - (sent := now()) >= self._unhurried:
             # The usual case: connected, and the link's own watchdog is the only timer needed.
             try:
                 reply = await link.send(_words(command))
@@ -102,7 +103,7 @@ class Connection:
                     return Answer(reply, sent, repeated=False)
 
         async def attempt(link: Link, before: RedisUnavailable | None) -> Answer:
-            sent = self._loop.time()
+            sent = now()
             chosen = command if before is None or repeat is None else repeat()
             reply = await self._run(link, chosen, deadline)
             return Answer(reply, sent, repeated=before is not None)
@@ -155,13 +156,13 @@ class Connection:
             try:
                 link = await self._open(deadline)
             except RedisUnavailable as error:
-                if self._closed or self._loop.time() >= deadline:
+                if self._closed or now() >= deadline:
                     raise before or NotSent(str(error)) from error
                 continue
             try:
                 return await attempt(link, before)
             except RedisUnavailable as error:
-                if self._loop.time() >= deadline:
+                if now() >= deadline:
                     # Why it came to be repeated says more than that time is up.
                     raise before or error from error.__cause__
                 # On a link that still works it was no loss but a refusal.
@@ -192,10 +193,10 @@ class Connection:
 
     async def _bounded(self, future: asyncio.Future[_T], deadline: float) -> _T:
         # The link's own watchdog ends what takes longer than the reply timeout: no second timer.
-        if deadline - self._loop.time() >= self._unhurried:
+        if deadline - now() >= self._unhurried:
             return await future
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout(max(0.0, deadline - now())):
                 return await future
         except TimeoutError as error:
             raise RedisUnavailable(f"no answer from {self._target} in time") from error

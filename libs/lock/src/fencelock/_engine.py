@@ -4,10 +4,10 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from functools import partial
-from time import monotonic
 from typing import NamedTuple
 
 from fencelock import _protocol
+from fencelock._clock import now
 from fencelock._connection import Connection, NotSent
 from fencelock._errors import (
     AcquireTimeout,
@@ -70,7 +70,7 @@ class Engine:
 
     async def ping(self, seconds: float) -> None:
         """Raise :class:`RedisUnavailable` unless the server answers within ``seconds``."""
-        await self._connection.ping(deadline=self._loop.time() + seconds)
+        await self._connection.ping(deadline=now() + seconds)
 
     async def acquire(
         self,
@@ -80,7 +80,7 @@ class Engine:
         observations: tuple[Observation, ...],
     ) -> AsyncLease:
         """Obtain a lease, or leave nothing behind."""
-        started = self._loop.time()
+        started = now()
         term = Term(ttl=request.ttl, cap=started + max_hold)
         answered = False
         self._operations += 1
@@ -98,7 +98,7 @@ class Engine:
                 )
         except BaseException as error:
             for each in observations:
-                each.not_acquired(_outcome(error), self._loop.time() - started)
+                each.not_acquired(_outcome(error), now() - started)
             never_sent = isinstance(error, NotSent) and not answered
             if not never_sent and not isinstance(error, Contended):
                 self.abandon(request, queued=wait > 0)
@@ -106,13 +106,13 @@ class Engine:
         finally:
             self._room.forget(request.owner)
             self._ended()
-        now = self._loop.time()
+        had = now()
         lease = AsyncLease(
-            self, self._loop, request, term, reply.fence, acquired_at=now, observations=observations
+            self, self._loop, request, term, reply.fence, acquired_at=had, observations=observations
         )
         self._keeper.add(lease)
         for each in observations:
-            each.acquired(reply.fence, now - started)
+            each.acquired(reply.fence, had - started)
         return lease
 
     async def give_back(self, lease: AsyncLease) -> None:
@@ -126,7 +126,7 @@ class Engine:
         command = lease.request.release(self._scripts, queued=False)
         self._operations += 1
         try:
-            deadline = self._loop.time() + self._reply_timeout
+            deadline = now() + self._reply_timeout
             answer = await self._connection.call(command, deadline=deadline)
         except BaseException:
             lease.report_release(held_to_the_end=True)
@@ -155,11 +155,11 @@ class Engine:
     async def verify(self, claim: Claim, names: tuple[str, ...], seconds: float) -> Verified:
         """Ask whether the lease behind a claim holds all of the names."""
         command = _protocol.verify(self._scripts, claim.owner, claim.fence, names)
-        answer = await self._connection.call(command, deadline=self._loop.time() + seconds)
+        answer = await self._connection.call(command, deadline=now() + seconds)
         remaining = _protocol.read_verify(answer.reply)
         if remaining is None:
             raise NotOwner(f"the lease behind the proof does not hold {', '.join(names)}")
-        left = answer.sent + remaining - _protocol.drift_margin(remaining) - monotonic()
+        left = answer.sent + remaining - _protocol.drift_margin(remaining) - now()
         return Verified(claim.fence, max(0.0, left))
 
     async def close(self) -> None:
@@ -191,7 +191,7 @@ class Engine:
         answer = await self._connection.call(
             request.acquire(self._scripts, mode, wait),
             # Near the end of the wait an answer still gets its time.
-            deadline=max(deadline, self._loop.time() + self._reply_timeout),
+            deadline=max(deadline, now() + self._reply_timeout),
             repeat=partial(request.acquire, self._scripts, "again" if wait else "try", wait),
         )
         reply = _protocol.read_acquire(answer.reply, answer.sent)
@@ -244,7 +244,7 @@ class Engine:
             # Older than the last answer, which knew of no such lease (any more).
             return None
         term.start_pushed(waiter.stamp, push.granted, received=waiter.granted_at)
-        if monotonic() >= term.deadline:
+        if now() >= term.deadline:
             return None
         _report_blocker(push, observations)
         return push.granted
@@ -252,7 +252,7 @@ class Engine:
     async def _undo(
         self, request: Request, command: Command, sent: asyncio.Future[object] | None
     ) -> None:
-        deadline = self._loop.time() + max(request.ttl, self._reply_timeout)
+        deadline = now() + max(request.ttl, self._reply_timeout)
         try:
             if sent is not None and await self._connection.settled(sent):
                 return

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+from fencelock._clock import now
 from fencelock._errors import ConfigurationError, RedisUnavailable
 from fencelock._instrumentation import LossReason
 from fencelock._protocol import Request, Term
@@ -40,6 +41,7 @@ class Keeper:
         self._renew = renew
         self._leases: dict[str, Kept] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._renewal: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -55,7 +57,7 @@ class Keeper:
         self._leases[lease.request.owner] = lease
         at = min(lease.term.renew_at, lease.term.deadline)
         # A timer that is early enough stays: short leases come and go without touching it.
-        if self._timer is None or at < self._timer.when():
+        if self._timer is None or at < self._timer_at:
             self._wake_at(at)
 
     def discard(self, lease: Kept) -> bool:
@@ -75,16 +77,17 @@ class Keeper:
     def _wake_at(self, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._wake)
+        self._timer_at = at
+        self._timer = self._loop.call_later(max(0.0, at - now()), self._wake)
 
     def _wake(self) -> None:
         self._timer = None
-        now = self._loop.time()
+        moment = now()
         for lease in self.held():
-            if now >= lease.term.deadline:
-                self._end(lease, "max_hold" if now >= lease.term.cap else "expired")
+            if moment >= lease.term.deadline:
+                self._end(lease, "max_hold" if moment >= lease.term.cap else "expired")
         if self._renewal is None:
-            self._start_renewal(now)
+            self._start_renewal(moment)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -95,14 +98,14 @@ class Keeper:
             at = min(at, *(lease.term.renew_at for lease in self._leases.values()))
         self._wake_at(at)
 
-    def _start_renewal(self, now: float) -> None:
-        if not any(now >= lease.term.renew_at for lease in self._leases.values()):
+    def _start_renewal(self, moment: float) -> None:
+        if not any(moment >= lease.term.renew_at for lease in self._leases.values()):
             return
         # Those that are due within half an interval come along, so that all share one call.
         batch = [
             lease
             for lease in self._leases.values()
-            if now >= lease.term.renew_at - lease.term.ttl / 6
+            if moment >= lease.term.renew_at - lease.term.ttl / 6
         ]
         if batch:
             self._renewal = self._loop.create_task(self._run(batch), name="fencelock-renew")
@@ -115,8 +118,8 @@ class Keeper:
             self._schedule()
 
     async def _extend(self, batch: list[Kept]) -> None:
-        now = self._loop.time()
-        wanted = [(lease.request, lease.term.next_ttl(now)) for lease in batch]
+        moment = now()
+        wanted = [(lease.request, lease.term.next_ttl(moment)) for lease in batch]
         deadline = min(lease.term.deadline for lease in batch)
         try:
             extended, sent = await self._renew(wanted, deadline)
@@ -124,7 +127,7 @@ class Keeper:
             # Not lost yet: the timer ends each lease at its own deadline, if nothing gets through.
             logger.warning("%d leases were not renewed: %s", len(batch), error)
             for lease in batch:
-                lease.term.postpone(self._loop.time())
+                lease.term.postpone(now())
                 lease.report_renewal(extended=False)
             return
         for lease, (_, ttl), goes_on in zip(batch, wanted, extended, strict=True):

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
-from time import monotonic
 from typing import Protocol
 
 from fencelock import _proof
+from fencelock._clock import now
 from fencelock._errors import LeaseLost, NotOwner
 from fencelock._instrumentation import LossReason, Observation
 from fencelock._protocol import Request, Term
@@ -88,7 +88,7 @@ class AsyncLease:
         """Seconds that the lease certainly still runs if it is not renewed; 0.0 once it ended."""
         if self._lost or self._released:
             return 0.0
-        return max(0.0, self.term.deadline - monotonic())
+        return max(0.0, self.term.deadline - now())
 
     def check(self) -> None:
         """Raise unless the lease is held now.
@@ -101,7 +101,7 @@ class AsyncLease:
             raise self._lost_error(self._lost)
         if self._released:
             raise NotOwner(f"the lease of {', '.join(self.names)} was released")
-        if monotonic() >= self.term.deadline:
+        if now() >= self.term.deadline:
             raise self._lost_error("expired")
 
     def proof(self) -> str:
@@ -134,7 +134,7 @@ class AsyncLease:
         """End the lease (called by the keeper)."""
         self._lost = reason
         self._keeper.abandon(self.request)
-        held = self._loop.time() - self._acquired_at
+        held = now() - self._acquired_at
         for observation in self._observations:
             observation.lost(reason, held)
         for callback in self._on_lost:
@@ -147,7 +147,7 @@ class AsyncLease:
 
     def report_release(self, *, held_to_the_end: bool) -> None:
         """Tell observers that it ended in order, or was found gone (called by the engine)."""
-        held = self._loop.time() - self._acquired_at
+        held = now() - self._acquired_at
         for observation in self._observations:
             if held_to_the_end:
                 observation.released(held)

@@ -12,6 +12,7 @@ from typing import cast
 
 import hiredis
 
+from fencelock._clock import now
 from fencelock._errors import RedisUnavailable
 
 Reply = object
@@ -65,7 +66,7 @@ class Link(asyncio.Protocol):
         else:
             # Nobody else is talking: a lone command gains nothing from waiting for company.
             transport.write(packed)
-        self._pending.append((future, self._loop.time()))
+        self._pending.append((future, now()))
         if self._watchdog is None:
             self._watchdog = self._loop.call_later(self._reply_timeout, self._watch)
         return future
@@ -116,7 +117,7 @@ class Link(asyncio.Protocol):
         self._watchdog = None
         if not self._pending:
             return
-        left = self._pending[0][1] + self._reply_timeout - self._loop.time()
+        left = self._pending[0][1] + self._reply_timeout - now()
         if left <= 0:
             self.abort(f"no reply within {self._reply_timeout:g} s")
         else:

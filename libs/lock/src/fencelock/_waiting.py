@@ -7,6 +7,7 @@ holder's lease would be over, and at least every :data:`BACKSTOP_SECONDS`.
 
 import asyncio
 
+from fencelock._clock import now
 from fencelock._protocol import Blocked, Push, Request, Watch
 
 BACKSTOP_SECONDS = 10.0
@@ -30,22 +31,27 @@ class Waiter:
         self.push: Push | None = None
         self.granted_at = 0.0
         self._loop = loop
-        self._woken: asyncio.Future[None] = loop.create_future()
+        self._woken: asyncio.Future[bool] = loop.create_future()
 
     def wake(self) -> None:
         """Let :meth:`woken` return: there is a push to read, or it is time to ask again."""
         if not self._woken.done():
-            self._woken.set_result(None)
+            self._woken.set_result(True)
 
     async def woken(self, deadline: float) -> bool:
-        """Wait to be woken. False if ``deadline`` (loop time) came first."""
-        timer = self._loop.call_at(deadline, self.wake)
+        """Wait to be woken. False if ``deadline`` came first."""
+        timer = self._loop.call_later(max(0.0, deadline - now()), self._time_up)
         try:
-            await self._woken
+            in_time = await self._woken
         finally:
             timer.cancel()
             self._woken = self._loop.create_future()
-        return self.push is not None or self._loop.time() < deadline
+        return self.push is not None or (in_time and now() < deadline)
+
+    def _time_up(self) -> None:
+        # Said in so many words: a timer may fire before the clock shows its time.
+        if not self._woken.done():
+            self._woken.set_result(False)
 
 
 class _Line:
@@ -128,11 +134,11 @@ class WaitingRoom:
         waiter = self._waiters.get(news.owner)
         if waiter is None:
             if isinstance(news, Push) and news.owner in self._expected:
-                self._expected[news.owner] = (news, self._loop.time())
+                self._expected[news.owner] = (news, now())
             # Else it has left meanwhile: it has sent, or is sending, a release.
             return
         if isinstance(news, Push):
-            waiter.push, waiter.granted_at = news, self._loop.time()
+            waiter.push, waiter.granted_at = news, now()
             waiter.wake()
             return
         for name in waiter.request.names:
