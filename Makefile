@@ -58,6 +58,10 @@ fmt: $(VENV)/.ready ## format the code and fix what can be fixed
 cov: $(VENV)/.ready ## run the tests and show what they do not reach
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "not e2e and not observed" --cov --cov-report=term-missing $(ARGS)
 
+.PHONY: bench-services
+bench-services: $(VENV)/.ready ## the shop beside what the same work costs with less (ARGS=--help)
+	@$(BIN)/python -m bench.services $(ARGS)
+
 .PHONY: generated
 generated: $(VENV)/.ready ## write the dashboards and docs/metrics.md anew
 	@$(BIN)/python -m devkit.dashboards

@@ -1,0 +1,1 @@
+"""The shop beside what the same work costs with less: ``make bench-services``."""
