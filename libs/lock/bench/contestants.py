@@ -17,7 +17,7 @@ TTL_SECONDS = 10.0
 WAIT_SECONDS = 60.0
 TTL_MS = int(TTL_SECONDS * 1000)
 
-_DELETE = """
+DELETE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
 """
@@ -68,7 +68,7 @@ class Raw:
 
     def __init__(self, url: str) -> None:
         self._redis = Redis.from_url(url)
-        self._script = self._redis.register_script(_DELETE)
+        self._script = self._redis.register_script(DELETE)
 
     @asynccontextmanager
     async def hold(self, *names: str) -> AsyncIterator[None]:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import pairwise
 from statistics import median, quantiles
 
+from libs.lock.bench.blocking import one_thread
 from libs.lock.bench.contestants import Contestant, Fencelock, Limit, Raw, RedisPyLock
 from redis.asyncio import Redis
 
@@ -60,6 +61,11 @@ async def _one_client(bench: Bench) -> list[str]:
             Fencelock(bench.url),
         ],
     )
+    return _ratios(found, "raw redis-py", "pairs/s")
+
+
+async def _one_thread(bench: Bench) -> list[str]:
+    found = await asyncio.to_thread(one_thread, bench.url, bench.rounds)
     return _ratios(found, "raw redis-py", "pairs/s")
 
 
@@ -229,6 +235,7 @@ async def _memory(bench: Bench) -> list[str]:
 
 ROWS: dict[str, Row] = {
     "one client, acquire + release": _one_client,
+    "one thread, acquire + release, blocking": _one_thread,
     "64 tasks on 64 names": _many_names,
     "2 names together": _several_names(2),
     "8 names together": _several_names(8),

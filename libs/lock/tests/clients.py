@@ -3,20 +3,28 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import Any, Self
+from functools import partial
+from typing import Any, Literal, Self, cast
+
+import pytest
+from libs.lock.tests.blocking import BlockingAsAsync
 
 from fencelock import AsyncLease, AsyncLockClient
 from fencelock._scripts import Scripts
 from fencelock._target import Target
 
+Api = Literal["async", "blocking"]
+# For contracts that both clients keep.
+both_apis = pytest.mark.parametrize("api", ["async", "blocking"])
+
 
 class Clients(AsyncExitStack):
     """A factory of clients of one server."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, api: Api = "async") -> None:
         super().__init__()
         self.url = url
-        self._made: list[AsyncLockClient] = []
+        self._api = api
 
     def make(
         self, *, url: str | None = None, scripts: Scripts | None = None, **options: Any
@@ -29,7 +37,11 @@ class Clients(AsyncExitStack):
         options.setdefault("wait", 60.0)
         options.setdefault("reply_timeout", min(10.0, options["ttl"] / 4))
         options.setdefault("connect_timeout", 10.0)
-        made = AsyncLockClient(Target.from_url(url or self.url), scripts=scripts, **options)
+        make = partial(
+            AsyncLockClient, Target.from_url(url or self.url), scripts=scripts, **options
+        )
+        # Both have the face of the asyncio client, as far as the tests of contracts use it.
+        made = make() if self._api == "async" else cast("AsyncLockClient", BlockingAsAsync(make))
         self.push_async_callback(made.aclose)
         return made
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from libs.lock.tests.clients import Clients
+from libs.lock.tests.clients import Api, Clients
 from libs.lock.tests.proxy import Proxy
 from redis.asyncio import Redis
 
@@ -27,9 +27,15 @@ def url(redis_server: RedisServer, admin: Redis) -> str:
 
 
 @pytest.fixture
-async def clients(url: str) -> AsyncIterator[Clients]:
+def api() -> Api:
+    """Which client is tried; contracts that both keep are parametrised over it."""
+    return "async"
+
+
+@pytest.fixture
+async def clients(url: str, api: Api) -> AsyncIterator[Clients]:
     """Makes lock clients."""
-    async with Clients(url) as factory:
+    async with Clients(url, api) as factory:
         yield factory
 
 

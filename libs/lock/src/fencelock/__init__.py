@@ -6,6 +6,8 @@
     async with client.lock("order:{42}", "invoice:{42}", ttl=10.0, wait=2.0) as lease:
         await storage.write(row, fence=lease.fence)
 
+Threads have the same in :class:`LockClient`, without ``async`` and ``await``.
+
 The errors are one tree:
 
 ::
@@ -22,6 +24,8 @@ The errors are one tree:
     └── CrossSlot            names that a Redis Cluster would keep on different nodes
 """
 
+from fencelock._blocking_client import LockClient
+from fencelock._blocking_lease import Lease, Lock
 from fencelock._client import AsyncLockClient
 from fencelock._engine import Verified
 from fencelock._errors import (
@@ -51,7 +55,10 @@ __all__ = [
     "FencelockError",
     "Instrumentation",
     "InvalidName",
+    "Lease",
     "LeaseLost",
+    "Lock",
+    "LockClient",
     "LockNotAcquired",
     "NotOwner",
     "Observation",

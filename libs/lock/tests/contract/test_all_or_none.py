@@ -3,13 +3,15 @@
 import asyncio
 
 import pytest
-from libs.lock.tests.clients import Clients
+from libs.lock.tests.clients import Clients, both_apis
 from libs.lock.tests.server_view import holder, lock_keys, record
 from libs.lock.tests.variants import broken, sound
 from redis.asyncio import Redis
 
 from fencelock import AcquireTimeout, Contended
 from fencelock._scripts import Scripts
+
+pytestmark = both_apis
 
 PAIR = ("order:{1}", "invoice:{1}")
 

@@ -3,12 +3,14 @@
 import asyncio
 
 import pytest
-from libs.lock.tests.clients import Clients
+from libs.lock.tests.clients import Clients, both_apis
 from libs.lock.tests.server_view import lock_keys
 from libs.lock.tests.variants import broken, sound
 from redis.asyncio import Redis
 
 from fencelock._scripts import Scripts
+
+pytestmark = both_apis
 
 
 async def check_grows_over_data_loss(clients: Clients, admin: Redis, scripts: Scripts) -> None:

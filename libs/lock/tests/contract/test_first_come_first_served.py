@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from libs.lock.tests.clients import Clients
+from libs.lock.tests.clients import Clients, both_apis
 from libs.lock.tests.eventually import eventually
 from libs.lock.tests.server_view import queue_length
 from libs.lock.tests.variants import broken, sound
@@ -11,6 +11,8 @@ from redis.asyncio import Redis
 
 from fencelock import AsyncLockClient, Contended
 from fencelock._scripts import Scripts
+
+pytestmark = both_apis
 
 
 async def in_line(admin: Redis, name: str, count: int) -> None:

@@ -3,13 +3,15 @@
 import asyncio
 
 import pytest
-from libs.lock.tests.clients import Clients
+from libs.lock.tests.clients import Clients, both_apis
 from libs.lock.tests.server_view import holder
 from libs.lock.tests.variants import broken, sound
 from redis.asyncio import Redis
 
 from fencelock import LeaseLost, NotOwner
 from fencelock._scripts import Scripts
+
+pytestmark = both_apis
 
 
 async def check_contenders(clients: Clients, scripts: Scripts) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from libs.lock.tests.clients import Clients
+from libs.lock.tests.clients import Clients, both_apis
 from libs.lock.tests.proxy import Proxy
 from libs.lock.tests.server_view import script_calls
 from libs.lock.tests.variants import broken, sound
@@ -12,6 +12,8 @@ from redis.asyncio import Redis
 from fencelock import NotOwner, RedisUnavailable
 from fencelock._proof import encode
 from fencelock._scripts import Scripts
+
+pytestmark = both_apis
 
 
 async def check_refusals(clients: Clients, scripts: Scripts) -> None:

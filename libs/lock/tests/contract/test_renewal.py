@@ -2,10 +2,12 @@
 
 import asyncio
 
-from libs.lock.tests.clients import Clients
+from libs.lock.tests.clients import Clients, both_apis
 from libs.lock.tests.eventually import eventually
 from libs.lock.tests.server_view import lock_keys, queue_length, script_calls
 from redis.asyncio import Redis
+
+pytestmark = both_apis
 
 
 async def test_fifty_leases_are_renewed_in_one_call(clients: Clients, admin: Redis) -> None:

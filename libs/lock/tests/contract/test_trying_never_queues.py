@@ -1,11 +1,13 @@
 """With ``wait=0`` a request is answered at once and stands in no line."""
 
 import pytest
-from libs.lock.tests.clients import Clients
+from libs.lock.tests.clients import Clients, both_apis
 from libs.lock.tests.server_view import lock_keys, queue_length
 from redis.asyncio import Redis
 
 from fencelock import Contended
+
+pytestmark = both_apis
 
 
 async def test_a_refused_try_leaves_no_ticket(clients: Clients, admin: Redis) -> None:

@@ -1,0 +1,395 @@
+"""What is particular to the blocking client: threads, signals, forks and the end of a process."""
+
+import contextvars
+import gc
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from devkit.servers import RedisServer
+from fencelock import (
+    AcquireTimeout,
+    ConfigurationError,
+    Contended,
+    Lease,
+    LeaseLost,
+    LockClient,
+    NotOwner,
+    Observation,
+    RedisUnavailable,
+    Subject,
+)
+
+PATIENCE_SECONDS = 30.0
+
+
+@pytest.fixture
+def admin(redis_server: RedisServer) -> Iterator[Redis]:
+    with Redis.from_url(redis_server.url, decode_responses=True) as redis:
+        redis.flushall()
+        yield redis
+
+
+@pytest.fixture
+def client(redis_server: RedisServer, admin: Redis) -> Iterator[LockClient]:
+    with make(redis_server.url) as made:
+        yield made
+
+
+def make(url: str, **options: Any) -> LockClient:
+    """A client whose limits a busy machine does not reach."""
+    defaults = {"ttl": 30.0, "wait": 60.0, "reply_timeout": 7.0, "connect_timeout": 10.0}
+    return LockClient.from_url(url, **{**defaults, **options})
+
+
+def eventually(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"not in {PATIENCE_SECONDS:g} s: {what}"
+        time.sleep(0.005)
+
+
+def keys(admin: Redis) -> list[str]:
+    return sorted(set(admin.scan_iter("fencelock:*")) - {"fencelock:fence"})
+
+
+def connections(admin: Redis) -> int:
+    return sum(each["name"] == "fencelock" for each in admin.client_list())
+
+
+def test_threads_share_one_connection_and_one_thread(client: LockClient, admin: Redis) -> None:
+    threads_before = threading.active_count()
+    inside = 0
+    turns = 0
+
+    def take_turns() -> None:
+        nonlocal inside, turns
+        for _ in range(3):
+            with client.lock("order:{1}"):
+                inside += 1
+                assert inside == 1
+                turns += 1
+                inside -= 1
+
+    with client.lock("order:{1}"):
+        workers = [threading.Thread(target=take_turns) for _ in range(32)]
+        for worker in workers:
+            worker.start()
+        eventually(lambda: admin.llen("fencelock:q:order:{1}") == 32, "32 threads in line")
+        assert connections(admin) == 1
+        assert threading.active_count() == threads_before + 32 + 1
+    for worker in workers:
+        worker.join()
+    assert turns == 96
+    assert keys(admin) == []
+
+
+def test_errors_are_those_of_the_asyncio_client(client: LockClient) -> None:
+    with client.lock("order:{1}"):
+        with pytest.raises(Contended):
+            client.acquire("order:{1}", wait=0)
+        with pytest.raises(AcquireTimeout):
+            client.acquire("order:{1}", wait=0.05)
+
+
+def test_a_signal_handler_that_raises_withdraws_the_request(
+    client: LockClient, admin: Redis
+) -> None:
+    class TimeLimit(Exception):
+        pass
+
+    def ring(number: int, frame: object) -> None:
+        raise TimeLimit
+
+    before = signal.signal(signal.SIGUSR1, ring)
+    try:
+        with client.lock("order:{1}"):
+
+            def send() -> None:
+                eventually(lambda: admin.exists("fencelock:q:order:{1}"), "in line")
+                os.kill(os.getpid(), signal.SIGUSR1)
+
+            sender = threading.Thread(target=send)
+            sender.start()
+            with pytest.raises(TimeLimit):
+                client.acquire("order:{1}")
+            sender.join()
+            eventually(lambda: not admin.exists("fencelock:q:order:{1}"), "ticket withdrawn")
+        assert keys(admin) == []
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_lease_that_nobody_takes_is_given_back(client: LockClient, admin: Redis) -> None:
+    """The exception comes after the grant, and before the caller has it."""
+    running = client._start()
+    granted = threading.Event()
+
+    async def acquire() -> Any:
+        lease = await running.client.acquire("order:{1}")
+        granted.set()
+        return lease
+
+    from fencelock._blocking_client import _give_back
+    from fencelock._loop_thread import _Job
+
+    job = _Job(running.thread._loop, acquire, _give_back)
+    running.thread.post(job.start)
+    assert job.done.acquire(timeout=PATIENCE_SECONDS)
+    assert granted.is_set()
+    running.thread.post(job.cancel)
+    eventually(lambda: keys(admin) == [], "given back")
+
+
+def test_a_loss_is_told_by_check_by_callback_and_at_the_end(
+    redis_server: RedisServer, admin: Redis
+) -> None:
+    told: list[str] = []
+
+    def hold(client: LockClient) -> None:
+        with client.lock("order:{1}") as lease:
+            lease.check()
+            lease.on_lost(lambda reason: told.append(f"{reason} {threading.current_thread().name}"))
+            admin.flushall()
+            eventually(lambda: told, "told")
+            with pytest.raises(LeaseLost):
+                lease.check()
+            assert lease.remaining() == 0.0
+
+    with make(redis_server.url, ttl=1.0, reply_timeout=0.25) as client, pytest.raises(LeaseLost):
+        hold(client)
+    assert told == ["taken fencelock-lost"]
+
+
+def test_an_error_of_the_block_passes_with_a_note(client: LockClient, admin: Redis) -> None:
+    def fail() -> None:
+        with client.lock("order:{1}"):
+            admin.flushall()
+            raise ValueError("own")
+
+    with pytest.raises(ValueError, match="own") as caught:
+        fail()
+    assert "order:{1}" in caught.value.__notes__[0]
+
+
+def test_callbacks_that_raise_or_hang_keep_nothing_from_being_renewed(
+    redis_server: RedisServer, admin: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    hang = threading.Event()
+    called: list[str] = []
+
+    def hang_up(_: object) -> None:
+        called.append("second")
+        hang.wait(PATIENCE_SECONDS)
+
+    with make(redis_server.url, ttl=1.5, reply_timeout=0.7) as client:
+        other = client.acquire("order:{2}")
+        lease = client.acquire("order:{1}")
+        lease.on_lost(lambda _: 1 / 0)
+        lease.on_lost(hang_up)
+        admin.delete("fencelock:l:order:{1}")
+        eventually(lambda: called, "the second callback")
+        until = time.monotonic() + 3.0
+        eventually(lambda: time.monotonic() > until, "two terms later")
+        other.check()
+        other.release()
+        hang.set()
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_closing_ends_leases_and_the_thread(redis_server: RedisServer, admin: Redis) -> None:
+    client = make(redis_server.url)
+    threads_before = threading.active_count()
+    lease = client.acquire("order:{1}")
+    client.close()
+    client.close()
+    assert threading.active_count() == threads_before
+    assert keys(admin) == []
+    eventually(lambda: connections(admin) == 0, "disconnected")
+    with pytest.raises(LeaseLost):
+        lease.check()
+    with pytest.raises(LeaseLost):
+        lease.release()
+    with pytest.raises(RedisUnavailable, match="closed"):
+        client.acquire("order:{1}")
+
+
+def test_a_caller_that_waits_while_the_client_is_closed_is_told(
+    redis_server: RedisServer, admin: Redis
+) -> None:
+    holding, client = make(redis_server.url), make(redis_server.url)
+    lease = holding.acquire("order:{1}")
+    errors: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            client.acquire("order:{1}")
+        except RedisUnavailable as error:
+            errors.append(error)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    eventually(lambda: admin.exists("fencelock:q:order:{1}"), "in line")
+    client.close()
+    waiter.join(PATIENCE_SECONDS)
+    assert [str(error) for error in errors] == ["the client was closed"]
+    lease.release()
+    assert keys(admin) == []
+    holding.close()
+
+
+def test_a_client_that_is_dropped_releases_and_ends_its_thread(
+    redis_server: RedisServer, admin: Redis
+) -> None:
+    threads_before = threading.active_count()
+    client = make(redis_server.url)
+    client.acquire("order:{1}")
+    del client
+    gc.collect()
+    eventually(lambda: threading.active_count() == threads_before, "the thread ended")
+    assert keys(admin) == []
+
+
+def test_a_script_that_ends_releases_what_it_holds(redis_server: RedisServer, admin: Redis) -> None:
+    program = (
+        "import sys, fencelock\n"
+        "client = fencelock.LockClient.from_url(sys.argv[1], ttl=30.0)\n"
+        "lease = client.acquire('order:{1}')\n"
+        "raise SystemExit(3)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, redis_server.url],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (3, b"")
+    assert keys(admin) == []
+
+
+def in_child(work: Callable[[], object]) -> str:
+    """Fork, run ``work`` in the child, and return what it returned or raised."""
+    receiver, sender = multiprocessing.get_context("fork").Pipe(duplex=False)
+
+    def run() -> None:
+        try:
+            sender.send(repr(work()))
+        except Exception as error:  # noqa: BLE001 (the parent looks at it)
+            sender.send(f"{type(error).__name__}: {error}")
+
+    child = multiprocessing.get_context("fork").Process(target=run)
+    child.start()
+    assert receiver.poll(PATIENCE_SECONDS), "the child said nothing"
+    said: str = receiver.recv()
+    child.join(PATIENCE_SECONDS)
+    assert child.exitcode == 0
+    return said
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_starts_anew_and_leaves_its_parents_leases_alone(
+    redis_server: RedisServer, client: LockClient, admin: Redis
+) -> None:
+    lease = client.acquire("order:{1}")
+
+    def use_in_child() -> object:
+        with pytest.raises(Contended):
+            client.acquire("order:{1}", wait=0)
+        with client.lock("order:{2}") as own, Redis.from_url(redis_server.url) as other:
+            names = [each["name"] for each in other.client_list()]
+            return own.proof()[:14] != lease.proof()[:14], names.count("fencelock")
+
+    assert in_child(use_in_child) == "(True, 2)"
+    assert in_child(lease.release).startswith("NotOwner")
+    assert in_child(lease.check).startswith("NotOwner")
+    assert in_child(lease.remaining) == "0.0"
+    # The parent's loop still hears its own connection.
+    lease.check()
+    with client.lock("order:{2}"):
+        pass
+    lease.release()
+    assert keys(admin) == []
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_does_not_keep_its_parents_connection_open(
+    redis_server: RedisServer, admin: Redis
+) -> None:
+    client = make(redis_server.url)
+    client.start()
+    context = multiprocessing.get_context("fork")
+    go_on = context.Event()
+    child = context.Process(target=go_on.wait, args=(PATIENCE_SECONDS,))
+    child.start()
+    client.close()
+    eventually(lambda: connections(admin) == 0, "the server saw it close")
+    go_on.set()
+    child.join(PATIENCE_SECONDS)
+
+
+def test_a_blocking_call_in_an_observer_is_refused_rather_than_hanging(
+    redis_server: RedisServer, admin: Redis
+) -> None:
+    raised: list[str] = []
+
+    class Reentrant:
+        def observe(self, subject: Subject) -> Observation:
+            try:
+                reentrant.ping(timeout=1.0)
+            except RuntimeError as error:
+                raised.append(str(error))
+            return Observation()
+
+    with make(redis_server.url, instrumentation=[Reentrant()]) as reentrant:
+        reentrant.acquire("order:{1}").release()
+    assert "would never end" in raised[0]
+
+
+def test_observers_see_the_context_of_the_caller(redis_server: RedisServer, admin: Redis) -> None:
+    request_id = contextvars.ContextVar("request_id", default="none")
+    seen: list[str] = []
+
+    class Noting:
+        def observe(self, subject: Subject) -> Observation:
+            seen.append(request_id.get())
+            return Observation()
+
+    request_id.set("r-17")
+    with make(redis_server.url, instrumentation=[Noting()]) as client:
+        client.acquire("order:{1}").release()
+    assert seen == ["r-17"]
+
+
+def test_green_threads_are_refused(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patched = types.SimpleNamespace(is_module_patched=lambda _: True)
+    monkeypatch.setitem(sys.modules, "gevent.monkey", patched)
+    with pytest.raises(ConfigurationError, match="real threads"):
+        LockClient.from_url(redis_server.url)
+
+
+def test_a_bad_url_is_refused_at_once() -> None:
+    with pytest.raises(ConfigurationError):
+        LockClient.from_url("amqp://localhost")
+
+
+def test_a_lock_object_is_for_one_block_at_a_time(client: LockClient) -> None:
+    lock = client.lock("order:{1}")
+    with lock, pytest.raises(RuntimeError), lock:
+        pass
+    with lock as lease:
+        assert isinstance(lease, Lease)
+    lease.release()
+    with pytest.raises(NotOwner):
+        lease.check()
