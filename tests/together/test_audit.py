@@ -158,6 +158,64 @@ def test_an_operation_on_its_way_is_no_difference(shop: Shop, audit: Audit) -> N
     assert (status, report["pending"] + (not shop.pending())) == (0, 1)
 
 
+def test_an_operation_on_its_way_for_too_long_is_found_and_finished(
+    shop: Shop, audit: Audit, source: list[str]
+) -> None:
+    """Also if both sides still say the same: somebody waits for it."""
+    order_id = create(shop.order)
+    shop.order.kill()
+    shop.order.start(failpoints="order.after_t1=kill", ORDER_RECONCILE_INTERVAL_SECONDS="3600")
+    with pytest.raises(httpx.TransportError):
+        httpx.delete(f"{shop.order.url}/orders/{order_id}", trust_env=False)
+    shop.order.wait_ended()
+    shop.order.start(ORDER_RECONCILE_INTERVAL_SECONDS="3600", ORDER_INVOICE_TIMEOUT_SECONDS="10")
+    execute(shop.order_database, "UPDATE operations SET next_attempt_at = now() + interval '1 h'")
+    assert audit(*source)[0] == 0
+    status, report = audit("--pending-after", "0", *source)
+    assert (status, report["equal"]) == (1, False)
+    (finding,) = report["differences"]
+    assert (finding["kind"], finding["order_id"]) == ("stuck", order_id)
+    status, report = audit("--pending-after", "0", "--repair", *source)
+    assert (status, report["equal"]) == (0, True)
+    assert shop.invoices()[uuid.UUID(order_id)]["status"] == "deleted"
+    shop.assert_true()
+
+
+ALTERATIONS = {
+    "invoice_user": ("invoice", "user_id = gen_random_uuid()", False),
+    "invoice_total": ("invoice", "total = 1", True),
+    "invoice_deleted": ("invoice", "status = 'deleted'", False),
+    "order_user": ("order", "user_id = gen_random_uuid()", True),
+    "order_version": ("order", "version = 7", True),
+    "order_amounts": ("order", "quantity = 9, total = 9 * value", True),
+    "order_deleted": ("order", "status = 'deleted'", True),
+}
+
+
+@pytest.mark.parametrize("name", ALTERATIONS)
+def test_a_repair_mends_a_field_for_good_or_says_why_not_and_writes_nothing(
+    shop: Shop, audit: Audit, name: str
+) -> None:
+    side, alteration, mendable = ALTERATIONS[name]
+    order_id = create(shop.order, quantity=2, value="9.50")
+    update(shop, order_id, quantity=3)
+    database = shop.invoice_database if side == "invoice" else shop.order_database
+    execute(database, f"UPDATE {side}s SET {alteration}")
+    assert audit()[0] == 1
+    first, report = audit("--repair")
+    assert first == (0 if mendable else 1)
+    (entry,) = report["differences"]
+    assert bool(entry["repaired"]) == mendable
+    assert bool(entry["not_repaired"]) == (not mendable)
+    version = shop.orders()[uuid.UUID(order_id)]["version"]
+    assert version == (3 if name == "invoice_total" else 2)
+    assert audit("--repair")[0] == (0 if mendable else 1)
+    assert shop.orders()[uuid.UUID(order_id)]["version"] == version
+    assert len(shop.operations()) == version
+    if mendable:
+        shop.assert_true()
+
+
 def test_it_is_safe_while_orders_change(shop: Shop, audit: Audit) -> None:
     orders = [create(shop.order) for _ in range(4)]
 

@@ -52,6 +52,8 @@ def settings(database_url: str) -> Settings:
             "request_timeout_seconds": 60,
             "statement_timeout_seconds": 30,
             "reconcile_interval_seconds": 3600,
+            # Tests date their updates when they are loaded.
+            "update_time_skew_seconds": 3600,
         }
     )
 

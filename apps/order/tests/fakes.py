@@ -31,6 +31,8 @@ class FakeInvoices:
     before: list[Exception] = field(default_factory=list)
     after: list[Exception] = field(default_factory=list)
     available: bool = True
+    trouble: Trouble | None = None
+    """What happens once a decision is made."""
     deaf: bool = False
     """Whether it neither applies nor tells anything; it can still be asked to abort."""
 
@@ -44,6 +46,8 @@ class FakeInvoices:
         if self.before:
             raise self.before.pop(0)
         decision = self._decide(operation)
+        if self.trouble is not None:
+            await self.trouble(operation)
         if self.after:
             raise self.after.pop(0)
         return decision
@@ -53,7 +57,10 @@ class FakeInvoices:
         return self.decisions.get(operation.id)
 
     async def abort(self, operation: Operation, *, timeout_seconds: float) -> Decision:
-        return self.decisions.setdefault(operation.id, Decision(Outcome.ABORTED))
+        decision = self.decisions.setdefault(operation.id, Decision(Outcome.ABORTED))
+        if self.trouble is not None:
+            await self.trouble(operation)
+        return decision
 
     def _require_hearing(self) -> None:
         if self.deaf:

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import httpx
@@ -14,7 +15,7 @@ from order.app import create_app
 from order.settings import Settings
 from servicekit.runtime import Runtime
 
-NOW = "2100-01-01T00:00:00Z"
+NOW = datetime.now(UTC).isoformat().replace("+00:00", "Z")
 PROBLEM = "application/problem+json"
 
 
@@ -77,6 +78,50 @@ async def test_an_update_time_must_be_rfc_3339(
     assert answer.json()["errors"][0]["field"] == "update_time"
 
 
+@pytest.mark.parametrize(
+    "update_time",
+    [
+        "9999-12-31T23:59:59-01:00",
+        "9999-12-31T23:59:59.999999Z",
+        "0001-01-01T00:00:00+00:01",
+        "2099-01-01T00:00:00Z",
+        "in two hours",
+    ],
+)
+async def test_an_update_time_that_no_clock_can_show_is_422_and_changes_nothing(
+    client: httpx.AsyncClient, new_order: dict[str, Any], update_time: str
+) -> None:
+    path = f"/orders/{await created(client, new_order)}"
+    if update_time == "in two hours":
+        update_time = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
+    body = {"update_time": update_time, "quantity": 7}
+    for key in ("a", "a"):
+        answer = await client.patch(path, json=body, headers={"Idempotency-Key": key})
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["field"] == "update_time"
+    assert (await client.get(path)).json()["version"] == 1
+    honest = await client.patch(path, json={"update_time": NOW, "quantity": 3})
+    assert honest.status_code == 204
+
+
+async def test_a_client_whose_clock_is_behind_can_change_a_new_order(
+    client: httpx.AsyncClient, new_order: dict[str, Any]
+) -> None:
+    path = f"/orders/{await created(client, new_order)}"
+    behind = (datetime.now(UTC) - timedelta(seconds=2)).isoformat()
+    assert (await client.patch(path, json={"update_time": behind})).status_code == 204
+
+
+async def test_an_instant_is_the_same_in_every_offset(
+    client: httpx.AsyncClient, new_order: dict[str, Any]
+) -> None:
+    path = f"/orders/{await created(client, new_order)}"
+    here = datetime.now(UTC).astimezone(timezone(timedelta(hours=14)))
+    assert (await client.patch(path, json={"update_time": here.isoformat()})).status_code == 204
+    shown = datetime.fromisoformat((await client.get(path)).json()["update_time"])
+    assert shown == here
+
+
 async def test_rubbish_after_the_body_is_refused(
     client: httpx.AsyncClient, new_order: dict[str, Any]
 ) -> None:
@@ -92,7 +137,7 @@ async def test_an_update_time_older_than_the_orders_is_409_and_an_equal_one_pass
     path = f"/orders/{await created(client, new_order)}"
     assert (await client.patch(path, json={"update_time": NOW, "quantity": 3})).status_code == 204
     assert (await client.patch(path, json={"update_time": NOW, "quantity": 4})).status_code == 204
-    older = await client.patch(path, json={"update_time": "2099-01-01T00:00:00Z", "quantity": 5})
+    older = await client.patch(path, json={"update_time": "2001-01-01T00:00:00Z", "quantity": 5})
     assert (older.status_code, older.json()["type"]) == (409, "/problems/stale-update")
     order = (await client.get(path)).json()
     assert (order["quantity"], order["update_time"]) == (4, NOW)

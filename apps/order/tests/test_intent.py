@@ -26,11 +26,17 @@ from order.service.completion import PostgresCompletions
 from order.service.intent import PostgresIntents
 from servicekit.database import create_engine
 from servicekit.failpoints import Failpoints
+from servicekit.problems import DeadlineExceeded
 from servicekit.runtime import Runtime
 
 
-def intents_on(engine: Any) -> PostgresIntents:
-    return PostgresIntents(engine, failpoints=Failpoints(failpoints.NAMES), due_in_seconds=3600)
+def intents_on(engine: Any, *, timeout_seconds: float = 60) -> PostgresIntents:
+    return PostgresIntents(
+        engine,
+        failpoints=Failpoints(failpoints.NAMES),
+        due_in_seconds=3600,
+        timeout_seconds=timeout_seconds,
+    )
 
 
 @pytest.fixture
@@ -90,12 +96,13 @@ async def test_a_lost_commit_reply_ends_with_the_operation_recorded_once(
     assert await count(engine, "operations") == 1
 
 
-@pytest.mark.parametrize("made", [True, False])
-async def test_a_database_that_stays_away_leaves_the_record_unknown(
-    engine: AsyncEngine, made: bool
+@pytest.mark.parametrize(("made", "known"), [(True, RecordUnknown), (False, DeadlineExceeded)])
+async def test_a_database_that_stays_away_leaves_the_record_unknown_unless_it_proves_otherwise(
+    engine: AsyncEngine, made: bool, known: type[Exception]
 ) -> None:
-    intents = intents_on(LosesCommits(engine, commits_lost=99, made=made))
-    with pytest.raises(RecordUnknown):
+    losing = LosesCommits(engine, commits_lost=999, made=made)
+    intents = intents_on(losing, timeout_seconds=1)
+    with pytest.raises(known):
         await intents.record(a_change(a_creation()))
     assert await count(engine, "operations") == int(made)
 

@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from apps.order.tests.fakes import FakeInvoices, lost_reply
@@ -19,12 +20,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from order import failpoints
 from order.domain import Delete, Operation, Outcome, State, Update, invoice_id_for, plan_change
-from order.ports import Blocked, Change, Decision, Intent, Lease, OutcomeUnknown, Recorded
+from order.ports import (
+    Blocked,
+    Change,
+    Decision,
+    Intent,
+    Lease,
+    OutcomeUnknown,
+    Recorded,
+    Unrecorded,
+)
 from order.repository import Key, OperationRecord, Orders
 from order.service.cancellation import Cancellation
 from order.service.delivery import Delivery
 from order.service.intent import PostgresIntents
 from order.use_cases import UseCases
+from servicekit.commits import Attempt
 from servicekit.failpoints import Failpoints
 from servicekit.idempotency import StoredResponse
 from servicekit.runtime import Runtime
@@ -116,8 +127,9 @@ async def test_a_second_try_is_recognised_by_the_operations_id(
 class CancelsByItself(Cancellation):
     """The variant: what is pending here is aborted here."""
 
-    async def cancel(self, op_id: uuid.UUID) -> OperationRecord:
+    async def cancel(self, op_id: uuid.UUID) -> OperationRecord | Unrecorded:
         record = await self._reading.operation(op_id)
+        assert isinstance(record, OperationRecord)
         await self._completions.complete(record.operation, Decision(Outcome.ABORTED))
         return await self._reading.operation(op_id)
 
@@ -142,6 +154,7 @@ async def test_a_cancellation_never_decides_here(
         reading=real._reading,
         invoices=invoices,
         completions=real._completions,
+        intents=real._intents,
         timeout_seconds=3,
     )
     assert not await cancelled_after_it_was_applied(use_cases, broken, invoices, engine)
@@ -156,8 +169,8 @@ class KeepsNoAnswers(PostgresIntents):
     async def replay(self, key: Key) -> StoredResponse | None:
         return None
 
-    async def record(self, change: Change) -> Intent:
-        return await super().record(replace(change, key=None))
+    async def record(self, change: Change, attempt: Attempt | None = None) -> Intent:
+        return await super().record(replace(change, key=None), attempt)
 
 
 async def sent_twice(use_cases: UseCases, invoices: FakeInvoices) -> int:
@@ -187,7 +200,13 @@ class IntentsWithoutRowLock(PostgresIntents):
     async def _plan(self, connection: AsyncConnection, change: Change) -> Intent:
         assert isinstance(change.command, Update)
         seen = await Orders(connection).find(change.command.order_id)
-        planned = plan_change(seen, change.command, op_id=change.op_id)
+        planned = plan_change(
+            seen,
+            change.command,
+            op_id=change.op_id,
+            now=datetime.now(UTC),
+            skew=timedelta(minutes=5),
+        )
         assert planned is not None
         return await self._insert(connection, change, planned)
 

@@ -25,7 +25,8 @@ An order and its invoice change together or not at all.
 
 **Answers.** `201` and `204` mean that both sides are changed. `4xx` and `503` mean that nothing was
 written. `202` means that the outcome is not known yet: the operation at `Location` will be finished
-or dropped as a whole, by itself, and its page says which.
+or dropped as a whole, by itself, and its page says which. Until then the page says `pending`, also
+while the operation is not recorded yet; a `404` there is final.
 
 **Repeating.** Send an `Idempotency-Key` with every change and repeat it as often as you like: the
 same key and body get the same answer, byte for byte. While the first request is still running the

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
-from uuid import uuid4
 
 from fastapi import Depends, Header, Request
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from order.domain import Command
+from order.identifiers import new_operation_id
 from order.ports import Change
 from order.repository import Key
 from order.use_cases import UseCases
@@ -33,7 +33,7 @@ class Terms:
             operation: the method and the route, for telling requests with the same key apart.
             content: the validated parameters, for the same reason.
         """
-        op_id = uuid4()
+        op_id = new_operation_id()
         access_log.bind(order_id=str(command.order_id))
         carrier: dict[str, str] = {}
         TraceContextTextMapPropagator().inject(carrier)

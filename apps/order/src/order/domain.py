@@ -1,7 +1,7 @@
 """Orders and the operations that change them: the rules, without any input or output."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final
@@ -61,6 +61,14 @@ class AlreadyDeleted(Refusal):
 
 class StaleUpdate(Refusal):
     """The change is older than the last one the order took."""
+
+
+class UpdateFromTheFuture(Refusal):
+    """The change is dated further ahead than clocks may differ."""
+
+    def __init__(self, skew: timedelta) -> None:
+        super().__init__(skew)
+        self.skew = skew
 
 
 class VersionMismatch(Refusal):
@@ -192,14 +200,24 @@ def plan_creation(command: Create, *, op_id: UUID, now: datetime) -> Operation:
     return _operation(op_id, command.order_id, Kind.CREATE, 1, body)
 
 
-def plan_change(order: Order | None, command: Update | Delete, *, op_id: UUID) -> Operation | None:
+def plan_change(
+    order: Order | None, command: Update | Delete, *, op_id: UUID, now: datetime, skew: timedelta
+) -> Operation | None:
     """Return the operation that changes ``order``, or None if the wanted state is reached.
+
+    Args:
+        order: the order as it is.
+        command: what is asked for.
+        op_id: the operation's id.
+        now: this moment.
+        skew: how far the clocks of clients may differ from ours.
 
     Raises:
         UnknownOrder: there is none.
         VersionMismatch: it is at a version the caller does not accept.
         AlreadyDeleted: an update of a deleted order.
         StaleUpdate: the update is older than the last.
+        UpdateFromTheFuture: the update is dated ahead of us by more than ``skew``.
         AmountTooGreat: its total would have no place in an invoice.
     """
     if order is None or not order.exists:
@@ -209,7 +227,9 @@ def plan_change(order: Order | None, command: Update | Delete, *, op_id: UUID) -
     _require_version(order, command.accepted_versions)
     if order.body.status is Status.DELETED:
         raise AlreadyDeleted
-    if command.update_time < order.body.update_time:
+    if command.update_time > now + skew:
+        raise UpdateFromTheFuture(skew)
+    if _is_stale(order, command.update_time, now=now, skew=skew):
         raise StaleUpdate
     body = replace(
         order.body,
@@ -219,6 +239,16 @@ def plan_change(order: Order | None, command: Update | Delete, *, op_id: UUID) -
         update_time=command.update_time,
     )
     return _operation(op_id, order.id, Kind.UPDATE, order.version + 1, body)
+
+
+def _is_stale(order: Order, update_time: datetime, *, now: datetime, skew: timedelta) -> bool:
+    """Tell whether an update lies before what the order has taken already."""
+    last = order.body.update_time
+    if order.body.status is Status.CREATED:
+        # Our own clock dated the creation; the client's may be behind it.
+        return update_time < last - skew
+    # A time that no honest clock can have shown, from before there was a bound, binds nobody.
+    return update_time < last <= now + skew
 
 
 def _plan_deletion(order: Order, command: Delete, op_id: UUID) -> Operation | None:

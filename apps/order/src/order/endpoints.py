@@ -1,6 +1,6 @@
 """The routes: HTTP in, use case, HTTP out."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from uuid import UUID, uuid4
 
@@ -22,7 +22,8 @@ from order.errors import (
     OrderNotFound,
     UpdateIsStale,
 )
-from order.ports import OutcomeUnknown
+from order.ports import Unrecorded
+from order.repository import OperationRecord
 from order.schemas import (
     Acceptance,
     ListedOrder,
@@ -32,8 +33,10 @@ from order.schemas import (
     OrderOut,
     OrderPatch,
     OrderQuery,
+    UnrecordedOperation,
     pending_link,
 )
+from order.service.cancellation import NotCancelledYet
 from order.service.reading import Position
 from servicekit import access_log, problems
 from servicekit.etags import EntityTags, format_etag
@@ -179,7 +182,7 @@ async def update_order(
     """Change an order together with its invoice."""
     command = domain.Update(
         order_id=order_id,
-        update_time=body.update_time,
+        update_time=body.update_time.astimezone(UTC),
         quantity=body.quantity,
         value=body.value,
         accepted_versions=_versions(if_match),
@@ -226,7 +229,7 @@ async def list_operations(
 
 @router.get(
     "/operations/{op_id}",
-    response_model=OperationOut,
+    response_model=OperationOut | UnrecordedOperation,
     tags=["operations"],
     responses={
         200: {"headers": {"Location": {"description": "The order.", **_TEXT}}},
@@ -234,13 +237,18 @@ async def list_operations(
     },
 )
 async def read_operation(op_id: UUID, use_cases: UseCasesDependency) -> Response:
-    """Tell what has become of an operation."""
-    return _operation(OperationOut.of(await use_cases.reading.operation(op_id)))
+    """Tell what has become of an operation; 404 is final.
+
+    An operation that an answer has named is never 404 on the same day: if the database did not say
+    whether it was recorded, the page says `pending` while that may still happen, and `rejected`
+    once it cannot any more.
+    """
+    return _operation(await use_cases.reading.operation(op_id))
 
 
 @router.post(
     "/operations/{op_id}/cancel",
-    response_model=OperationOut,
+    response_model=OperationOut | UnrecordedOperation,
     tags=["operations"],
     responses={
         200: {"headers": {"Location": {"description": "The order.", **_TEXT}}},
@@ -256,10 +264,9 @@ async def cancel_operation(op_id: UUID, use_cases: UseCasesDependency) -> Respon
     access_log.bind(operation_id=str(op_id))
     try:
         record = await use_cases.cancellation.cancel(op_id)
-    except OutcomeUnknown:
-        pending = await use_cases.reading.operation(op_id)
-        return answers.accepted(op_id, pending.operation.order_id).to_response()
-    return _operation(OperationOut.of(record))
+    except NotCancelledYet as error:
+        return answers.accepted(op_id, error.operation.order_id).to_response()
+    return _operation(record)
 
 
 def _answer(response: StoredResponse) -> Response:
@@ -269,7 +276,11 @@ def _answer(response: StoredResponse) -> Response:
     return response.to_response()
 
 
-def _operation(operation: OperationOut) -> Response:
+def _operation(record: OperationRecord | Unrecorded) -> Response:
+    if isinstance(record, Unrecorded):
+        headers = {"Retry-After": "1"} if record.may_come else {}
+        return _json(UnrecordedOperation.of(record).model_dump_json(), headers)
+    operation = OperationOut.of(record)
     return _json(operation.model_dump_json(), {"Location": operation.order})
 
 

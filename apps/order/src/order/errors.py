@@ -133,6 +133,11 @@ def problem_of(refusal: domain.Refusal) -> Problem:
             return OrderAlreadyDeleted("The order is deleted and is not changed any more.")
         case domain.StaleUpdate():
             return UpdateIsStale("update_time lies before the time of the order's last update.")
+        case domain.UpdateFromTheFuture(skew=skew):
+            return ValidationFailed.of(
+                "update_time",
+                f"must not lie more than {skew.total_seconds():g} s ahead of this service's clock",
+            )
         case domain.VersionMismatch():
             return PreconditionFailed("The order is not at a version that If-Match names.")
         case _:
@@ -172,6 +177,11 @@ CONSTRAINTS: Final[dict[str, Callable[[], Problem] | None]] = {
     "idempotency_keys_key_check": None,
     "idempotency_keys_op_id_idx": None,
 }
+
+
+def unstorable() -> Problem:
+    """Return the answer to a change whose result does not fit into the database."""
+    return ValidationFailed("The order cannot be stored with these values. Nothing was written.")
 
 
 def violates(error: BaseException, constraint: str) -> bool:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from order.domain import Command, Operation, Outcome
 from order.repository import Key
+from servicekit.commits import Attempt
 from servicekit.idempotency import StoredResponse
 
 
@@ -134,6 +135,15 @@ class Blocked:
 Intent = Recorded | Answered | Blocked
 
 
+@dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """An operation whose id was made here, and which is not recorded."""
+
+    op_id: UUID
+    may_come: bool
+    """Whether a transaction that records it is just going on."""
+
+
 class Intents(Protocol):
     """The record of what is about to be done, in the order database."""
 
@@ -147,8 +157,12 @@ class Intents(Protocol):
         """
         ...
 
-    async def record(self, change: Change) -> Intent:
+    async def record(self, change: Change, attempt: Attempt | None = None) -> Intent:
         """Record the operation that carries out ``change``, unless the order does not admit it.
+
+        Args:
+            change: what is asked for.
+            attempt: says at any time, also when this is cancelled, how far it has come.
 
         Raises:
             Problem: the change is refused, or nothing was written for another reason.
@@ -169,5 +183,6 @@ class Completions(Protocol):
 
         Raises:
             ProtocolViolated: the order is not where the operation found it.
+            OutcomeUnknown: the order database does not say in time that the order follows.
         """
         ...

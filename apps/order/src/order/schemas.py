@@ -1,11 +1,12 @@
 """The bodies of requests and answers."""
 
 import re
-from datetime import datetime
-from typing import Annotated, Any, Final, Self
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -15,6 +16,7 @@ from pydantic import (
 )
 
 from order.domain import MAXIMUM_QUANTITY, Kind, Order, State, Status, invoice_id_for
+from order.ports import Unrecorded
 from order.repository import OperationRecord
 from servicekit.money import Money
 from servicekit.pagination import DEFAULT_LIMIT, MAXIMUM_CURSOR_LENGTH, MAXIMUM_LIMIT
@@ -31,6 +33,14 @@ def _require_rfc_3339(value: Any) -> Any:  # noqa: ANN401 - whatever the client 
     return value
 
 
+def _require_calendar(value: datetime) -> datetime:
+    try:
+        value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("must lie between the years 1 and 9999 in UTC") from error
+    return value
+
+
 def _require_text(value: Any) -> Any:  # noqa: ANN401 - whatever the client sent
     if not isinstance(value, str):
         raise ValueError("must be a UUID in text form")  # noqa: TRY004 - pydantic reports these
@@ -40,6 +50,7 @@ def _require_text(value: Any) -> Any:  # noqa: ANN401 - whatever the client sent
 Timestamp = Annotated[
     AwareDatetime,
     BeforeValidator(_require_rfc_3339),
+    AfterValidator(_require_calendar),
     WithJsonSchema({"type": "string", "format": "date-time"}, mode="validation"),
 ]
 Identifier = Annotated[
@@ -72,7 +83,8 @@ class OrderPatch(_Request):
     """A change of an order; what is left out, or null, stays."""
 
     update_time: Timestamp = Field(
-        description="When the change was made; must not lie before the order's, and becomes it."
+        description="When the change was made; must not lie before the order's, nor ahead of the"
+        " service's clock by more than it allows (5 minutes by default), and becomes the order's."
     )
     quantity: Quantity | None = None
     value: Money | None = None
@@ -180,6 +192,26 @@ class OperationOut(BaseModel):
             created_at=record.created_at,
             finished_at=record.finished_at,
         )
+
+
+class UnrecordedOperation(BaseModel):
+    """An operation that an answer named while the database did not say whether it was recorded."""
+
+    id: UUID
+    state: Literal[State.PENDING, State.REJECTED] = Field(
+        description="`pending`: it is not recorded yet, ask again. `rejected`: it was never"
+        " recorded and never will be; nothing was written."
+    )
+    recorded: Literal[False] = False
+    detail: str
+
+    @classmethod
+    def of(cls, unrecorded: Unrecorded) -> Self:
+        """Return the operation as clients see it."""
+        if unrecorded.may_come:
+            return cls(id=unrecorded.op_id, state=State.PENDING, detail="It is not recorded yet.")
+        detail = "It was never recorded; nothing was written. The request may be repeated."
+        return cls(id=unrecorded.op_id, state=State.REJECTED, detail=detail)
 
 
 def pending_link(order: Order) -> str | None:

@@ -1,8 +1,8 @@
 """The settings of the order service, from ``ORDER_*`` environment variables."""
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from servicekit import settings
 from servicekit.settings import (
@@ -32,6 +32,10 @@ class Settings(ServerSettings, DatabaseSettings, RedisSettings, LoggingSettings)
     """How long the locks outlive a process that has died."""
     lock_wait_seconds: Seconds = 2.0
     """How long a request waits for the locks before it is answered 423."""
+    update_time_skew_seconds: Annotated[float, Field(ge=0, le=315_576_000, allow_inf_nan=False)] = (
+        300.0
+    )
+    """How far ahead of our clock an ``update_time`` may lie, and how far behind it at creation."""
     reconcile_interval_seconds: PositiveSeconds = 1.0
     """How often recovery looks for pending operations without being woken."""
     purge_interval_seconds: PositiveSeconds = 600.0

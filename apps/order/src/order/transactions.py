@@ -38,6 +38,39 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         raise DatabaseUnavailable("The order database does not answer.") from error
 
 
+@asynccontextmanager
+async def reading_back(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Open a transaction that is rolled back at its end, whatever it did.
+
+    Raises:
+        DatabaseUnavailable: the database cannot be reached or does not answer in time.
+    """
+    try:
+        async with engine.connect() as connection, connection.begin() as transaction:
+            yield connection
+            await transaction.rollback()
+    except (DBAPIError, PoolTimeout) as error:
+        if not is_transient(error):
+            raise
+        raise DatabaseUnavailable("The order database does not answer.") from error
+
+
+async def briefly(work: Coroutine[Any, Any, None], *, seconds: float) -> None:
+    """Do ``work`` and wait for it ``seconds`` at most; then it goes on alone.
+
+    A statement on a connection that has gone silent cannot even be cancelled in time.
+
+    Raises:
+        TimeoutError: it is not done yet.
+    """
+    task = asyncio.create_task(work)
+    await asyncio.wait({task}, timeout=seconds)
+    if not task.done():
+        task.add_done_callback(_report)
+        raise TimeoutError
+    task.result()
+
+
 async def repeated(
     work: Callable[[], Awaitable[Result]], *, attempts: int = _ATTEMPTS, event: str
 ) -> Result:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final, Protocol
 
 from order.invoice_client import HttpInvoices
@@ -51,6 +52,7 @@ class UseCases:
     reconciler: Reconciler
     locks: Locks
     delivery: Delivery
+    helping: Helping
     background: Sequence[BackgroundWork]
 
 
@@ -109,7 +111,20 @@ def _assemble(
     delivery = Delivery(
         invoices, failpoints=points, timeout_seconds=settings.invoice_timeout_seconds
     )
-    completions = PostgresCompletions(resources.engine, failpoints=points, metrics=metrics)
+    completions = PostgresCompletions(
+        resources.engine,
+        failpoints=points,
+        metrics=metrics,
+        timeout_seconds=settings.request_timeout_seconds,
+    )
+    intents = PostgresIntents(
+        resources.engine,
+        failpoints=points,
+        # Before that the request itself is still at its first try.
+        due_in_seconds=settings.invoice_timeout_seconds,
+        skew=timedelta(seconds=settings.update_time_skew_seconds),
+        timeout_seconds=settings.request_timeout_seconds,
+    )
     helping = Helping(
         invoices=invoices,
         locks=locks,
@@ -120,12 +135,7 @@ def _assemble(
     )
     changes = Changes(
         locks=locks,
-        intents=PostgresIntents(
-            resources.engine,
-            failpoints=points,
-            # Before that the request itself is still at its first try.
-            due_in_seconds=settings.invoice_timeout_seconds,
-        ),
+        intents=intents,
         invoices=invoices,
         delivery=delivery,
         completions=completions,
@@ -158,11 +168,13 @@ def _assemble(
             reading=reading,
             invoices=invoices,
             completions=completions,
+            intents=intents,
             timeout_seconds=settings.invoice_timeout_seconds,
         ),
         reconciler=reconciler,
         locks=locks,
         delivery=delivery,
+        helping=helping,
         background=(reconciler, wake_up, retention),
     )
 

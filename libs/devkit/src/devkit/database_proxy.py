@@ -37,6 +37,8 @@ class DatabaseProxy:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self._guard = threading.Lock()
         self._losses: list[Loss] = []
+        self._after = b""
+        self._dark_then = False
         self._sockets: set[socket.socket] = set()
         self._dark = threading.Event()
         self.lost = 0
@@ -51,10 +53,18 @@ class DatabaseProxy:
         at = f"{credentials}@" if credentials else ""
         return urlunsplit(self._parts._replace(netloc=f"{at}127.0.0.1:{port}"))
 
-    def lose(self, *losses: Loss) -> None:
-        """Do this to the next COMMITs, one after the other."""
+    def lose(self, *losses: Loss, after: str = "", then_dark: bool = False) -> None:
+        """Do this to the next COMMITs, one after the other.
+
+        Args:
+            losses: what to do.
+            after: only in transactions that have sent this text.
+            then_dark: go dark with the last of them.
+        """
         with self._guard:
             self._losses.extend(losses)
+            self._after = after.encode()
+            self._dark_then = then_dark
 
     def go_dark(self, *, dark: bool = True) -> None:
         """Keep connections open and forward nothing until told otherwise."""
@@ -89,13 +99,16 @@ class DatabaseProxy:
         with self._guard:
             self._sockets -= {client, server}
 
-    def next_loss(self) -> Loss | None:
-        """Return what happens to the COMMIT that comes by now."""
+    def next_loss(self, sent: bytes) -> Loss | None:
+        """Return what happens to the COMMIT that comes by now, after all that was ``sent``."""
         with self._guard:
-            if not self._losses:
+            if not self._losses or self._after not in sent:
                 return None
             self.lost += 1
-            return self._losses.pop(0)
+            loss = self._losses.pop(0)
+            if self._dark_then and not self._losses:
+                self._dark.set()
+            return loss
 
     def wait_for_light(self) -> None:
         """Return when bytes are forwarded."""
@@ -111,14 +124,17 @@ class _Connection:
         self._client = client
         self._server = server
         self._loss: Loss | None = None
+        self._sent = b""
 
     def requests(self) -> None:
         """Forward what the client sends."""
         with suppress(OSError):
             while data := self._client.recv(_CHUNK):
                 self._proxy.wait_for_light()
+                self._sent += data
                 if _COMMIT in data:
-                    self._loss = self._proxy.next_loss()
+                    self._loss = self._proxy.next_loss(self._sent)
+                    self._sent = b""
                 if self._loss is Loss.REQUEST_CUT:
                     break
                 self._server.sendall(data)

@@ -20,6 +20,8 @@ _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 1.0
 _PATIENCE_AFTER_CANCELLATION_SECONDS: Final = 1.0
 _log = structlog.stdlib.get_logger(__name__)
+# The event loop itself keeps weak references only.
+_left_alone: Final[set["asyncio.Task[Any]"]] = set()
 
 Result = TypeVar("Result")
 
@@ -75,6 +77,7 @@ async def known(
     deadline_seconds: float,
     patience_seconds: float,
     event: str,
+    attempt: Attempt | None = None,
 ) -> Result:
     """Do ``work``, a transaction, and return only when it is known what became of it.
 
@@ -84,13 +87,14 @@ async def known(
         deadline_seconds: from now, how long to wait as long as no COMMIT was sent.
         patience_seconds: from that deadline, how long to wait for the end of a COMMIT.
         event: how the log names a COMMIT whose reply was lost.
+        attempt: the caller's own, if it has to know how far this came although it is cancelled.
 
     Raises:
         GivenUp: the deadline passed; nothing was written.
         CommitUnknown: patience is over, and a COMMIT may have been made or not.
         Exception: what ``work`` raises before its COMMIT; nothing was written.
     """
-    attempt = Attempt()
+    attempt = attempt or Attempt()
     task = asyncio.create_task(_until_known(work, attempt, event), name=event)
     try:
         await asyncio.wait({task}, timeout=deadline_seconds)
@@ -107,6 +111,7 @@ async def known(
         raise
     finally:
         if not task.done():
+            _left_alone.add(task)
             task.add_done_callback(_report)
     if not task.done():
         raise CommitUnknown
@@ -132,5 +137,6 @@ async def _until_known(
 
 def _report(task: "asyncio.Task[Any]") -> None:
     """Keep the error of a task that nobody waits for any more from going unseen."""
+    _left_alone.discard(task)
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.info("transaction_ended_alone", error=repr(error))

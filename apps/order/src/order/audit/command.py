@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from pydantic import ValidationError
@@ -33,12 +34,15 @@ NOT_COMPARED: Final = 2
 
 EPILOG: Final = """\
 Safe on a live system: what seems to differ while operations are on their way is looked at again
-until it stands still.
+until it stands still. An operation on its way for longer than --pending-after is a finding too.
 
 exit status:
   0  both sides are equal, or were made equal by --repair
-  1  they differ
+  1  they differ, or an operation is stuck
   2  they could not be compared
+
+--repair finishes what is stuck, sends an invoice what it lacks, and restates an order whose total
+the invoice has otherwise. It mends a difference completely, or says why not and writes nothing.
 
 --repair needs the settings of the service itself: ORDER_DATABASE_URL, ORDER_REDIS_URL and
 ORDER_INVOICE_URL.
@@ -55,6 +59,7 @@ class Options:
     invoice_dsn: str | None
     repair: bool
     as_json: bool
+    pending_after_seconds: float
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +77,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="read invoices from their database, and compare the operations' outcomes too",
     )
     parser.add_argument("--repair", action="store_true", help="mend what can be mended")
+    parser.add_argument(
+        "--pending-after",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="how old a pending operation must be to be a finding (default: 300)",
+    )
     parser.add_argument("--json", action="store_true", help="write one JSON document")
 
 
@@ -84,6 +96,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
         invoice_dsn=arguments.invoice_dsn,
         repair=arguments.repair,
         as_json=arguments.json,
+        pending_after_seconds=arguments.pending_after,
     )
 
 
@@ -145,7 +158,12 @@ async def _comparison(options: Options) -> AsyncIterator[Comparison]:
             invoices = HttpInvoices(client)
         else:
             invoices = outcomes = DatabaseInvoices(await _engine(stack, options.invoice_dsn))
-        yield Comparison(orders, invoices, outcomes=outcomes)
+        yield Comparison(
+            orders,
+            invoices,
+            outcomes=outcomes,
+            pending_at_most=timedelta(seconds=options.pending_after_seconds),
+        )
 
 
 async def _engine(stack: AsyncExitStack, dsn: str) -> AsyncEngine:
@@ -172,4 +190,5 @@ async def _repair(options: Options) -> AsyncIterator[Repair]:
             locks=use_cases.locks,
             delivery=use_cases.delivery,
             changes=use_cases.changes,
+            helping=use_cases.helping,
         )

@@ -2,10 +2,12 @@
 
 First all orders and all invoices are read, page by page, and compared. While that goes on things
 move, so what seems to differ is only a suspect. Each suspect is then looked at by itself until the
-order's history stands still around a look at both sides.
+order's history stands still around a look at both sides. An operation that is pending for longer
+than any trouble should last is a finding by itself: nothing waits for it but a person.
 """
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -32,14 +34,21 @@ class Comparison:
         orders: where orders are read.
         invoices: where invoices are read.
         outcomes: where recorded outcomes are read; without it histories are not compared.
+        pending_at_most: how long an operation may be on its way.
     """
 
     def __init__(
-        self, orders: OrderSource, invoices: InvoiceSource, *, outcomes: Outcomes | None = None
+        self,
+        orders: OrderSource,
+        invoices: InvoiceSource,
+        *,
+        outcomes: Outcomes | None = None,
+        pending_at_most: timedelta,
     ) -> None:
         self._orders = orders
         self._invoices = invoices
         self._outcomes = outcomes
+        self._pending_at_most = pending_at_most
 
     async def run(self) -> Findings:
         """Compare everything.
@@ -74,6 +83,9 @@ class Comparison:
                 suspects[order_id] = None
         suspects.update(dict.fromkeys(unmatched))
         suspects.update(dict.fromkeys(everything))
+        async for order_id, step in self._orders.pending():
+            if self._is_stuck(step):
+                suspects[order_id] = None
         return list(suspects)
 
     async def _judge(self, order_id: UUID, findings: Findings) -> None:
@@ -83,17 +95,42 @@ class Comparison:
             before = await self._orders.history(order_id)
             order = await self._orders.order(order_id)
             invoice = await self._invoices.invoice(order_id)
-            difference = compare(order_id, order, invoice) or await self._contradiction(
-                order_id, order, invoice, before
+            difference = (
+                self._stuck(order_id, order, invoice, before)
+                or compare(order_id, order, invoice)
+                or await self._contradiction(order_id, order, invoice, before)
             )
             if difference is None:
                 return
-            moving = _is_moving(before) or before != await self._orders.history(order_id)
+            moving = self._is_moving(before) or before != await self._orders.history(order_id)
             if not moving:
                 findings.differences.append(_with_history(difference, before))
                 return
             await asyncio.sleep(_PAUSE_SECONDS)
         findings.pending += moving
+
+    def _stuck(
+        self, order_id: UUID, order: Fact | None, invoice: Fact | None, history: tuple[Step, ...]
+    ) -> Difference | None:
+        """Return the operation that has been on its way for too long, if there is one."""
+        for step in filter(self._is_stuck, history):
+            why = f": {step.detail}" if step.detail else ""
+            return Difference(
+                order_id=order_id,
+                kind=DifferenceKind.STUCK,
+                order=order,
+                invoice=invoice,
+                detail=f"operation {step.id} is pending since {step.created_at.isoformat()}{why}",
+            )
+        return None
+
+    def _is_stuck(self, step: Step) -> bool:
+        if step.state is not State.PENDING:
+            return False
+        return datetime.now(UTC) - step.created_at > self._pending_at_most
+
+    def _is_moving(self, history: tuple[Step, ...]) -> bool:
+        return any(step.state is State.PENDING and not self._is_stuck(step) for step in history)
 
     async def _contradiction(
         self, order_id: UUID, order: Fact | None, invoice: Fact | None, history: tuple[Step, ...]
@@ -115,10 +152,6 @@ class Comparison:
                     detail=f"operation {step.id} is {step.state.value} here, {said} there",
                 )
         return None
-
-
-def _is_moving(history: tuple[Step, ...]) -> bool:
-    return any(step.state is State.PENDING for step in history)
 
 
 def _with_history(difference: Difference, history: tuple[Step, ...]) -> Difference:

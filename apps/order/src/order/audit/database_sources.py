@@ -56,6 +56,13 @@ class DatabaseOrders:
         )
         return _fact(rows[0]) if rows else None
 
+    async def pending(self) -> AsyncIterator[tuple[UUID, Step]]:
+        """Iterate over all pending operations by the order's id."""
+        operations = models.operations
+        statement = select(operations).where(operations.c.state == State.PENDING.value)
+        for row in await _rows(self._engine, statement.order_by(operations.c.op_id)):
+            yield row.order_id, _step(row)
+
     async def history(self, order_id: UUID) -> tuple[Step, ...]:
         """Return an order's operations, the oldest first."""
         operations = models.operations

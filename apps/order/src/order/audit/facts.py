@@ -41,11 +41,15 @@ class DifferenceKind(StrEnum):
     INVOICE_AHEAD = "invoice_ahead"
     CONTENT = "content"
     HISTORY = "history"
+    STUCK = "stuck"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """An order and an invoice that disagree although nothing is on its way between them."""
+    """An order and an invoice that disagree although nothing is on its way between them.
+
+    Or, if it is ``STUCK``, between which something has been on its way for too long.
+    """
 
     order_id: UUID
     kind: DifferenceKind
@@ -62,7 +66,7 @@ class Findings:
     orders: int = 0
     invoices: int = 0
     pending: int = 0
-    """Orders whose sides differ because an operation is on its way; no difference."""
+    """Orders whose sides differ because an operation is on its way, not for long; no difference."""
     differences: list[Difference] = field(default_factory=list)
 
 

@@ -38,12 +38,16 @@ class _Invoice(_Side):
 
 class _Operation(BaseModel):
     id: UUID
+    order_id: UUID
     kind: Kind
     state: State
     version: int
     created_at: datetime
     finished_at: datetime | None
     detail: str | None
+
+    def step(self) -> Step:
+        return Step(**self.model_dump(exclude={"order_id"}))
 
 
 class _Page(BaseModel, Generic[Item]):
@@ -78,12 +82,19 @@ class HttpOrders:
         response = await _get(self._client, f"/orders/{order_id}", {}, absent_allowed=True)
         return None if response is None else _parse(_Side, response).fact()
 
+    async def pending(self) -> AsyncIterator[tuple[UUID, Step]]:
+        """Iterate over all pending operations by the order's id, page by page."""
+        query = {"state": State.PENDING.value}
+        async for page in _pages(self._client, "/operations", query, _Page[_Operation]):
+            for operation in page.items:
+                yield operation.order_id, operation.step()
+
     async def history(self, order_id: UUID) -> tuple[Step, ...]:
         """Return an order's operations, the oldest first."""
         steps: list[Step] = []
         query = {"order_id": str(order_id)}
         async for page in _pages(self._client, "/operations", query, _Page[_Operation]):
-            steps += [Step(**dict(operation)) for operation in page.items]
+            steps += [operation.step() for operation in page.items]
         return tuple(steps)
 
 

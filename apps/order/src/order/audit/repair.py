@@ -1,23 +1,26 @@
 """Mend what an audit has found, from the stored payloads and by the protocol's own steps.
 
 The order database knows every change with its full body, so an invoice that lost some is given them
-again, under the lock and under their own ids; one whose content was altered is told the order's
-content by a new, ordinary change; an order's row that was altered is written again from the last
-committed payload. What the order database does not know, an invoice ahead of it, is never undone:
-that is for a person to decide.
+again, under the lock and under their own ids; one whose total was altered is told the order's by a
+new, ordinary change; an order's row that was altered is written again from the last committed
+payload; an operation that is stuck is finished as recovery would. What the order database does not
+know, an invoice ahead of it, is never undone, and what no operation can change, an invoice's user,
+is left alone: both are for a person to decide.
 """
 
 from typing import Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from order.audit.facts import Difference, DifferenceKind, Fact
-from order.domain import Operation, Outcome, State, Update
+from order.domain import Operation, Outcome, State, Status, Update
+from order.identifiers import new_operation_id
 from order.ports import Change, LeaseLost, Locks, OutcomeUnknown
 from order.repository import OperationRecord, Operations, Orders
 from order.service.changes import Changes
 from order.service.delivery import Delivery
+from order.service.helping import Helping
 from servicekit.problems import Problem
 
 _LOCK_WAIT_SECONDS: Final = 30.0
@@ -37,15 +40,23 @@ class Repair:
         locks: the locks on orders and invoices.
         delivery: how an operation is sent again.
         changes: how an ordinary change is made.
+        helping: how an operation is finished.
     """
 
     def __init__(
-        self, *, engine: AsyncEngine, locks: Locks, delivery: Delivery, changes: Changes
+        self,
+        *,
+        engine: AsyncEngine,
+        locks: Locks,
+        delivery: Delivery,
+        changes: Changes,
+        helping: Helping,
     ) -> None:
         self._engine = engine
         self._locks = locks
         self._delivery = delivery
         self._changes = changes
+        self._helping = helping
 
     async def mend(self, difference: Difference) -> str:
         """Mend one difference and return what was done.
@@ -59,14 +70,42 @@ class Repair:
             raise NotRepaired(str(error)) from error
 
     async def _mend(self, difference: Difference) -> str:
+        if difference.kind is DifferenceKind.STUCK:
+            return await self._finish(difference.order_id)
         history = await self._committed(difference.order_id)
         if not history:
             raise NotRepaired("the order database knows nothing of this order")
-        if difference.kind in {DifferenceKind.INVOICE_BEHIND, DifferenceKind.MISSING_INVOICE}:
-            return await self._send_again(difference, history)
-        if difference.kind is DifferenceKind.CONTENT:
-            return await self._restate(difference, history[-1].operation)
-        raise NotRepaired("the order database does not know what the invoice service has recorded")
+        if difference.kind is DifferenceKind.HISTORY:
+            raise NotRepaired("what the invoice service has recorded cannot be changed any more")
+        return await self._bring_together(difference, history)
+
+    async def _bring_together(self, difference: Difference, history: list[OperationRecord]) -> str:
+        last, invoice = history[-1].operation, difference.invoice
+        if invoice is not None and invoice.version > last.version:
+            raise NotRepaired("the order database does not know what the invoice is ahead by")
+        behind = invoice is None or invoice.version < last.version
+        restate = not behind and invoice != _fact_of(last)
+        if invoice is not None and restate:
+            _require_restatable(invoice, last)
+        done = []
+        if await self._restore(last):
+            done.append("restored the order's row from its last operation")
+        if behind:
+            done.append(await self._send_again(difference, history))
+        elif restate:
+            await self._change_nothing(last)
+            done.append("restated the order by a new operation")
+        return "; ".join(done) or "nothing was left to do"
+
+    async def _finish(self, order_id: UUID) -> str:
+        """Bring the order's pending operation to its end, as recovery does."""
+        pending = await self._operations(order_id, State.PENDING)
+        if not pending:
+            return "it has finished by itself"
+        decision = await self._helping.recover(
+            pending[0].operation, lock_wait_seconds=_LOCK_WAIT_SECONDS
+        )
+        return f"finished operation {pending[0].operation.id}: {decision.outcome.value}"
 
     async def _send_again(self, difference: Difference, history: list[OperationRecord]) -> str:
         """Give the invoice service the operations it lacks, in their order."""
@@ -81,24 +120,15 @@ class Repair:
                     )
         return f"sent {len(missing)} operations again"
 
-    async def _restate(self, difference: Difference, last: Operation) -> str:
-        """Bring the order's row back to its last payload and, if need be, say it all once more."""
-        done = []
-        if await self._restore(last):
-            done.append("restored the order's row from its last operation")
-        invoice = difference.invoice
-        if invoice is None or not _says_the_same(invoice, last):
-            await self._change_nothing(last)
-            done.append("restated the order by a new operation")
-        return "; ".join(done) or "nothing was left to do"
-
     async def _restore(self, last: Operation) -> bool:
+        """Bring the order's row back to its last committed operation; tell whether it was not."""
         async with self._engine.begin() as connection:
             orders = Orders(connection)
             order = await orders.lock(last.order_id)
-            if order is None or order.version != last.version or order.pending_op is not None:
+            newest = await Operations(connection).newest_committed(last.order_id)
+            if order is None or order.pending_op is not None or newest != last.version:
                 raise NotRepaired("the order is changing; try again")
-            if order.body == last.body:
+            if (order.body, order.version) == (last.body, last.version):
                 return False
             await orders.restore(last)
             return True
@@ -107,7 +137,7 @@ class Repair:
         """Make an ordinary update that says what the order says: the invoice takes its total."""
         change = Change(
             command=Update(order_id=last.order_id, update_time=last.body.update_time),
-            op_id=uuid4(),
+            op_id=new_operation_id(),
             path=f"/orders/{last.order_id}",
             key=None,
             traceparent=None,
@@ -117,13 +147,24 @@ class Repair:
             raise NotRepaired(f"the change that restates the order was answered {response.status}")
 
     async def _committed(self, order_id: UUID) -> list[OperationRecord]:
-        async with self._engine.connect() as connection:
-            records = await Operations(connection).page(
-                after=None, state=State.COMMITTED, order_id=order_id, limit=_HISTORY_LIMIT
-            )
+        records = await self._operations(order_id, State.COMMITTED)
         return sorted(records, key=lambda record: record.operation.version)
 
+    async def _operations(self, order_id: UUID, state: State) -> list[OperationRecord]:
+        async with self._engine.connect() as connection:
+            return await Operations(connection).page(
+                after=None, state=state, order_id=order_id, limit=_HISTORY_LIMIT
+            )
 
-def _says_the_same(invoice: Fact, last: Operation) -> bool:
+
+def _require_restatable(invoice: Fact, last: Operation) -> None:
+    """Return if saying the order once more, by a new operation, gives the invoice all it lacks."""
+    if invoice.user_id != last.body.user_id:
+        raise NotRepaired("no operation changes the user_id of an invoice")
+    if Status.DELETED in {invoice.status, last.body.status}:
+        raise NotRepaired("no operation changes what is deleted")
+
+
+def _fact_of(last: Operation) -> Fact:
     body = last.body
-    return invoice == Fact(last.version, body.status, body.total, body.user_id)
+    return Fact(last.version, body.status, body.total, body.user_id)

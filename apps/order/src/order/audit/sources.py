@@ -22,6 +22,10 @@ class OrderSource(Protocol):
         """Return one order."""
         ...
 
+    def pending(self) -> AsyncIterator[tuple[UUID, Step]]:
+        """Iterate over all pending operations by the order's id, page by page."""
+        ...
+
     async def history(self, order_id: UUID) -> tuple[Step, ...]:
         """Return an order's operations, the oldest first."""
         ...

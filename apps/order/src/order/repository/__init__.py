@@ -4,7 +4,13 @@ Nothing here begins or ends a transaction: each class works on the connection it
 """
 
 from order.repository.idempotency_keys import IdempotencyKeys, Key, KnownKey
-from order.repository.operations import CHANNEL, Backlog, OperationRecord, Operations
+from order.repository.operations import (
+    CHANNEL,
+    Backlog,
+    OperationRecord,
+    Operations,
+    Unstorable,
+)
 from order.repository.orders import Orders
 
 __all__ = [
@@ -16,4 +22,5 @@ __all__ = [
     "OperationRecord",
     "Operations",
     "Orders",
+    "Unstorable",
 ]

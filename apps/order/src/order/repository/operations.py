@@ -1,20 +1,37 @@
 """The table of operations: the journal of what was meant, and what became of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Row, Text, cast, func, literal, select, text, tuple_, update
+from psycopg.errors import LockNotAvailable
+from sqlalchemy import (
+    CheckConstraint,
+    Row,
+    Text,
+    and_,
+    cast,
+    func,
+    literal,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.selectable import CTE
 
 from order.domain import Kind, Operation, State
-from order.models import operations
-from order.repository.payload import from_payload, to_payload
+from order.models import operations, orders
+from order.repository.payload import from_payload, to_columns, to_payload
+from servicekit.database import constraint_name
 from servicekit.idempotency import StoredResponse
 
+_PAYLOAD: Final = ("user_id", "item_id", "quantity", "value", "total", "status", "update_time")
 CHANNEL = "order_operations"
 """Where a notification says that a pending operation is due."""
 
@@ -32,6 +49,10 @@ class OperationRecord:
     traceparent: str | None
     created_at: datetime
     finished_at: datetime | None
+
+
+class Unstorable(Exception):
+    """The order could not be completed with what the operation says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +81,16 @@ class Operations:
         """Insert a pending operation; False if this very operation is recorded already.
 
         It waits for a transaction that is inserting the same id: where a SELECT could miss a commit
-        still in flight, this finds out.
+        still in flight, this finds out. In the same statement the database proves that the order's
+        row will take what the operation says, since there is no way back from a decision.
 
         Raises:
+            Unstorable: it will not.
+            sqlalchemy.exc.DataError: nor can the database even read it.
             sqlalchemy.exc.IntegrityError: another operation of the order is pending.
         """
+        completed = {**to_columns(operation.body), "version": operation.version}
+        row = _completed_row(completed)
         statement = (
             postgresql.insert(operations)
             .values(
@@ -78,9 +104,44 @@ class Operations:
                 traceparent=traceparent,
             )
             .on_conflict_do_nothing(constraint="operations_pkey")
-            .returning(operations.c.op_id)
+            .returning(*(select(column).scalar_subquery().label(column.name) for column in row.c))
         )
-        return (await self._connection.execute(statement)).one_or_none() is not None
+        inserted = (await self._connection.execute(statement)).one_or_none()
+        if inserted is None:
+            return False
+        if tuple(inserted) != (*completed.values(), True):
+            raise Unstorable(str(operation.id))
+        return True
+
+    async def is_being_recorded(self, op_id: UUID, *, wait_seconds: float) -> bool:
+        """Tell whether a transaction that records the operation is just going on.
+
+        The caller has looked for it, and rolls back. It is found out by recording it again, for an
+        order that cannot be: that fails unless somebody else was there first, or is about to.
+        """
+        limit = f"{round(wait_seconds * 1000)}ms"
+        await self._connection.execute(
+            select(func.set_config("lock_timeout", limit, literal(value=True)))
+        )
+        probe = postgresql.insert(operations).values(
+            op_id=op_id,
+            order_id=UUID(int=0),
+            invoice_id=UUID(int=0),
+            kind=Kind.CREATE.value,
+            version=1,
+            payload=dict.fromkeys(_PAYLOAD),
+            next_attempt_at=func.now(),
+        )
+        try:
+            await self._connection.execute(probe)
+        except IntegrityError as error:
+            # Its own id is taken: it was recorded at this very moment.
+            return constraint_name(error) != "operations_order_id_fkey"
+        except OperationalError as error:
+            if isinstance(error.orig, LockNotAvailable):
+                return True
+            raise
+        raise AssertionError("an operation was recorded without an order")
 
     async def finish(self, op_id: UUID, *, state: State, response: StoredResponse) -> bool:
         """Give a pending operation its end; False if it has one."""
@@ -119,6 +180,14 @@ class Operations:
             statement = statement.where(position > tuple_(*after))
         statement = statement.order_by(operations.c.created_at, operations.c.op_id).limit(limit)
         return [_record(row) for row in await self._connection.execute(statement)]
+
+    async def newest_committed(self, order_id: UUID) -> int | None:
+        """Return the greatest version of an order that a committed operation has made."""
+        statement = select(func.max(operations.c.version)).where(
+            operations.c.order_id == order_id, operations.c.state == State.COMMITTED.value
+        )
+        newest: int | None = (await self._connection.execute(statement)).scalar_one()
+        return newest
 
     async def claim_due(
         self, *, limit: int, base_seconds: float, cap_seconds: float
@@ -187,6 +256,22 @@ class Operations:
         )
         pending, oldest = (await self._connection.execute(statement)).one()
         return Backlog(pending=pending, oldest_seconds=max(0.0, float(oldest)))
+
+
+def _completed_row(completed: Mapping[str, Any]) -> CTE:
+    """Return the order's row once the operation is completed, judged by the table's own checks."""
+    typed = select(
+        *(
+            cast(literal(value, orders.c[name].type), orders.c[name].type).label(name)
+            for name, value in completed.items()
+        )
+    ).subquery("completed")
+    checks = [
+        text(str(constraint.sqltext))
+        for constraint in sorted(orders.constraints, key=lambda each: str(each.name))
+        if isinstance(constraint, CheckConstraint)
+    ]
+    return select(typed, and_(*checks).label("admitted")).cte("completed_row")
 
 
 def response_of(row: Row[Any]) -> StoredResponse | None:

@@ -1,6 +1,6 @@
 """The table of orders."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +30,14 @@ class Orders:
         statement = select(orders).where(orders.c.id == order_id).with_for_update()
         row = (await self._connection.execute(statement)).one_or_none()
         return None if row is None else _order(row)
+
+    async def lock_at(self, order_id: UUID) -> tuple[Order | None, datetime]:
+        """Return the same, and the time of this transaction by the database's clock."""
+        statement = select(orders, func.now().label("moment")).where(orders.c.id == order_id)
+        row = (await self._connection.execute(statement.with_for_update())).one_or_none()
+        if row is None:
+            return None, datetime.max.replace(tzinfo=UTC)
+        return _order(row), row.moment
 
     async def page(
         self, *, after: tuple[datetime, UUID] | None, user_id: UUID | None, limit: int
@@ -91,11 +99,11 @@ class Orders:
         return None if row is None else _order(row)
 
     async def restore(self, operation: Operation) -> None:
-        """Write the body of the order's last committed operation into its row again."""
+        """Write what the order's last committed operation says into its row again."""
         await self._connection.execute(
             update(orders)
-            .where(orders.c.id == operation.order_id, orders.c.version == operation.version)
-            .values(**to_columns(operation.body))
+            .where(orders.c.id == operation.order_id)
+            .values(version=operation.version, **to_columns(operation.body))
         )
 
     async def unmark_pending(self, operation: Operation) -> None:

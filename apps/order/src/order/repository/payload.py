@@ -1,7 +1,7 @@
 """An order's full body as JSON, as operations keep it."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -31,8 +31,20 @@ def from_payload(payload: Mapping[str, Any]) -> Body:
         quantity=payload["quantity"],
         value=Decimal(payload["value"]),
         status=Status(payload["status"]),
-        update_time=datetime.fromisoformat(payload["update_time"]),
+        update_time=_instant(payload["update_time"]),
     )
+
+
+def _instant(text: str) -> datetime:
+    """Return a time in UTC, the last that there is if it lies after that.
+
+    The first release recorded such times, whose orders could then never be completed.
+    """
+    time = datetime.fromisoformat(text)
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def to_columns(body: Body) -> dict[str, Any]:

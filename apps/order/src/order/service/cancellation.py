@@ -2,10 +2,33 @@
 
 from uuid import UUID
 
-from order.domain import State
-from order.ports import Completions, Invoices
+import structlog
+
+from order import answers
+from order.domain import Operation, State
+from order.errors import DatabaseUnavailable
+from order.ports import Completions, Intents, Invoices, OutcomeUnknown, Unrecorded
 from order.repository import OperationRecord
 from order.service.reading import Reading
+from order.transactions import briefly
+from servicekit import deadlines
+from servicekit.deadlines import remaining_seconds
+
+_HAND_OVER_SECONDS = 1.0
+_MARGIN_SECONDS = 3.0
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class NotCancelledYet(Exception):
+    """The invoice service may have recorded that the operation is dropped; the order will follow.
+
+    Attributes:
+        operation: the operation.
+    """
+
+    def __init__(self, operation: Operation) -> None:
+        super().__init__(str(operation.id))
+        self.operation = operation
 
 
 class Cancellation:
@@ -15,6 +38,7 @@ class Cancellation:
         reading: finds operations.
         invoices: records that an operation is never to be applied, unless it is applied already.
         completions: makes the order follow.
+        intents: wakes recovery if it cannot follow now.
         timeout_seconds: limit for asking the invoice service.
     """
 
@@ -24,14 +48,16 @@ class Cancellation:
         reading: Reading,
         invoices: Invoices,
         completions: Completions,
+        intents: Intents,
         timeout_seconds: float,
     ) -> None:
         self._reading = reading
         self._invoices = invoices
         self._completions = completions
+        self._intents = intents
         self._timeout_seconds = timeout_seconds
 
-    async def cancel(self, op_id: UUID) -> OperationRecord:
+    async def cancel(self, op_id: UUID) -> OperationRecord | Unrecorded:
         """Ask for an operation never to be applied, and return what stands.
 
         The answer may be that it is committed: whoever is recorded first wins, and nothing is
@@ -39,12 +65,29 @@ class Cancellation:
 
         Raises:
             OperationNotFound: there is no such operation.
-            OutcomeUnknown: the invoice service does not say what stands.
+            NotCancelledYet: the tombstone may be recorded, and what stands cannot be told now.
         """
         record = await self._reading.operation(op_id)
-        if record.state is not State.PENDING:
+        if isinstance(record, Unrecorded) or record.state is not State.PENDING:
             return record
         operation = record.operation
-        decision = await self._invoices.abort(operation, timeout_seconds=self._timeout_seconds)
-        await self._completions.complete(operation, decision)
-        return await self._reading.operation(op_id)
+        seconds = remaining_seconds(at_most_seconds=self._timeout_seconds)
+        # From here on it may be cancelled: nothing may be answered that says it is not.
+        deadlines.commit_to(
+            lambda: answers.accepted(op_id, operation.order_id).to_response(),
+            within_seconds=2 * seconds + _HAND_OVER_SECONDS + _MARGIN_SECONDS,
+        )
+        try:
+            decision = await self._invoices.abort(operation, timeout_seconds=seconds)
+            await self._completions.complete(operation, decision)
+            return await self._reading.operation(op_id)
+        except (OutcomeUnknown, DatabaseUnavailable) as error:
+            await self._hand_over(op_id, reason=str(error))
+            raise NotCancelledYet(operation) from error
+
+    async def _hand_over(self, op_id: UUID, *, reason: str) -> None:
+        """Wake recovery; if that fails, its own clock will."""
+        try:
+            await briefly(self._intents.hand_over(op_id, reason=reason), seconds=_HAND_OVER_SECONDS)
+        except Exception as error:  # noqa: BLE001 - the answer is true without it
+            _log.warning("hand_over_failed", operation_id=str(op_id), error=repr(error))

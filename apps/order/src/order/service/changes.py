@@ -7,16 +7,17 @@
 5. T3 makes the order follow (``completion``).
 6. The locks are released, and the client gets its answer.
 
-Once step 3 may have been committed there is no way back, only forward: whatever fails later, the
-answer is 202 with the operation's page, and recovery finishes what is left.
+Once step 3 may have been committed there is no way back, only forward: whatever fails later, and
+however late it is, the answer is 202 with the operation's page, and recovery finishes what is left.
 """
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
 import structlog
+from starlette.responses import Response
 
 from order import answers, failpoints
 from order.domain import Operation, kind_of
@@ -39,7 +40,9 @@ from order.ports import (
 )
 from order.service.delivery import Delivery
 from order.service.helping import Helping
-from order.transactions import uninterrupted
+from order.transactions import briefly, uninterrupted
+from servicekit import deadlines, problems
+from servicekit.commits import Attempt
 from servicekit.database import is_transient
 from servicekit.deadlines import remaining_seconds
 from servicekit.failpoints import Failpoints
@@ -52,6 +55,8 @@ PATIENCE_SECONDS: Final = 1.0
 """How long after its deadline a request waits for its own transaction to end."""
 HAND_OVER_SECONDS: Final = 1.0
 """How long a request tries to wake recovery before it answers 202."""
+_MARGIN_SECONDS: Final = 2.0
+"""How long after all that the locks may take to be released."""
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -59,13 +64,13 @@ _log = structlog.stdlib.get_logger(__name__)
 class _Progress:
     """How far a request has come; what it may answer depends on nothing else."""
 
-    recording: bool = False
+    attempt: Attempt = field(default_factory=Attempt)
     operation: Operation | None = None
     answer: StoredResponse | None = None
 
-    @property
-    def may_be_recorded(self) -> bool:
-        return self.recording or self.operation is not None
+    def nothing_is_recorded(self) -> bool:
+        """Tell whether that is certain, and see to it that it stays so if it is."""
+        return self.operation is None and self.attempt.give_up()
 
 
 class Changes:
@@ -168,22 +173,20 @@ class Changes:
 
     async def _record_once(self, change: Change, progress: _Progress) -> Intent:
         async def record() -> Intent:
-            progress.recording = True
-            try:
-                intent = await self._intents.record(change)
-            except RecordUnknown:
-                raise
-            except Exception:
-                progress.recording = False
-                raise
+            intent = await self._intents.record(change, progress.attempt)
             match intent:
                 case Recorded(operation):
                     progress.operation = operation
                 case Answered(response):
                     progress.answer = response
-            progress.recording = False
             return intent
 
+        progress.attempt = Attempt()
+        left = remaining_seconds(at_most_seconds=self._timeout_seconds)
+        deadlines.commit_to(
+            lambda: _last_word(change, progress),
+            within_seconds=left + 2 * PATIENCE_SECONDS + HAND_OVER_SECONDS + _MARGIN_SECONDS,
+        )
         return await uninterrupted(record(), patience_seconds=PATIENCE_SECONDS)
 
     async def _help(self, pending: Operation, lease: Lease) -> None:
@@ -213,7 +216,7 @@ class Changes:
         if progress.answer is not None:
             _log.warning("failed_after_the_end", error=repr(error))
             return progress.answer
-        if not progress.may_be_recorded:
+        if progress.nothing_is_recorded():
             _raise_nothing_written(error)
         expected = is_transient(error) or isinstance(
             error, OutcomeUnknown | LeaseLost | TimeoutError | RecordUnknown
@@ -233,10 +236,21 @@ class Changes:
     async def _hand_over(self, change: Change, *, reason: str) -> None:
         """Wake recovery; if that fails, its own clock will."""
         try:
-            async with asyncio.timeout(HAND_OVER_SECONDS):
-                await self._intents.hand_over(change.op_id, reason=reason)
+            await briefly(
+                self._intents.hand_over(change.op_id, reason=reason), seconds=HAND_OVER_SECONDS
+            )
         except Exception as error:  # noqa: BLE001 - the answer is true without it
             _log.warning("hand_over_failed", operation_id=str(change.op_id), error=repr(error))
+
+
+def _last_word(change: Change, progress: _Progress) -> Response:
+    """Return what is true of a request that was cut off."""
+    if progress.answer is not None:
+        return progress.answer.to_response()
+    if progress.nothing_is_recorded():
+        problem = DeadlineExceeded("The time for this request ran out. Nothing was written.")
+        return problems.response(problem, instance=change.path)
+    return answers.accepted(change.op_id, change.command.order_id).to_response()
 
 
 def _raise_nothing_written(error: Exception) -> NoReturn:

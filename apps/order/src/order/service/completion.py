@@ -3,15 +3,21 @@
 from typing import Final
 
 import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from order import answers, failpoints
 from order.domain import Operation, Outcome, State
 from order.errors import ProtocolViolated
 from order.metrics import Metrics
-from order.ports import Decision
+from order.ports import Decision, OutcomeUnknown
 from order.repository import Operations, Orders
 from order.transactions import repeated
+from servicekit import commits
+from servicekit.commits import Attempt
+from servicekit.database import is_transient
+from servicekit.deadlines import remaining_seconds
 from servicekit.failpoints import Failpoints
 from servicekit.idempotency import StoredResponse
 
@@ -20,6 +26,9 @@ _STATES: Final = {
     Outcome.REJECTED: State.REJECTED,
     Outcome.ABORTED: State.REJECTED,
 }
+_FOLLOWS_LATER: Final = "it is decided, and the order follows later"
+PATIENCE_SECONDS: Final = 1.0
+"""How long past its deadline a request waits for the order to follow a decision."""
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -30,22 +39,48 @@ class PostgresCompletions:
         engine: the order database.
         failpoints: where tests make it fail.
         metrics: counts what became of operations.
+        timeout_seconds: limit for one completion where the request brings none.
     """
 
-    def __init__(self, engine: AsyncEngine, *, failpoints: Failpoints, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        failpoints: Failpoints,
+        metrics: Metrics,
+        timeout_seconds: float = 15.0,
+    ) -> None:
         self._engine = engine
         self._failpoints = failpoints
         self._metrics = metrics
+        self._timeout_seconds = timeout_seconds
 
     async def complete(self, operation: Operation, decision: Decision) -> StoredResponse:
         """Make the order follow the decision; see ``order.ports.Completions``.
 
         Doing it twice is the same as doing it once, so a lost reply to the commit only costs a
-        second try.
+        second try. Whatever else the database does, the decision stands: the order follows later.
         """
-        return await repeated(
-            lambda: self._complete(operation, decision), event="completion_attempt_failed"
-        )
+
+        async def work(_: Attempt) -> StoredResponse:
+            return await repeated(
+                lambda: self._complete(operation, decision), event="completion_attempt_failed"
+            )
+
+        deadline_seconds = remaining_seconds(at_most_seconds=self._timeout_seconds)
+        try:
+            return await commits.known(
+                work,
+                deadline_seconds=deadline_seconds + PATIENCE_SECONDS,
+                patience_seconds=0,
+                event="completion_commit_lost",
+            )
+        except (commits.GivenUp, commits.CommitUnknown) as error:
+            raise OutcomeUnknown(_FOLLOWS_LATER, retryable=False) from error
+        except (DBAPIError, PoolTimeout) as error:
+            if not is_transient(error):
+                raise
+            raise OutcomeUnknown(_FOLLOWS_LATER, retryable=False) from error
 
     async def _complete(self, operation: Operation, decision: Decision) -> StoredResponse:
         async with self._engine.begin() as connection:

@@ -44,11 +44,17 @@ class Helping:
         decision = await self._delivery.deliver(operation, lease)
         return await self._completions.complete(operation, decision)
 
-    async def recover(self, operation: Operation) -> Decision:
+    async def recover(
+        self, operation: Operation, *, lock_wait_seconds: float | None = None
+    ) -> Decision:
         """Finish an operation that was left behind.
 
         The invoice service is asked first, since what it has recorded needs no lock. Only an
         operation it has never seen is sent again, under locks of its own.
+
+        Args:
+            operation: what is to be finished.
+            lock_wait_seconds: how long to wait for its locks, if not as long as usual.
 
         Raises:
             OutcomeUnknown: the invoice service gives no recorded outcome.
@@ -59,12 +65,13 @@ class Helping:
             operation, timeout_seconds=self._ask_timeout_seconds
         )
         if decision is None:
-            decision = await self._send_again(operation)
+            wait_seconds = (
+                self._lock_wait_seconds if lock_wait_seconds is None else lock_wait_seconds
+            )
+            decision = await self._send_again(operation, wait_seconds=wait_seconds)
         await self._completions.complete(operation, decision)
         return decision
 
-    async def _send_again(self, operation: Operation) -> Decision:
-        async with self._locks.hold(
-            operation.order_id, wait_seconds=self._lock_wait_seconds
-        ) as lease:
+    async def _send_again(self, operation: Operation, *, wait_seconds: float) -> Decision:
+        async with self._locks.hold(operation.order_id, wait_seconds=wait_seconds) as lease:
             return await self._delivery.deliver(operation, lease)

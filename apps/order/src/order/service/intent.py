@@ -5,11 +5,12 @@ with its row locked. From then on the operation ends in one of two ways, whoever
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -21,6 +22,7 @@ from order.domain import (
     Order,
     Refusal,
     Update,
+    UpdateFromTheFuture,
     plan_change,
     plan_creation,
 )
@@ -30,16 +32,22 @@ from order.errors import (
     OperationRunning,
     ProtocolViolated,
     problem_of,
+    unstorable,
     violates,
 )
 from order.ports import Answered, Blocked, Change, Intent, Recorded, RecordUnknown
-from order.repository import IdempotencyKeys, Key, KnownKey, Operations, Orders
+from order.repository import IdempotencyKeys, Key, KnownKey, Operations, Orders, Unstorable
 from order.transactions import reading, repeated
+from servicekit import commits
+from servicekit.commits import Attempt
 from servicekit.database import constraint_name, is_transient
+from servicekit.deadlines import remaining_seconds
 from servicekit.failpoints import Failpoints
 from servicekit.idempotency import StoredResponse
-from servicekit.problems import IdempotencyKeyReused
+from servicekit.problems import DeadlineExceeded, IdempotencyKeyReused, Problem
 
+PATIENCE_SECONDS: Final = 1.0
+"""How long after its deadline a request waits for the end of a COMMIT."""
 _ONE_PENDING: Final = "operations_one_pending_idx"
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -49,7 +57,7 @@ class _KeyTaken(Exception):
 
 
 @dataclass
-class _Attempt:
+class _Planned:
     """What is left behind by an attempt whose commit may have been lost."""
 
     operation: Operation | None = None
@@ -62,14 +70,24 @@ class PostgresIntents:
         engine: the order database.
         failpoints: where tests make it fail.
         due_in_seconds: how long recovery leaves a new operation to the request that made it.
+        skew: how far the clocks of clients may differ from the database's.
+        timeout_seconds: limit for a record where the request brings none.
     """
 
     def __init__(
-        self, engine: AsyncEngine, *, failpoints: Failpoints, due_in_seconds: float
+        self,
+        engine: AsyncEngine,
+        *,
+        failpoints: Failpoints,
+        due_in_seconds: float,
+        skew: timedelta = timedelta(minutes=5),
+        timeout_seconds: float = 15.0,
     ) -> None:
         self._engine = engine
         self._failpoints = failpoints
         self._due_in_seconds = due_in_seconds
+        self._skew = skew
+        self._timeout_seconds = timeout_seconds
 
     async def replay(self, key: Key) -> StoredResponse | None:
         """Return the answer kept under a key; see ``order.ports.Intents``."""
@@ -77,42 +95,59 @@ class PostgresIntents:
             known = await IdempotencyKeys(connection).find(key)
         return None if known is None else _answer_of(key, known)
 
-    async def record(self, change: Change) -> Intent:
+    async def record(self, change: Change, attempt: Attempt | None = None) -> Intent:
         """Record the operation that carries out a change; see ``order.ports.Intents``."""
-        attempt = _Attempt()
         try:
-            return await repeated(
-                lambda: self._record(change, attempt), event="intent_attempt_failed"
-            )
+            return await self._record_known(change, attempt)
         except _KeyTaken:
             return await self._answer_of_taken_key(change)
-        except IntegrityError as error:
-            make_problem = CONSTRAINTS.get(constraint_name(error) or "")
-            if make_problem is None:
-                raise
-            raise make_problem() from error
+        except commits.GivenUp as error:
+            raise DeadlineExceeded(
+                "The time for this request ran out. Nothing was written."
+            ) from error
+        except commits.CommitUnknown as error:
+            raise RecordUnknown(str(change.op_id)) from error
+        except Unstorable as error:
+            raise unstorable() from error
         except (DBAPIError, PoolTimeout) as error:
-            if not is_transient(error):
+            if (problem := _said_by_database(error)) is None:
                 raise
-            if attempt.operation is not None:
-                raise RecordUnknown(str(attempt.operation.id)) from error
-            raise DatabaseUnavailable("The order database does not answer.") from error
+            raise problem from error
+
+    async def _record_known(self, change: Change, attempt: Attempt | None) -> Intent:
+        planned = _Planned()
+
+        async def work(attempt: Attempt) -> Intent:
+            return await repeated(
+                lambda: self._record(change, planned, attempt), event="intent_attempt_failed"
+            )
+
+        return await commits.known(
+            work,
+            attempt=attempt,
+            deadline_seconds=remaining_seconds(at_most_seconds=self._timeout_seconds),
+            patience_seconds=PATIENCE_SECONDS,
+            event="intent_commit_lost",
+        )
 
     async def hand_over(self, op_id: UUID, *, reason: str) -> None:
         """Leave a pending operation to recovery, now."""
         async with self._engine.begin() as connection:
             await Operations(connection).hand_over(op_id, error=reason)
 
-    async def _record(self, change: Change, attempt: _Attempt) -> Intent:
+    async def _record(self, change: Change, planned: _Planned, attempt: Attempt) -> Intent:
         async with self._engine.begin() as connection:
-            if attempt.operation is not None and await _was_recorded(connection, attempt.operation):
-                _log.info("lost_commit_found", operation_id=str(change.op_id))
-                return Recorded(attempt.operation)
-            attempt.operation = None
+            if planned.operation is not None:
+                if await _was_recorded(connection, planned.operation):
+                    _log.info("lost_commit_found", operation_id=str(change.op_id))
+                    return Recorded(planned.operation)
+                attempt.proved_unwritten()
+            planned.operation = None
             intent = await self._decide(connection, change)
             await self._failpoints.hit(failpoints.IN_T1)
             if isinstance(intent, Recorded):
-                attempt.operation = intent.operation
+                attempt.commits_now()
+                planned.operation = intent.operation
         return intent
 
     async def _decide(self, connection: AsyncConnection, change: Change) -> Intent:
@@ -122,6 +157,8 @@ class PostgresIntents:
             problem = problem_of(refusal)
             if change.key is None:
                 raise problem from refusal
+            if isinstance(refusal, UpdateFromTheFuture):
+                raise problem from refusal  # it will be past one day, so it is not kept
             response = answers.refused(problem, path=change.path)
             return await self._keep(connection, change.key, response)
 
@@ -133,10 +170,10 @@ class PostgresIntents:
                 await orders.reserve(created.order_id, created.body)
                 return await self._insert(connection, change, created)
             case Update() | Delete() as command:
-                order = await orders.lock(command.order_id)
+                order, now = await orders.lock_at(command.order_id)
                 if order is not None and order.pending_op is not None:
                     return await self._blocked(connection, change, order)
-                planned = plan_change(order, command, op_id=change.op_id)
+                planned = plan_change(order, command, op_id=change.op_id, now=now, skew=self._skew)
                 if planned is not None:
                     return await self._insert(connection, change, planned)
                 return await self._unchanged(connection, change, order)
@@ -185,6 +222,18 @@ class PostgresIntents:
         if response is None:  # its retention ended in this very moment
             raise DatabaseUnavailable("The idempotency key is just being dropped. Try again.")
         return Answered(response, replayed=True)
+
+
+def _said_by_database(error: DBAPIError | PoolTimeout) -> Problem | None:
+    """Return what a statement that failed means to a client; None for a defect of ours."""
+    if isinstance(error, DataError):
+        return unstorable()
+    if isinstance(error, IntegrityError):
+        make_problem = CONSTRAINTS.get(constraint_name(error) or "")
+        return None if make_problem is None else make_problem()
+    if is_transient(error):
+        return DatabaseUnavailable("The order database does not answer.")
+    return None
 
 
 async def _bind(

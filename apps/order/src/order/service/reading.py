@@ -1,14 +1,22 @@
 """Reads: the last committed state, without any lock."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from order.domain import Order, State
 from order.errors import OperationNotFound, OrderNotFound
+from order.identifiers import made_at
+from order.ports import Unrecorded
 from order.repository import OperationRecord, Operations, Orders
-from order.transactions import reading
+from order.transactions import reading, reading_back
+
+_PROBE_SECONDS: Final = 0.3
+"""How long a page waits for a transaction that may be recording its operation."""
+_REMEMBERED: Final = timedelta(days=1)
+"""How long an operation that was never recorded has a page that says so; then it is 404."""
 
 Position = tuple[datetime, UUID]
 """Where a page ends: when its last row was made, and the row's id."""
@@ -43,17 +51,24 @@ class Reading:
         async with reading(self._engine) as connection:
             return await Orders(connection).page(after=after, user_id=user_id, limit=limit)
 
-    async def operation(self, op_id: UUID) -> OperationRecord:
-        """Return one operation.
+    async def operation(self, op_id: UUID) -> OperationRecord | Unrecorded:
+        """Return one operation, also one that an answer has named and that is not recorded.
 
         Raises:
-            OperationNotFound: there is none.
+            OperationNotFound: there is none and there will be none.
         """
         async with reading(self._engine) as connection:
             record = await Operations(connection).find(op_id)
-        if record is None:
-            raise OperationNotFound("There is no operation with this id.")
-        return record
+        if record is not None:
+            return record
+        made = made_at(op_id)
+        if made is None or datetime.now(UTC) - made > _REMEMBERED:
+            raise OperationNotFound("There is no operation with this id, nor will there be one.")
+        async with reading_back(self._engine) as connection:
+            may_come = await Operations(connection).is_being_recorded(
+                op_id, wait_seconds=_PROBE_SECONDS
+            )
+        return Unrecorded(op_id, may_come=may_come)
 
     async def operations(
         self, *, after: Position | None, state: State | None, order_id: UUID | None, limit: int

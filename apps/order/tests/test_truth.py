@@ -1,0 +1,329 @@
+"""Whatever the time or the network does to a request, its answer is true, and so is its page."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+from apps.order.tests.fakes import FakeInvoices, FakeLocks, lost_reply
+from apps.order.tests.test_changes import a_change, a_creation, an_update, created
+from sqlalchemy import text
+from sqlalchemy.exc import DataError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from devkit.database_proxy import DatabaseProxy, Loss, database_proxy
+from order import failpoints
+from order.app import create_app
+from order.domain import Kind, Operation, Outcome, Status, plan_creation
+from order.identifiers import made_at, new_operation_id
+from order.ports import Decision
+from order.repository import Operations, Unstorable
+from order.repository.payload import from_payload, to_payload
+from order.service.intent import PostgresIntents
+from order.settings import Settings
+from order.use_cases import UseCases
+from servicekit.failpoints import Failpoints
+from servicekit.problems import ValidationFailed
+from servicekit.runtime import Runtime
+from servicekit.testing.polling import eventually
+from servicekit.testing.server import serving
+
+DEADLINE = {"Request-Timeout-Ms": "700"}
+INTENT = "INSERT INTO operations"
+COMPLETION = "UPDATE orders SET"
+OURS = {"intent_commit_lost", "completion_commit_lost"}
+
+
+@pytest.fixture
+def proxy(database_url: str) -> Iterator[DatabaseProxy]:
+    with database_proxy(database_url) as proxy:
+        yield proxy
+
+
+@asynccontextmanager
+async def served(
+    settings: Settings, invoices: FakeInvoices, *, armed: str = ""
+) -> AsyncIterator[httpx.AsyncClient]:
+    """The service over real HTTP, so that deadlines are what they are in use."""
+    runtime = Runtime.bare(service="order", failpoints=Failpoints(failpoints.NAMES, armed=armed))
+    app = create_app(settings, runtime=runtime, invoices=invoices, locks=FakeLocks())
+    async with (
+        serving(app) as url,
+        httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def behind(settings: Settings, proxy: DatabaseProxy) -> Settings:
+    """Settings for a service behind the proxy."""
+    return settings.model_copy(update={"database_url": type(settings.database_url)(proxy.url)})
+
+
+async def nothing_goes_on() -> bool:
+    return not any(task.get_name() in OURS for task in asyncio.all_tasks())
+
+
+async def count(engine: AsyncEngine, table: str) -> int:
+    async with engine.connect() as connection:
+        return int((await connection.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one())
+
+
+@pytest.mark.parametrize("loss", [Loss.REPLY_CUT, Loss.REQUEST_CUT])
+async def test_a_lost_reply_to_any_commit_ends_with_the_change_made_once(  # noqa: PLR0917
+    behind: Settings,
+    proxy: DatabaseProxy,
+    invoices: FakeInvoices,
+    new_order: dict[str, Any],
+    engine: AsyncEngine,
+    loss: Loss,
+) -> None:
+    async with served(behind, invoices) as client:
+        proxy.lose(loss, after=INTENT)
+        first = await client.post("/orders", json=new_order)
+        proxy.lose(loss, loss, after=COMPLETION)
+        second = await client.delete(f"/orders/{first.json()['id']}")
+    assert (first.status_code, second.status_code) == (201, 204)
+    assert proxy.lost == 3
+    assert await count(engine, "operations") == 2
+
+
+async def test_an_intent_whose_commit_goes_unanswered_is_202_and_its_page_says_how_it_ends(
+    behind: Settings, proxy: DatabaseProxy, invoices: FakeInvoices, new_order: dict[str, Any]
+) -> None:
+    async with served(behind, invoices) as client:
+        proxy.lose(Loss.REPLY_SILENT, after=INTENT)
+        answer = await client.post("/orders", json=new_order, headers=DEADLINE)
+        assert answer.status_code == 202
+        page = await client.get(answer.headers["location"])
+        assert (page.status_code, page.json()["state"]) == (200, "pending")
+        proxy.close()
+        await eventually(nothing_goes_on)
+
+
+async def test_an_intent_that_never_reached_the_database_has_a_page_that_says_so_for_good(
+    behind: Settings, proxy: DatabaseProxy, invoices: FakeInvoices, new_order: dict[str, Any]
+) -> None:
+    async with served(behind, invoices) as client:
+        proxy.lose(Loss.REQUEST_CUT, after=INTENT, then_dark=True)
+        answer = await client.post("/orders", json=new_order, headers=DEADLINE)
+        assert answer.status_code == 202
+        proxy.go_dark(dark=False)
+        await eventually(nothing_goes_on)
+        page = await client.get(answer.headers["location"])
+        assert page.status_code == 200
+        assert (page.json()["state"], page.json()["recorded"]) == ("rejected", False)
+        cancelled = await client.post(answer.headers["location"] + "/cancel")
+        assert cancelled.json() == page.json()
+        assert (await client.get("/orders")).json()["items"] == []
+    assert invoices.rows == {}
+
+
+async def test_a_request_that_waits_for_a_row_is_503_and_is_never_carried_out_later(
+    settings: Settings, invoices: FakeInvoices, new_order: dict[str, Any], engine: AsyncEngine
+) -> None:
+    async with served(settings, invoices) as client:
+        order_id = (await client.post("/orders", json=new_order)).json()["id"]
+        async with engine.begin() as connection:
+            await connection.execute(text("SELECT 1 FROM orders FOR UPDATE"))
+            answer = await client.delete(f"/orders/{order_id}", headers=DEADLINE)
+        assert answer.status_code == 503
+        await eventually(nothing_goes_on)
+        assert (await client.get(f"/orders/{order_id}")).json()["version"] == 1
+    assert await count(engine, "operations") == 1
+
+
+@pytest.mark.parametrize("deadline", [DEADLINE, {}])
+async def test_a_database_that_goes_silent_after_the_decision_is_202(
+    behind: Settings,
+    proxy: DatabaseProxy,
+    invoices: FakeInvoices,
+    new_order: dict[str, Any],
+    deadline: dict[str, str],
+) -> None:
+    settings = behind.model_copy(update={"request_timeout_seconds": 2.0})
+    async with served(settings, invoices) as client:
+        first = (await client.post("/orders", json=new_order)).json()["id"]
+
+        async def go_dark(_: Operation) -> None:
+            proxy.go_dark()
+
+        invoices.trouble = go_dark
+        answer = await client.delete(f"/orders/{first}", headers=deadline)
+        assert answer.status_code == 202
+        invoices.trouble = None
+        proxy.go_dark(dark=False)
+        page = await client.get(answer.headers["location"])
+        assert page.status_code == 200
+        assert page.json()["state"] in {"pending", "committed"}
+        await eventually(nothing_goes_on)
+
+
+@pytest.mark.parametrize(
+    "point", [failpoints.AFTER_T1, failpoints.AFTER_SEND, failpoints.IN_T3, failpoints.AFTER_T3]
+)
+async def test_once_it_is_recorded_no_stall_of_the_whole_process_makes_it_a_503(
+    settings: Settings, invoices: FakeInvoices, new_order: dict[str, Any], point: str
+) -> None:
+    """A paused process wakes up with all of its limits passed at once."""
+    quick = settings.model_copy(update={"request_timeout_seconds": 0.5})
+    async with served(quick, invoices, armed=f"{point}=stall:6*1") as client:
+        answer = await client.post("/orders", json=new_order)
+        assert answer.status_code in {201, 202}
+        if answer.status_code == 202:
+            assert (await client.get(answer.headers["location"])).status_code == 200
+        await eventually(nothing_goes_on)
+
+
+async def test_a_cancellation_that_the_order_cannot_follow_now_is_202_and_happens(
+    settings: Settings, invoices: FakeInvoices, new_order: dict[str, Any], engine: AsyncEngine
+) -> None:
+    async with served(settings, invoices) as client:
+        order_id = (await client.post("/orders", json=new_order)).json()["id"]
+        invoices.deaf = True
+        operation = (await client.delete(f"/orders/{order_id}")).headers["location"]
+        async with engine.begin() as connection:
+            await connection.execute(text("SELECT 1 FROM orders FOR UPDATE"))
+            answer = await client.post(f"{operation}/cancel", headers=DEADLINE)
+        assert (answer.status_code, answer.headers["location"]) == (202, operation)
+        invoices.deaf = False
+
+        async def cancelled() -> bool:
+            state: str = (await client.get(operation)).json()["state"]
+            return state == "rejected"
+
+        await eventually(cancelled)
+
+
+async def test_a_cancellation_during_which_the_database_goes_silent_is_202(
+    behind: Settings, proxy: DatabaseProxy, invoices: FakeInvoices, new_order: dict[str, Any]
+) -> None:
+    async with served(behind, invoices) as client:
+        order_id = (await client.post("/orders", json=new_order)).json()["id"]
+        invoices.deaf = True
+        operation = (await client.delete(f"/orders/{order_id}")).headers["location"]
+
+        async def go_dark(_: Operation) -> None:
+            proxy.go_dark()
+
+        invoices.trouble = go_dark
+        answer = await client.post(f"{operation}/cancel", headers=DEADLINE)
+        assert answer.status_code == 202
+        proxy.go_dark(dark=False)
+        await eventually(nothing_goes_on)
+
+
+async def test_a_page_waits_for_an_operation_that_is_just_being_recorded(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    change = a_change(a_creation())
+    op_id = new_operation_id()
+    intents: Any = PostgresIntents(
+        engine, failpoints=Failpoints(failpoints.NAMES), due_in_seconds=3600
+    )
+    async with engine.connect() as connection:
+        transaction = await connection.begin()
+        await intents._plan(connection, replace(change, op_id=op_id))
+        pending = await client.get(f"/operations/{op_id}")
+        assert (pending.json()["state"], pending.json()["recorded"]) == ("pending", False)
+        assert pending.headers["retry-after"]
+        await transaction.rollback()
+    ended = await client.get(f"/operations/{op_id}")
+    assert (ended.json()["state"], ended.json()["recorded"]) == ("rejected", False)
+
+
+async def test_an_id_that_no_answer_has_named_is_404(client: httpx.AsyncClient) -> None:
+    for op_id in (uuid.uuid4(), uuid.UUID(int=0), uuid.UUID(int=2**128 - 1)):
+        assert (await client.get(f"/operations/{op_id}")).status_code == 404
+        assert (await client.post(f"/operations/{op_id}/cancel")).status_code == 404
+
+
+def test_an_operations_id_says_that_it_was_made_here_and_when() -> None:
+    ids = [new_operation_id() for _ in range(1000)]
+    assert len(set(ids)) == 1000
+    for op_id in ids:
+        made = made_at(op_id)
+        assert made is not None
+        assert abs(datetime.now(UTC) - made) < timedelta(minutes=1)
+    assert made_at(uuid.UUID(int=ids[0].int ^ 1)) is None
+
+
+# What is decided can be stored.
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        replace(a_creation(), quantity=2**31, value=Decimal(0)),
+        replace(a_creation(), value=Decimal("0.001")),
+        replace(a_creation(), value=Decimal(-1)),
+        replace(a_creation(), quantity=0),
+    ],
+)
+async def test_a_creation_that_cannot_be_stored_is_refused_before_anything_is_recorded(
+    engine: AsyncEngine, command: Any
+) -> None:
+    intents = PostgresIntents(engine, failpoints=Failpoints(failpoints.NAMES), due_in_seconds=3600)
+    with pytest.raises(ValidationFailed):
+        await intents.record(a_change(command))
+    assert await count(engine, "operations") == await count(engine, "orders") == 0
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"update_time": datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone(timedelta(hours=-1)))},
+        {"update_time": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1)))},
+        {"quantity": 2**31},
+        {"quantity": 0},
+        {"value": Decimal("0.005")},
+        {"value": Decimal(99999999999999999)},
+        {"value": Decimal(-1)},
+    ],
+    ids=str,
+)
+async def test_an_operation_is_recorded_only_if_the_orders_row_will_take_it(
+    use_cases: UseCases, engine: AsyncEngine, field: dict[str, Any]
+) -> None:
+    """Every field, whatever the checks before it would have said."""
+    order_id = await created(use_cases)
+    planned = plan_creation(
+        replace(a_creation(), order_id=order_id), op_id=uuid.uuid4(), now=datetime.now(UTC)
+    )
+    body = replace(planned.body, status=Status.UPDATED, **field)
+    operation = replace(planned, kind=Kind.UPDATE, version=2, body=body)
+    with pytest.raises((Unstorable, DataError)):
+        async with engine.begin() as connection:
+            await Operations(connection).insert(operation, due_in_seconds=0, traceparent=None)
+    assert await count(engine, "operations") == 1
+
+
+async def test_an_operation_of_the_first_release_that_could_not_be_completed_now_is(
+    use_cases: UseCases, engine: AsyncEngine, invoices: FakeInvoices
+) -> None:
+    order_id = await created(use_cases)
+    invoices.after = [lost_reply()]
+    change = a_change(an_update(order_id))
+    await use_cases.changes.apply(change)
+    async with engine.begin() as connection:
+        await connection.execute(
+            text(
+                "UPDATE operations SET payload = payload ||"
+                """ '{"update_time": "9999-12-31T23:59:59-01:00"}' WHERE state = 'pending'"""
+            )
+        )
+        stuck = await Operations(connection).find(change.op_id)
+    assert stuck is not None
+    assert from_payload(to_payload(stuck.operation.body)) == stuck.operation.body
+    completions: Any = use_cases.cancellation._completions
+    response = await completions.complete(stuck.operation, Decision(Outcome.APPLIED))
+    assert response.status == 204
+    assert (await use_cases.reading.order(order_id)).version == 2
+    healed = await use_cases.changes.apply(a_change(an_update(order_id)))
+    assert healed.status == 204
