@@ -11,18 +11,31 @@ WORKERS ?= 2
 help: ## list what can be done
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(VENV)/.ready: requirements/dev.txt $(wildcard apps/*/pyproject.toml libs/*/pyproject.toml)
+# Nothing is resolved here: what is installed is exactly what the lists name, whatever is released meanwhile.
+PINNED := --require-hashes --only-binary :all:
+MEMBERS := libs/lock libs/servicekit libs/devkit apps/invoice apps/order
+
+$(VENV)/.ready: requirements/build.txt requirements/dev.txt $(MEMBERS:%=%/pyproject.toml)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Python 3.11 or newer is needed; this is $$($(PYTHON) -V). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@echo "Making the environment in $(VENV) (once, about a minute)"
+	@echo "Making the environment in $(VENV) (once, some seconds)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation \
-	  -e libs/lock -e libs/servicekit -e libs/devkit -e apps/invoice -e apps/order
+	@$(if $(PIP_VERSION),$(BIN)/python -m pip install -q pip==$(PIP_VERSION))
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps $(PINNED) -r requirements/build.txt
+	@$(BIN)/uv pip sync -q --python $(BIN)/python $(PINNED) requirements/dev.txt || { \
+	  echo "uv could not install; pip, which has settings of its own, tries now (a minute or two)"; \
+	  $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps $(PINNED) -r requirements/dev.txt; }
+	@$(BIN)/uv pip install -q --python $(BIN)/python --offline --no-sources --no-deps --no-build-isolation $(MEMBERS:%=-e %)
+	@$(BIN)/uv pip check -q --python $(BIN)/python || { \
+	  echo "A member needs what no list names: \`make lock\` pins it"; exit 1; }
 	@touch $@
 
 .PHONY: env
 env: $(VENV)/.ready ## make the Python environment in .venv
+
+.PHONY: envs
+envs: $(VENV)/.ready ## make environments with old pips, and look for a wheel of every pin on every platform
+	@$(BIN)/python -m tools.environments
 
 .PHONY: up
 up: $(VENV)/.ready ## run the whole shop on this machine until Ctrl-C (OBSERVE=1: Prometheus and Jaeger too)

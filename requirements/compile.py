@@ -1,8 +1,8 @@
 """Pin every dependency with hashes, and without download addresses.
 
-Writes requirements/dev.txt (all members and the developer tools), requirements/build.txt (what the
-images build the members with) and one requirements.txt per service (what its image installs). Run
-by ``make lock``.
+Writes requirements/dev.txt (all members and the developer tools), requirements/build.txt (what
+installs everything else and builds the members, here and in the images) and one requirements.txt
+per service (what its image installs). Run by ``make lock``.
 """
 
 # ruff: noqa: INP001  (a script, not a module of a package)
@@ -22,6 +22,8 @@ MEMBERS = {
     "shop-invoice": ROOT / "apps/invoice",
     "shop-order": ROOT / "apps/order",
 }
+# uv installs the lists, hatchling builds the members, editables links them where they are edited.
+BUILDERS = {"editables", "hatchling", "uv"}
 
 
 def declared(member: str) -> set[str]:
@@ -60,7 +62,7 @@ def main() -> None:
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["dev"]
     everything = ROOT / "requirements/dev.txt"
     pin(requirements(*MEMBERS) | set(tools), everything)
-    pin({"hatchling"}, ROOT / "requirements/build.txt", everything)
+    pin(BUILDERS, ROOT / "requirements/build.txt", everything)
     for service in ("invoice", "order"):
         pin(requirements(f"shop-{service}"), ROOT / f"apps/{service}/requirements.txt", everything)
 

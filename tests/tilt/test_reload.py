@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.tilt.stand_ins import ROOT
+from tests.e2e.harness.programs import ROOT
 
 DEADLINE_SECONDS = 30.0
 SERVICE = """
