@@ -70,9 +70,10 @@ async def order_of(engine: AsyncEngine, order_id: uuid.UUID) -> Order | None:
 
 async def operations_of(engine: AsyncEngine, order_id: uuid.UUID) -> Sequence[OperationRecord]:
     async with engine.connect() as connection:
-        return await Operations(connection).page(
+        records, _ = await Operations(connection).page(
             after=None, state=None, order_id=order_id, limit=100
         )
+    return records
 
 
 def header(response: StoredResponse, name: str) -> str:

@@ -207,9 +207,9 @@ async def test_pages_show_every_order_once_and_can_be_narrowed_to_a_user(
         cursor = page["next_cursor"]
         if cursor is None:
             break
-    assert seen == [*mine, other]
+    assert seen == [other, *reversed(mine)]
     narrowed = await client.get("/orders", params={"user_id": new_order["user_id"]})
-    assert [order["id"] for order in narrowed.json()["items"]] == mine
+    assert [order["id"] for order in narrowed.json()["items"]] == mine[::-1]
     assert (await client.get("/orders", params={"cursor": "x"})).status_code == 422
     assert (await client.get("/orders", params={"limit": 0})).status_code == 422
 

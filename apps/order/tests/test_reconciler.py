@@ -94,7 +94,7 @@ async def test_one_failing_operation_does_not_stop_the_others(
     order = await order_of(engine, second)
     assert order is not None
     async with engine.connect() as connection:
-        (record,) = await Operations(connection).page(
+        (record,), _ = await Operations(connection).page(
             after=None, state=None, order_id=first, limit=1
         )
     assert record.last_error is not None

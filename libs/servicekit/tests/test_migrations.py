@@ -66,6 +66,15 @@ async def test_a_database_behind_is_not_ready_and_one_ahead_is(url: str, tmp_pat
         await engine.dispose()
 
 
+def test_migrating_a_database_that_is_ahead_leaves_it_as_it_is(url: str, tmp_path: Path) -> None:
+    """An older release's migrate runs again when somebody rolls back."""
+    old = release(tmp_path / "old", "CREATE TABLE a ()")
+    new = release(tmp_path / "new", "CREATE TABLE a ()", "CREATE TABLE b ()")
+    assert new.upgrade(url) == "0002"
+    assert old.upgrade(url) == "0002"
+    assert new.upgrade(url) == "0002"
+
+
 async def test_a_migration_that_fails_leaves_nothing_of_itself_or_its_predecessors(
     url: str, tmp_path: Path
 ) -> None:

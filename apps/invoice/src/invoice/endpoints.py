@@ -1,7 +1,6 @@
 """The routes: HTTP in, use case, HTTP out."""
 
 import uuid
-from datetime import datetime
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query
@@ -14,7 +13,6 @@ from invoice.dependencies import (
     ServiceDependency,
     TermsDependency,
 )
-from invoice.domain import Invoice
 from invoice.errors import (
     IdempotencyKeyReused,
     InvoiceDeleted,
@@ -42,6 +40,7 @@ from servicekit.etags import format_etag
 from servicekit.json_body import StrictJsonRoute
 from servicekit.pagination import CursorCodec, Page
 from servicekit.problems import PreconditionRequired, ServiceUnavailable, ValidationFailed
+from servicekit.walks import Walk
 
 router = APIRouter(route_class=StrictJsonRoute)
 
@@ -113,17 +112,15 @@ async def list_invoices(
 ) -> Page[InvoiceDocument]:
     """List invoices, the newest first; deleted ones stay in the list with that status."""
     codec = CursorCodec(f"invoices user_id={query.user_id} status={query.status}")
-    invoices = await service.page(
-        limit=query.limit + 1,
-        after=None if query.cursor is None else _position(codec, query.cursor),
+    invoices, walk = await service.page(
+        limit=query.limit,
+        after=None if query.cursor is None else Walk.decode(codec, query.cursor),
         user_id=query.user_id,
         status=query.status,
     )
-    page = invoices[: query.limit]
-    more = len(invoices) > query.limit
     return Page(
-        items=[InvoiceDocument.of(invoice) for invoice in page],
-        next_cursor=_cursor(codec, page[-1]) if more else None,
+        items=[InvoiceDocument.of(invoice) for invoice in invoices],
+        next_cursor=None if walk is None else walk.encode(codec),
     )
 
 
@@ -227,12 +224,3 @@ def _operation(recorded: RecordedOperation) -> Response:
 
 def _json(body: str, headers: dict[str, str]) -> Response:
     return Response(body, media_type=JSONResponse.media_type, headers=headers)
-
-
-def _cursor(codec: CursorCodec, last: Invoice) -> str:
-    return codec.encode(last.created_at.isoformat(), str(last.id))
-
-
-def _position(codec: CursorCodec, cursor: str) -> tuple[datetime, uuid.UUID]:
-    created_at, invoice_id = codec.decode(cursor, parts=2)
-    return datetime.fromisoformat(created_at), uuid.UUID(invoice_id)

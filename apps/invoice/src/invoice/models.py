@@ -119,6 +119,9 @@ class InvoiceRow(Base):
     last_op: Mapped[uuid.UUID] = mapped_column(Uuid)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    created_by_xid: Mapped[int | None] = mapped_column(
+        BigInteger, server_default=text("pg_current_xact_id()::text::bigint")
+    )
 
     __table_args__ = (
         ForeignKeyConstraint(
@@ -134,4 +137,7 @@ class InvoiceRow(Base):
         Index("ix_invoices_created_at_id", "created_at", "id"),
         Index("ix_invoices_user_id_created_at_id", "user_id", "created_at", "id"),
         Index("ix_invoices_last_op", "last_op"),
+        Index("ix_invoices_created_by_xid", "created_by_xid"),
+        Index("ix_invoices_status_created_at_id", "status", "created_at", "id"),
+        Index("ix_invoices_user_id_status_created_at_id", "user_id", "status", "created_at", "id"),
     )

@@ -4,7 +4,7 @@ import uuid
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import CursorResult, Select, delete, func, or_, select, tuple_, update
+from sqlalchemy import CursorResult, Select, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -12,8 +12,14 @@ from invoice.domain import Change, Invoice, InvoiceStatus, OperationKind, Outcom
 from invoice.models import AppliedOperation, InvoiceRow
 from invoice.operations import Identity, RecordedOperation
 from servicekit.idempotency import StoredResponse
+from servicekit.walks import Listing, Walk
 
 _PURGE_BATCH: Final = 1000
+_LISTING: Final = Listing(
+    created_at=InvoiceRow.__table__.c.created_at,
+    row_id=InvoiceRow.__table__.c.id,
+    made_by=InvoiceRow.__table__.c.created_by_xid,
+)
 
 
 class InvoiceRepository:
@@ -137,23 +143,18 @@ class InvoiceRepository:
         self,
         *,
         limit: int,
-        after: tuple[datetime, uuid.UUID] | None,
+        after: Walk | None,
         user_id: uuid.UUID | None,
         status: InvoiceStatus | None,
-    ) -> list[Invoice]:
-        """Return at most ``limit`` invoices, the newest first, from behind ``after`` on."""
-        statement: Select[InvoiceRow] = (
-            select(InvoiceRow)
-            .order_by(InvoiceRow.created_at.desc(), InvoiceRow.id.desc())
-            .limit(limit)
-        )
-        if after is not None:
-            statement = statement.where(tuple_(InvoiceRow.created_at, InvoiceRow.id) < after)
+    ) -> tuple[list[Invoice], Walk | None]:
+        """Return the next at most ``limit`` invoices of a walk, the newest first."""
+        statement = select(InvoiceRow)
         if user_id is not None:
             statement = statement.where(InvoiceRow.user_id == user_id)
         if status is not None:
             statement = statement.where(InvoiceRow.status == status.value)
-        return [_invoice(row) for row in (await self._session.execute(statement)).scalars()]
+        rows, walk = await _LISTING.page(self._session.execute, statement, after=after, limit=limit)
+        return [_invoice(row[0]) for row in rows], walk
 
     async def purge(self, *, before: datetime) -> int:
         """Remove one batch of direct clients' operations recorded before ``before``.

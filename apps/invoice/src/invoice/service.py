@@ -36,6 +36,7 @@ from invoice.terms import Terms
 from servicekit import idempotency
 from servicekit.failpoints import Failpoints
 from servicekit.money import to_text
+from servicekit.walks import Walk
 
 _ATTEMPTS: Final = 3
 
@@ -125,11 +126,11 @@ class InvoiceService:
         self,
         *,
         limit: int,
-        after: tuple[datetime, uuid.UUID] | None,
+        after: Walk | None,
         user_id: uuid.UUID | None,
         status: InvoiceStatus | None,
-    ) -> list[Invoice]:
-        """Return one page of invoices, the newest first."""
+    ) -> tuple[list[Invoice], Walk | None]:
+        """Return the next page of a walk over invoices, the newest first."""
         async with self._reads() as session:
             return await self._repository(session).page(
                 limit=limit, after=after, user_id=user_id, status=status

@@ -1,6 +1,6 @@
 """The routes: HTTP in, use case, HTTP out."""
 
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Annotated, Any, Final
 from uuid import UUID, uuid4
 
@@ -37,7 +37,6 @@ from order.schemas import (
     pending_link,
 )
 from order.service.cancellation import NotCancelledYet
-from order.service.reading import Position
 from servicekit import access_log, problems
 from servicekit.etags import EntityTags, format_etag
 from servicekit.idempotency import StoredResponse
@@ -50,6 +49,7 @@ from servicekit.problems import (
     PreconditionFailed,
     ValidationFailed,
 )
+from servicekit.walks import Walk
 
 PENDING_HEADER: Final = "Pending-Operation"
 router = APIRouter(route_class=StrictJsonRoute)
@@ -127,16 +127,18 @@ async def create_order(
 async def list_orders(
     query: Annotated[OrderQuery, Query()], use_cases: UseCasesDependency
 ) -> Page[ListedOrder]:
-    """List orders at their last committed version, the oldest first; deleted ones are included."""
-    codec = CursorCodec(f"orders user_id={query.user_id}")
-    rows = await use_cases.reading.orders(
-        after=_position(codec, query.cursor), user_id=query.user_id, limit=query.limit + 1
+    """List orders at their last committed version, the newest first; deleted ones are included.
+
+    Following `next_cursor` to the end shows every order that was there when the first page was
+    read; one whose creation was on its way then comes last.
+    """
+    codec = CursorCodec(f"orders, newest first, user_id={query.user_id}")
+    orders, walk = await use_cases.reading.orders(
+        after=_walk(codec, query.cursor), user_id=query.user_id, limit=query.limit
     )
-    page = rows[: query.limit]
-    more = len(rows) > query.limit
     return Page(
-        items=[ListedOrder.of(order) for order in page],
-        next_cursor=_cursor(codec, page[-1].created_at, page[-1].id) if more else None,
+        items=[ListedOrder.of(order) for order in orders],
+        next_cursor=None if walk is None else walk.encode(codec),
     )
 
 
@@ -213,17 +215,15 @@ async def list_operations(
 ) -> Page[OperationOut]:
     """List operations, the oldest first."""
     codec = CursorCodec(f"operations state={query.state} order_id={query.order_id}")
-    rows = await use_cases.reading.operations(
-        after=_position(codec, query.cursor),
+    records, walk = await use_cases.reading.operations(
+        after=_walk(codec, query.cursor),
         state=query.state,
         order_id=query.order_id,
-        limit=query.limit + 1,
+        limit=query.limit,
     )
-    page = rows[: query.limit]
-    more = len(rows) > query.limit
     return Page(
-        items=[OperationOut.of(record) for record in page],
-        next_cursor=_cursor(codec, page[-1].created_at, page[-1].operation.id) if more else None,
+        items=[OperationOut.of(record) for record in records],
+        next_cursor=None if walk is None else walk.encode(codec),
     )
 
 
@@ -299,12 +299,5 @@ def _sorted(tags: EntityTags | None) -> list[str] | None:
     return None if tags is None else ["*"] if tags.wildcard else sorted(tags.strong)
 
 
-def _cursor(codec: CursorCodec, created_at: datetime, row_id: UUID) -> str:
-    return codec.encode(created_at.isoformat(), str(row_id))
-
-
-def _position(codec: CursorCodec, cursor: str | None) -> Position | None:
-    if cursor is None:
-        return None
-    created_at, row_id = codec.decode(cursor, parts=2)
-    return datetime.fromisoformat(created_at), UUID(row_id)
+def _walk(codec: CursorCodec, cursor: str | None) -> Walk | None:
+    return None if cursor is None else Walk.decode(codec, cursor)

@@ -6,6 +6,7 @@ Constraint names are what ``order.errors`` maps to answers; they are part of the
 from typing import Final
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     Column,
     DateTime,
@@ -43,6 +44,8 @@ orders: Final = Table(
     Column("update_time", _TIMESTAMP, nullable=False),
     Column("created_at", _TIMESTAMP, nullable=False, server_default=_NOW),
     Column("updated_at", _TIMESTAMP, nullable=False, server_default=_NOW),
+    # The transaction that committed the creation; NULL in rows from before this was noted.
+    Column("created_by_xid", BigInteger),
     Column(
         "pending_op",
         Uuid,
@@ -62,6 +65,7 @@ orders: Final = Table(
     CheckConstraint("version >= 0", name="orders_version_check"),
     CheckConstraint("status IN ('created', 'updated', 'deleted')", name="orders_status_check"),
     CheckConstraint("(version <= 1) = (status = 'created')", name="orders_status_version_check"),
+    Index("orders_created_by_xid_idx", "created_by_xid"),
     Index("orders_created_at_id_idx", "created_at", "id", postgresql_where=text("version > 0")),
     Index(
         "orders_user_id_created_at_id_idx",
@@ -97,6 +101,7 @@ operations: Final = Table(
     Column("traceparent", Text),
     Column("created_at", _TIMESTAMP, nullable=False, server_default=_NOW),
     Column("finished_at", _TIMESTAMP),
+    Column("created_by_xid", BigInteger, server_default=text("pg_current_xact_id()::text::bigint")),
     PrimaryKeyConstraint("op_id", name="operations_pkey"),
     CheckConstraint("kind IN ('create', 'update', 'delete')", name="operations_kind_check"),
     CheckConstraint("state IN ('pending', 'committed', 'rejected')", name="operations_state_check"),
@@ -133,6 +138,8 @@ operations: Final = Table(
         postgresql_where=text("state = 'pending'"),
     ),
     Index("operations_created_at_op_id_idx", "created_at", "op_id"),
+    Index("operations_state_created_at_op_id_idx", "state", "created_at", "op_id"),
+    Index("operations_created_by_xid_idx", "created_by_xid"),
     Index("operations_order_id_created_at_op_id_idx", "order_id", "created_at", "op_id"),
 )
 

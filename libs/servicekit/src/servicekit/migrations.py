@@ -46,6 +46,9 @@ class Migrations:
     def upgrade(self, url: str, *, revision: str = "head") -> str | None:
         """Bring the database to ``revision`` and return what it is at afterwards.
 
+        A database that is ahead of this code, as a newer release has left it, is left as it is:
+        migrations expand first and contract one release later, so the code works with it.
+
         Waits up to 60 s for another process that is migrating, and at most 5 s for each lock on a
         table, so that a long transaction cannot make the migration block the whole service. Any
         number of processes may call it at once, but in one process only one thread: Alembic keeps
@@ -55,6 +58,10 @@ class Migrations:
         config = self._config()
         try:
             with engine.connect() as connection:
+                ahead = self._unknown(_current_heads(connection))
+                if ahead is not None:
+                    return ahead
+                connection.rollback()
                 config.attributes["connection"] = connection
                 command.upgrade(config, revision)
                 connection.commit()
@@ -74,9 +81,13 @@ class Migrations:
         async with engine.connect() as connection:
             found = await connection.run_sync(_current_heads)
         head = self.head()
-        if head in found or not self._revisions.issuperset(found):
+        if head in found or self._unknown(found) is not None:
             return
         raise NotReady(f"schema at {', '.join(found) or 'nothing'}, needs {head}: run migrate")
+
+    def _unknown(self, found: tuple[str, ...]) -> str | None:
+        """Return the revision of a newer release that the database is at, if it is."""
+        return next((each for each in found if each not in self._revisions), None)
 
     def _config(self) -> Config:
         config = Config()

@@ -14,7 +14,7 @@ from servicekit.problems import ValidationFailed
 
 DEFAULT_LIMIT: Final = 50
 MAXIMUM_LIMIT: Final = 200
-MAXIMUM_CURSOR_LENGTH: Final = 512
+MAXIMUM_CURSOR_LENGTH: Final = 2048
 _CHECK_BYTES: Final = 8
 
 Item = TypeVar("Item", bound=BaseModel)

@@ -152,9 +152,10 @@ class Repair:
 
     async def _operations(self, order_id: UUID, state: State) -> list[OperationRecord]:
         async with self._engine.connect() as connection:
-            return await Operations(connection).page(
+            records, _ = await Operations(connection).page(
                 after=None, state=state, order_id=order_id, limit=_HISTORY_LIMIT
             )
+        return records
 
 
 def _require_restatable(invoice: Fact, last: Operation) -> None:

@@ -17,7 +17,6 @@ from sqlalchemy import (
     literal,
     select,
     text,
-    tuple_,
     update,
 )
 from sqlalchemy.dialects import postgresql
@@ -30,8 +29,15 @@ from order.models import operations, orders
 from order.repository.payload import from_payload, to_columns, to_payload
 from servicekit.database import constraint_name
 from servicekit.idempotency import StoredResponse
+from servicekit.walks import Listing, Walk
 
 _PAYLOAD: Final = ("user_id", "item_id", "quantity", "value", "total", "status", "update_time")
+_LISTING: Final = Listing(
+    created_at=operations.c.created_at,
+    row_id=operations.c.op_id,
+    made_by=operations.c.created_by_xid,
+    newest_first=False,
+)
 CHANNEL = "order_operations"
 """Where a notification says that a pending operation is due."""
 
@@ -163,23 +169,22 @@ class Operations:
     async def page(
         self,
         *,
-        after: tuple[datetime, UUID] | None,
+        after: Walk | None,
         state: State | None,
         order_id: UUID | None,
         limit: int,
-    ) -> list[OperationRecord]:
-        """Return up to ``limit`` operations, the oldest first, that come after a position."""
+    ) -> tuple[list[OperationRecord], Walk | None]:
+        """Return the next up to ``limit`` operations of a walk, the oldest first."""
         statement = select(operations)
         if state is not None:
             # The literal, not a parameter: only so can the planner use a partial index.
             statement = statement.where(operations.c.state == text(f"'{state.value}'"))
         if order_id is not None:
             statement = statement.where(operations.c.order_id == order_id)
-        position = tuple_(operations.c.created_at, operations.c.op_id)
-        if after is not None:
-            statement = statement.where(position > tuple_(*after))
-        statement = statement.order_by(operations.c.created_at, operations.c.op_id).limit(limit)
-        return [_record(row) for row in await self._connection.execute(statement)]
+        rows, walk = await _LISTING.page(
+            self._connection.execute, statement, after=after, limit=limit
+        )
+        return [_record(row) for row in rows], walk
 
     async def newest_committed(self, order_id: UUID) -> int | None:
         """Return the greatest version of an order that a committed operation has made."""

@@ -1,16 +1,21 @@
 """The table of orders."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Row, and_, func, select, tuple_, update
+from sqlalchemy import Row, and_, func, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from order.domain import Body, Operation, Order, Status
 from order.models import orders
 from order.repository.payload import to_columns
+from servicekit.walks import Listing, Walk, this_transaction
+
+_LISTING: Final = Listing(
+    created_at=orders.c.created_at, row_id=orders.c.id, made_by=orders.c.created_by_xid
+)
 
 
 class Orders:
@@ -40,16 +45,16 @@ class Orders:
         return _order(row), row.moment
 
     async def page(
-        self, *, after: tuple[datetime, UUID] | None, user_id: UUID | None, limit: int
-    ) -> list[Order]:
-        """Return up to ``limit`` committed orders, the oldest first, that come after a position."""
+        self, *, after: Walk | None, user_id: UUID | None, limit: int
+    ) -> tuple[list[Order], Walk | None]:
+        """Return the next up to ``limit`` committed orders of a walk, the newest first."""
         statement = select(orders).where(orders.c.version > 0)
         if user_id is not None:
             statement = statement.where(orders.c.user_id == user_id)
-        if after is not None:
-            statement = statement.where(tuple_(orders.c.created_at, orders.c.id) > tuple_(*after))
-        statement = statement.order_by(orders.c.created_at, orders.c.id).limit(limit)
-        return [_order(row) for row in await self._connection.execute(statement)]
+        rows, walk = await _LISTING.page(
+            self._connection.execute, statement, after=after, limit=limit
+        )
+        return [_order(row) for row in rows], walk
 
     async def now(self) -> datetime:
         """Return the time of this transaction by the database's clock."""
@@ -91,6 +96,7 @@ class Orders:
                 version=operation.version,
                 pending_op=None,
                 updated_at=func.now(),
+                **({"created_by_xid": this_transaction()} if operation.version == 1 else {}),
                 **to_columns(operation.body),
             )
             .returning(orders)

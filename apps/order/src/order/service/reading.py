@@ -12,14 +12,12 @@ from order.identifiers import made_at
 from order.ports import Unrecorded
 from order.repository import OperationRecord, Operations, Orders
 from order.transactions import reading, reading_back
+from servicekit.walks import Walk
 
 _PROBE_SECONDS: Final = 0.3
 """How long a page waits for a transaction that may be recording its operation."""
 _REMEMBERED: Final = timedelta(days=1)
 """How long an operation that was never recorded has a page that says so; then it is 404."""
-
-Position = tuple[datetime, UUID]
-"""Where a page ends: when its last row was made, and the row's id."""
 
 
 class Reading:
@@ -45,9 +43,9 @@ class Reading:
         return order
 
     async def orders(
-        self, *, after: Position | None, user_id: UUID | None, limit: int
-    ) -> list[Order]:
-        """Return up to ``limit`` orders after a position, the oldest first."""
+        self, *, after: Walk | None, user_id: UUID | None, limit: int
+    ) -> tuple[list[Order], Walk | None]:
+        """Return the next up to ``limit`` orders of a walk, the newest first."""
         async with reading(self._engine) as connection:
             return await Orders(connection).page(after=after, user_id=user_id, limit=limit)
 
@@ -71,9 +69,9 @@ class Reading:
         return Unrecorded(op_id, may_come=may_come)
 
     async def operations(
-        self, *, after: Position | None, state: State | None, order_id: UUID | None, limit: int
-    ) -> list[OperationRecord]:
-        """Return up to ``limit`` operations after a position, the oldest first."""
+        self, *, after: Walk | None, state: State | None, order_id: UUID | None, limit: int
+    ) -> tuple[list[OperationRecord], Walk | None]:
+        """Return the next up to ``limit`` operations of a walk, the oldest first."""
         async with reading(self._engine) as connection:
             return await Operations(connection).page(
                 after=after, state=state, order_id=order_id, limit=limit

@@ -1,0 +1,24 @@
+"""What Postgres means to do with a statement."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+async def plan_of(connection: AsyncConnection, statement: Select[Any]) -> list[dict[str, Any]]:
+    """Return every node of the statement's plan, the outermost first."""
+    dialect = connection.dialect
+    compiled = statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+    result = await connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {compiled}")
+    found = result.scalar_one()
+    plan = json.loads(found) if isinstance(found, str) else found
+    return list(_nodes(plan[0]["Plan"]))
+
+
+def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from _nodes(child)
