@@ -47,11 +47,12 @@ def assemble(read: Callable[[str], str]) -> Scripts:
     What a script needs only when somebody waits is included below its fast path: Redis makes the
     functions of a script anew each time it runs.
     """
+    return Scripts(*[whole(name, read) for name in ("acquire", "release", "renew", "verify")])
 
-    def whole(name: str) -> Script:
-        return Script.of(_INCLUDE.sub(lambda line: read(line["name"]), read(name)))
 
-    return Scripts(whole("acquire"), whole("release"), whole("renew"), whole("verify"))
+def whole(name: str, read: Callable[[str], str] = source) -> Script:
+    """One script, with what it includes."""
+    return Script.of(_INCLUDE.sub(lambda line: read(line["name"]), read(name)))
 
 
 @cache

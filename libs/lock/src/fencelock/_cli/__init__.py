@@ -1,0 +1,1 @@
+"""The command line ``fencelock``: look into a server, and run a program under a lock."""

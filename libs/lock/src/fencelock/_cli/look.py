@@ -1,0 +1,142 @@
+"""``ls``, ``show`` and ``top``: look at a server without changing anything."""
+
+import sys
+import time
+from importlib.util import find_spec
+from typing import Any
+
+from redis import Redis
+
+from fencelock._cli import page, view
+from fencelock._cli.exits import Exit
+from fencelock._cli.view import Held
+
+HEADS = ("NAME", "HOLDER", "FENCE", "LEFT", "HELD FOR", "WAITING")
+
+
+def ls(redis: Redis, *, pattern: str, limit: int | None, as_json: bool) -> Exit:
+    """The names that are held, in no order."""
+    # One more than is shown tells whether there are more.
+    found = view.held_names(redis, pattern, None if limit is None else limit + 1)
+    if as_json:
+        for place, each in enumerate(found):
+            if limit is None or place < limit:
+                page.say_json(each.as_json())
+        return Exit.OK
+    names = list(found)
+    page.table(HEADS, [_row(each) for each in names[:limit]])
+    if limit is not None and len(names) > limit:
+        page.complain(f"there are more than {limit}: --limit 0 shows all")
+    return Exit.OK
+
+
+def show(redis: Redis, name: str, *, as_json: bool) -> Exit:
+    """Who holds a name and who waits for it."""
+    found = view.held(redis, name)
+    waiting, total = view.tickets(redis, name)
+    broken = view.last_break(redis, name)
+    if as_json:
+        page.say_json(
+            {
+                "name": name,
+                "held": None if found is None else found.as_json(),
+                "waiting": total,
+                "queue": [ticket.as_json() for ticket in waiting],
+                "last_break": broken,
+            }
+        )
+    else:
+        _show_people(name, found, broken)
+        if total:
+            some = f", the first {len(waiting)} of them:" if total > len(waiting) else ":"
+            page.say(f"\n{total} waiting{some}")
+            page.table(("HOLDER TO BE", "TTL", "CONNECTED", "WANTS"), [_ticket(t) for t in waiting])
+    return Exit.NOT_FOUND if found is None else Exit.OK
+
+
+def top(
+    redis: Redis, *, pattern: str, limit: int, interval: float, count: int | None, as_json: bool
+) -> Exit:
+    """The names with most waiters, then those held longest, again and again."""
+    screen = _Screen(as_json=as_json)
+    with screen:
+        rounds = 0
+        while True:
+            names = sorted(view.held_names(redis, pattern), key=_interest)
+            screen.draw(names, limit)
+            rounds += 1
+            if count is not None and rounds >= count:
+                return Exit.OK
+            time.sleep(interval)
+
+
+def _interest(each: Held) -> tuple[int, float]:
+    return (-each.waiting, each.since or each.now)
+
+
+def _row(each: Held) -> tuple[str, ...]:
+    held_for = "?" if each.since is None else page.duration(each.now - each.since)
+    left = page.duration(each.remaining)
+    return (each.name, each.client, str(each.fence), left, held_for, str(each.waiting))
+
+
+def _ticket(ticket: view.Ticket) -> tuple[str, ...]:
+    connected = "yes" if ticket.listens else "no: it will be skipped"
+    return (ticket.client, page.duration(ticket.ttl), connected, " ".join(ticket.names))
+
+
+def _show_people(name: str, found: Held | None, broken: dict[str, str] | None) -> None:
+    facts: list[tuple[str, str]] = [("name", name)]
+    if found is None:
+        facts.append(("holder", "nobody"))
+    else:
+        facts += [
+            ("holder", found.client),
+            ("fence", str(found.fence)),
+            ("since", view.iso(found.since) or "unknown"),
+            ("time left", page.duration(found.remaining)),
+        ]
+        if found.annotation is not None:
+            facts.append(("annotation", found.annotation))
+    if broken is not None:
+        at = view.iso(int(broken["at"]) / 1e6)
+        facts.append(("last broken", f"{at} by {broken['by']}: {broken['reason']}"))
+    for label, text in facts:
+        page.say(f"{label + ':':13}{page.printable(text)}")
+
+
+class _Screen:
+    """Where ``top`` draws: over itself on a terminal, one block after the other elsewhere."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._live: Any = None
+
+    def __enter__(self) -> None:
+        if not self._as_json and sys.stdout.isatty() and find_spec("rich") is not None:
+            from rich.live import Live  # noqa: PLC0415 (an extra)
+
+            self._live = Live(auto_refresh=False, screen=True)
+            self._live.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        if self._live is not None:
+            self._live.__exit__(*error)
+
+    def draw(self, names: list[Held], limit: int) -> None:
+        """Show one moment."""
+        waiting = sum(each.waiting for each in names)
+        if self._as_json:
+            shown = [each.as_json() for each in names[:limit]]
+            page.say_json({"held": len(names), "waiting": waiting, "names": shown})
+            return
+        title = f"{len(names)} names held, {waiting} waiting"
+        rows = [_row(each) for each in names[:limit]]
+        if self._live is None:
+            page.say(title)
+            page.table(HEADS, rows)
+            sys.stdout.flush()
+        else:
+            from rich.console import Group  # noqa: PLC0415 (an extra)
+
+            self._live.update(Group(title, page.rich_table(HEADS, rows)), refresh=True)

@@ -1,0 +1,197 @@
+"""What a server knows about locks, read through redis-py without ever listing all keys at once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from fencelock import _names
+from fencelock._errors import ConfigurationError
+from fencelock._protocol import CHANNEL_PREFIX, LOCK_PREFIX, QUEUE_PREFIX
+from fencelock._target import Target
+
+BROKEN_PREFIX = "fencelock:b:"
+SCAN_COUNT = 1000
+TICKETS_SHOWN = 50
+# "<owner> <ttl ms> <claim ms> <annotation> <body>", and more bodies.
+TICKET_FIELDS = 5
+FENCE_DIGITS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A name that somebody holds, at the time of the server's clock."""
+
+    name: str
+    client: str
+    fence: int
+    since: float | None
+    """When it was granted, in seconds since 1970; None if the record does not say."""
+    remaining: float | None
+    """Seconds; None if the key never expires, which no lock of this library does."""
+    waiting: int
+    annotation: str | None
+    now: float
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "name": self.name,
+            "client": self.client,
+            "fence": self.fence,
+            "since": iso(self.since),
+            "held_seconds": None if self.since is None else round(self.now - self.since, 3),
+            "remaining_seconds": self.remaining,
+            "waiting": self.waiting,
+            "annotation": self.annotation,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One that stands in line."""
+
+    client: str
+    ttl: float
+    names: tuple[str, ...]
+    annotation: str | None
+    listens: bool
+    """Whether its client is connected; one that is not is skipped when its turn comes."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "client": self.client,
+            "ttl_seconds": self.ttl,
+            "names": list(self.names),
+            "annotation": self.annotation,
+            "listens": self.listens,
+        }
+
+
+def connect(url: str, timeout: float) -> "Redis":
+    """A client that gives up after ``timeout`` seconds without a reply and never repeats.
+
+    Raises:
+        ConfigurationError: the URL makes no sense.
+    """
+    Target.from_url(url)  # the same words for the same mistakes
+    try:
+        return Redis.from_url(
+            url,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            retry=Retry(NoBackoff(), 0),
+            client_name="fencelock-cli",
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"not a Redis URL: {error}") from error
+
+
+def held_names(redis: "Redis", pattern: str = "*", limit: int | None = None) -> Iterator[Held]:
+    """The names that are held, batch by batch, ``limit`` at most. A name may come only once."""
+    # SCAN may give a key twice.
+    keys = redis.scan_iter(match=LOCK_PREFIX + pattern, count=SCAN_COUNT)
+    seen: set[bytes] = set()
+    fresh = (key for key in keys if not (key in seen or seen.add(key)))  # type: ignore[func-returns-value]
+    wanted = islice(fresh, limit)
+    while batch := list(islice(wanted, SCAN_COUNT)):
+        yield from _read(redis, [_text(key).removeprefix(LOCK_PREFIX) for key in batch])
+
+
+def held(redis: "Redis", name: str) -> Held | None:
+    """One name, or None if nobody holds it."""
+    return next(_read(redis, [_names.body(name)]), None)
+
+
+def tickets(redis: "Redis", name: str) -> tuple[list[Ticket], int]:
+    """The first tickets of the line for a name, and how many there are in all."""
+    key = QUEUE_PREFIX + _names.body(name)
+    with redis.pipeline(transaction=True) as pipe:
+        pipe.lrange(key, 0, TICKETS_SHOWN)
+        pipe.llen(key)
+        lines, total = pipe.execute()
+    fields = [_text(line).split() for line in lines]
+    waiting = [each for each in fields if len(each) >= TICKET_FIELDS and each[0][0] != "*"]
+    clients = sorted({_client(each[0]) for each in waiting})
+    listening = dict(redis.pubsub_numsub(*[CHANNEL_PREFIX + each for each in clients]))
+    return [
+        Ticket(
+            client=_client(owner),
+            ttl=int(ttl) / 1000,
+            names=tuple(name_of(body) for body in bodies),
+            annotation=None if annotation == "-" else annotation,
+            listens=listening.get((CHANNEL_PREFIX + _client(owner)).encode(), 0) > 0,
+        )
+        for owner, ttl, _, annotation, *bodies in waiting[:TICKETS_SHOWN]
+    ], total - (len(fields) - len(waiting))
+
+
+def last_break(redis: "Redis", name: str) -> dict[str, str] | None:
+    """Who broke the name last, when and why; None if nobody did within a week."""
+    found = redis.hgetall(BROKEN_PREFIX + _names.body(name))
+    return {_text(key): _text(value) for key, value in found.items()} or None
+
+
+def name_of(body: str) -> str:
+    """The name behind what keys end with: a lone hash tag was put there by the library."""
+    inner = body[1:-1]
+    plain = body.startswith("{") and body.endswith("}") and "{" not in inner
+    return inner if plain else body
+
+
+def iso(seconds: float | None) -> str | None:
+    """A moment as ISO 8601 in UTC."""
+    return (
+        None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat("T", "seconds")
+    )
+
+
+def _read(redis: "Redis", bodies: list[str]) -> Iterator[Held]:
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.time()
+        for body in bodies:
+            pipe.get(LOCK_PREFIX + body)
+            pipe.pttl(LOCK_PREFIX + body)
+            pipe.llen(QUEUE_PREFIX + body)
+            pipe.lindex(QUEUE_PREFIX + body, 0)
+        (seconds, microseconds), *replies = pipe.execute(raise_on_error=False)
+    now = seconds + microseconds / 1e6
+    for place, body in enumerate(bodies):
+        value, left, length, head = replies[4 * place : 4 * place + 4]
+        if isinstance(value, bytes):
+            # A holder who came from the line keeps its ticket, marked, at the head.
+            came_from_line = isinstance(head, bytes) and head.startswith(b"*")
+            waiting = length - came_from_line if isinstance(length, int) else 0
+            yield _held(name_of(body), _text(value), left, waiting, now)
+
+
+def _held(name: str, value: str, left: int, waiting: int, now: float) -> Held:
+    """Read a record: owner, fence, annotation. What is not one is shown all the same."""
+    owner, fence, annotation = [*value.split(" "), "", "", ""][:3]
+    number = int(fence) if fence.isdecimal() and len(fence) <= FENCE_DIGITS else 0
+    return Held(
+        name=name,
+        client=_client(owner),
+        fence=number,
+        # A fence is the server's time of the grant in microseconds, unless the clock was set back.
+        since=number / 1e6 if 0 < number <= now * 1e6 else None,
+        remaining=left / 1000 if left >= 0 else None,
+        waiting=waiting,
+        annotation=annotation if annotation not in ("", "-") else None,
+        now=now,
+    )
+
+
+def _client(owner: str) -> str:
+    # What follows the point is the owner's secret: whoever knows it can pass for the holder.
+    return owner.partition(".")[0]
+
+
+def _text(raw: bytes | str) -> str:
+    return raw if isinstance(raw, str) else raw.decode("utf-8", "backslashreplace")

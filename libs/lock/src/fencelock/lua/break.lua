@@ -1,0 +1,25 @@
+-- Take a name away from whoever holds it, and hand it over to the next in line.
+--
+-- KEYS  fence, lock key, queue key, key of the note that is left behind
+-- ARGV  fence that the holder must have ('' for any), reason, who breaks it, life of the note in ms
+-- Reply {1, client of the former holder, its fence, new fence}, or {0}: nobody (else) holds it
+-- The new fence lies between that of the former holder and that of the next.
+--@include record
+--@include queue
+
+local value = redis.call('GET', KEYS[2])
+local owner, client, fence = string.match(value or '', '^(([^. ]*)%S*) ?(%d*)')
+if not value or (ARGV[1] ~= '' and ARGV[1] ~= fence) then return {0} end
+
+redis.call('DEL', KEYS[2])
+local time = now()
+local raised = mint(time)
+redis.call('HSET', KEYS[4], 'at', exact(time), 'reason', ARGV[2], 'by', ARGV[3],
+  'client', client, 'fence', fence, 'raised_to', raised)
+redis.call('PEXPIRE', KEYS[4], ARGV[4])
+local head = redis.call('LINDEX', KEYS[3], 0)
+if head and string.sub(head, 1, #owner + 2) == '*' .. owner .. ' ' then
+  redis.call('LPOP', KEYS[3])
+end
+advance(bodies_of(1), '-', '')
+return {1, client, fence, raised}

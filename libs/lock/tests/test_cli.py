@@ -1,0 +1,413 @@
+"""The command line, as a shell runs it, against a real server."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from devkit.servers import RedisServer
+from fencelock import LeaseLost, LockClient, NotOwner
+from fencelock._cli import page, view
+from fencelock._cli.breaking import NOTE_SECONDS
+from fencelock._cli.main import main
+
+PATIENCE_SECONDS = 30.0
+
+
+@pytest.fixture
+def admin(redis_server: RedisServer) -> Iterator[Redis]:
+    with Redis.from_url(redis_server.url, decode_responses=True) as redis:
+        redis.flushall()
+        yield redis
+
+
+@pytest.fixture
+def client(redis_server: RedisServer, admin: Redis) -> Iterator[LockClient]:
+    with LockClient.from_url(redis_server.url, ttl=30.0, wait=60.0, reply_timeout=7.0) as made:
+        yield made
+
+
+class Shell:
+    """Calls the command in this process, which is quick, and reads what it says."""
+
+    def __init__(self, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+        self.url = url
+        self._capsys = capsys
+        self.complaint = ""
+
+    def __call__(self, verb: str, *arguments: str) -> tuple[int, str]:
+        """Exit code and standard output."""
+        try:
+            code = main([verb, "--url", self.url, *arguments])
+        except SystemExit as error:
+            code = int(str(error.code))
+        said = self._capsys.readouterr()
+        self.complaint = said.err
+        return code, said.out
+
+    def json(self, verb: str, *arguments: str) -> tuple[int, list[Any]]:
+        """Exit code and the JSON of each line."""
+        code, said = self(verb, "--json", *arguments)
+        return code, [json.loads(line) for line in said.splitlines()]
+
+
+@pytest.fixture
+def shell(redis_server: RedisServer, capsys: pytest.CaptureFixture[str], admin: Redis) -> Shell:
+    return Shell(redis_server.url, capsys)
+
+
+def eventually(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"not in {PATIENCE_SECONDS:g} s: {what}"
+        time.sleep(0.005)
+
+
+def start(url: str, *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "fencelock", *arguments],
+        env={**os.environ, "FENCELOCK_URL": url},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=PATIENCE_SECONDS)
+    return process.returncode, out, err
+
+
+def test_ls_lists_what_is_held_without_the_owners_secret(shell: Shell, client: LockClient) -> None:
+    with client.lock("order:{1}", "invoice:{1}") as lease, client.lock("plain"):
+        code, found = shell.json("ls")
+        assert code == 0
+        assert {each["name"] for each in found} == {"order:{1}", "invoice:{1}", "plain"}
+        assert {each["fence"] for each in found} >= {lease.fence}
+        assert all(0 < each["remaining_seconds"] <= 30.0 for each in found)
+        code, said = shell("ls", "--match", "order:*")
+        assert said.splitlines()[0].split() == [
+            "NAME",
+            "HOLDER",
+            "FENCE",
+            "LEFT",
+            "HELD",
+            "FOR",
+            "WAITING",
+        ]
+        assert len(said.splitlines()) == 2
+        secret = lease.proof().split(".")[2]
+        assert secret not in said
+        assert secret not in json.dumps(found)
+    assert shell.json("ls") == (0, [])
+
+
+def test_show_tells_who_holds_and_who_waits(shell: Shell, client: LockClient, admin: Redis) -> None:
+    with client.lock("order:{1}") as lease:
+        waiters = [
+            threading.Thread(target=lambda: client.acquire("order:{1}").release()) for _ in range(3)
+        ]
+        for waiter in waiters:
+            waiter.start()
+        eventually(lambda: admin.llen("fencelock:q:order:{1}") == 3, "three in line")
+        # One whose process has gone.
+        admin.rpush("fencelock:q:order:{1}", "gone.x 30000 10000 - order:{1}")
+        code, [found] = shell.json("show", "order:{1}")
+        assert code == 0
+        assert found["held"]["fence"] == lease.fence
+        assert abs(found["held"]["held_seconds"]) < PATIENCE_SECONDS
+        assert found["waiting"] == 4
+        assert [each["listens"] for each in found["queue"]] == [True, True, True, False]
+        code, said = shell("show", "order:{1}")
+        assert f"fence:       {lease.fence}" in said
+        assert "4 waiting:" in said
+        assert "no: it will be skipped" in said
+    for waiter in waiters:
+        waiter.join()
+    code, said = shell("show", "order:{1}")
+    assert code == 1
+    assert "nobody" in said
+
+
+def test_a_holder_that_came_from_the_line_does_not_count_as_waiting(
+    shell: Shell, client: LockClient, admin: Redis
+) -> None:
+    lease = client.acquire("order:{1}")
+    second: list[Any] = []
+    waiter = threading.Thread(target=lambda: second.append(client.acquire("order:{1}")))
+    waiter.start()
+    eventually(lambda: admin.llen("fencelock:q:order:{1}") == 1, "in line")
+    lease.release()
+    waiter.join()
+    _, [listed] = shell.json("ls")
+    assert listed["waiting"] == 0
+    _, [shown] = shell.json("show", "order:{1}")
+    assert (shown["waiting"], shown["queue"]) == (0, [])
+    second[0].release()
+
+
+def test_ten_thousand_names_are_read_in_small_steps(shell: Shell, admin: Redis) -> None:
+    with admin.pipeline(transaction=False) as pipe:
+        for index in range(10_000):
+            pipe.set(f"fencelock:l:{{n{index}}}", "client.secret 17 -", px=60_000)
+        pipe.execute()
+    admin.config_resetstat()
+    code, found = shell.json("ls", "--limit", "0")
+    assert code == 0
+    assert len({each["name"] for each in found}) == 10_000
+    stats = admin.info("commandstats")
+    assert "cmdstat_keys" not in stats
+    assert stats["cmdstat_scan"]["calls"] >= 10
+    code, said = shell("ls", "--limit", "7")
+    assert len(said.splitlines()) == 8
+    assert "more than 7" in shell.complaint
+    code, [top] = shell.json("top", "--count", "1", "--limit", "3")
+    assert (code, top["held"], len(top["names"])) == (0, 10_000, 3)
+
+
+def test_control_characters_are_shown_and_not_obeyed(shell: Shell, admin: Redis) -> None:
+    admin.set("fencelock:l:\x1b[2Jevil\u202e[bold]\n", "a\x07.b 5 c\x1b]0;x", px=60_000)
+    code, said = shell("ls")
+    assert code == 0
+    assert "\\x1b[2Jevil\\u202e[bold]\\n" in said
+    assert all(letter.isprintable() for line in said.splitlines() for letter in line)
+    assert len(shell.json("ls")[1]) == 1
+
+
+def test_what_is_not_a_lock_is_no_reason_to_fail(shell: Shell, admin: Redis) -> None:
+    admin.set("fencelock:l:{x}", b"\xff\xfe")
+    admin.lpush("fencelock:l:{list}", "x")
+    admin.set("fencelock:q:{x}", "no list")
+    code, found = shell.json("ls")
+    assert code == 0
+    assert [(each["name"], each["remaining_seconds"]) for each in found] == [("x", None)]
+
+
+def test_break_hands_over_raises_the_fence_and_leaves_a_note(
+    shell: Shell, client: LockClient, admin: Redis
+) -> None:
+    lease = client.acquire("order:{1}")
+    successor: list[Any] = []
+    waiter = threading.Thread(target=lambda: successor.append(client.acquire("order:{1}")))
+    waiter.start()
+    eventually(lambda: admin.llen("fencelock:q:order:{1}") == 1, "in line")
+    code, [broken] = shell.json("break", "order:{1}", "--reason", "stuck\x1b since noon")
+    assert (code, broken["fence"]) == (0, lease.fence)
+    waiter.join(PATIENCE_SECONDS)
+    assert lease.fence < broken["raised_to"] < successor[0].fence
+    with pytest.raises((LeaseLost, NotOwner)):
+        lease.release()
+    successor[0].release()
+    code, said = shell("show", "order:{1}")
+    assert code == 1
+    assert "stuck\\x1b since noon" in said
+    assert 0 < admin.ttl("fencelock:b:order:{1}") <= NOTE_SECONDS
+
+
+def test_break_with_another_fence_changes_nothing(shell: Shell, client: LockClient) -> None:
+    with client.lock("order:{1}") as lease:
+        fence = str(lease.fence - 1)
+        code, _ = shell("break", "order:{1}", "--reason", "stuck", "--fence", fence)
+        assert code == 1
+        assert str(lease.fence) in shell.complaint
+        lease.check()
+    assert shell("break", "order:{1}", "--reason", "stuck")[0] == 1
+    assert "nobody" in shell.complaint
+
+
+def test_doctor_says_what_to_change(shell: Shell, admin: Redis) -> None:
+    code, [found] = shell.json("doctor")
+    assert code == 0
+    assert found["fit"]
+    assert next(each for each in found["checks"] if each["check"] == "a lock")["level"] == "ok"
+    admin.set("fencelock:l:{endless}", "a.b 1 -")
+    admin.config_set("maxmemory", "100mb")
+    admin.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        code, [found] = shell.json("doctor")
+        bad = {each["check"] for each in found["checks"] if each["level"] == "bad"}
+        assert (code, found["fit"], bad) == (1, False, {"eviction", "a lock", "expiry"})
+        assert "noeviction" in shell("doctor")[1]
+    finally:
+        admin.config_set("maxmemory-policy", "noeviction")
+        admin.config_set("maxmemory", "0")
+
+
+def test_bench_leaves_nothing_behind(shell: Shell, admin: Redis) -> None:
+    code, [found] = shell.json("bench", "--seconds", "0.1", "--tasks", "4")
+    assert code == 0
+    assert all(row["locks_per_second"] > 0 for row in found.values())
+    assert admin.keys("fencelock:*") == ["fencelock:fence"]
+
+
+def test_run_gives_the_programs_exit_code_and_tells_it_the_fence(
+    redis_server: RedisServer, admin: Redis
+) -> None:
+    program = (
+        "import os, sys, redis; "
+        "server = redis.Redis.from_url(os.environ['FENCELOCK_URL']);"
+        "held = server.get('fencelock:l:{job}').decode();"
+        "print(held.split()[1] == os.environ['FENCELOCK_FENCE'], os.environ['FENCELOCK_NAMES']);"
+        "sys.exit(7)"
+    )
+    ran = start(redis_server.url, "run", "job", "--", sys.executable, "-c", program)
+    assert finish(ran) == (7, "True job\n", "")
+    assert admin.keys("fencelock:*") == ["fencelock:fence"]
+
+
+def test_run_does_not_start_the_program_without_the_lock(
+    redis_server: RedisServer, client: LockClient, tmp_path: Path
+) -> None:
+    with client.lock("job"):
+        ran = start(redis_server.url, "run", "job", "--", "touch", str(tmp_path / "ran"))
+        code, _, complaint = finish(ran)
+    assert code == 75
+    assert "job" in complaint
+    assert not (tmp_path / "ran").exists()
+
+
+def test_run_forwards_signals_and_says_which_one_ended_the_program(
+    redis_server: RedisServer, admin: Redis
+) -> None:
+    handled = "trap 'echo got it; exit 5' TERM; echo ready; while :; do sleep 0.05; done"
+    ran = start(redis_server.url, "run", "job", "--", "sh", "-c", handled)
+    assert ran.stdout is not None
+    assert ran.stdout.readline() == "ready\n"
+    ran.send_signal(signal.SIGTERM)
+    assert finish(ran)[:2] == (5, "got it\n")
+    ran = start(redis_server.url, "run", "job", "--", "sh", "-c", "kill -9 $$")
+    assert finish(ran)[0] == 128 + 9
+    assert admin.keys("fencelock:*") == ["fencelock:fence"]
+
+
+def test_run_stops_the_program_and_its_children_when_the_lock_is_lost(
+    redis_server: RedisServer, admin: Redis
+) -> None:
+    stubborn = "trap '' TERM; sleep 600 & echo $!; while :; do sleep 0.05; done"
+    ran = start(
+        *(redis_server.url, "run", "job", "--ttl", "1", "--grace", "0.2", "--"),
+        *("sh", "-c", stubborn),
+    )
+    assert ran.stdout is not None
+    grandchild = int(ran.stdout.readline())
+    admin.delete("fencelock:l:{job}")
+    code, _, complaint = finish(ran)
+    assert code == 76
+    assert "lost" in complaint
+    eventually(lambda: not _runs(grandchild), "the grandchild was killed too")
+
+
+def test_run_ended_while_it_waits_leaves_no_ticket(
+    redis_server: RedisServer, client: LockClient, admin: Redis
+) -> None:
+    with client.lock("job"):
+        ran = start(redis_server.url, "run", "job", "--wait", "60", "--", "true")
+        eventually(lambda: admin.llen("fencelock:q:{job}") == 1, "in line")
+        ran.send_signal(signal.SIGTERM)
+        assert finish(ran)[0] == 128 + signal.SIGTERM
+        eventually(lambda: not admin.exists("fencelock:q:{job}"), "withdrawn")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux can do that")
+def test_run_that_is_killed_takes_its_program_along(
+    redis_server: RedisServer, admin: Redis
+) -> None:
+    ran = start(redis_server.url, "run", "job", "--", "sh", "-c", "echo $$; exec sleep 600")
+    assert ran.stdout is not None
+    child = int(ran.stdout.readline())
+    ran.kill()
+    eventually(lambda: not _runs(child), "the program ended")
+    finish(ran)
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be collected does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["run", "job"], 2),
+        (["run", "a b", "--", "true"], 2),
+        (["run", "a:{1}", "b:{2}", "--", "true"], 2),
+        (["run", "job", "--", "no-such-program-here"], 127),
+        (["run", "job", "--", "/"], 126),
+        (["run", "job", "--wait", "inf", "--", "true"], 2),
+        (["ls", "--", "true"], 2),
+        (["break", "job"], 2),
+        (["break", "job", "--reason", " "], 2),
+        (["show", ""], 2),
+        (["ls", "--url", "redis://127.0.0.1:1"], 69),
+        (["doctor", "--url", "redis://127.0.0.1:1"], 69),
+        (["bench", "--url", "redis://127.0.0.1:1"], 69),
+        (["ls", "--url", "http://nowhere"], 78),
+    ],
+)
+def test_every_failure_has_its_exit_code(
+    shell: Shell,
+    arguments: list[str],
+    code: int,
+    redis_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FENCELOCK_URL", redis_server.url)
+    try:
+        found = main(arguments)
+    except SystemExit as error:
+        found = int(str(error.code))
+    assert found == code
+
+
+def test_wrong_credentials_are_told_from_a_server_that_is_down(shell: Shell) -> None:
+    shell.url = shell.url.replace("redis://:", "redis://:wrong")
+    code, _ = shell("ls")
+    assert code == 78
+    assert "wrong" not in shell.complaint
+
+
+def test_a_reader_that_leaves_early_is_no_error(redis_server: RedisServer, admin: Redis) -> None:
+    with admin.pipeline(transaction=False) as pipe:
+        for index in range(3000):
+            pipe.set(f"fencelock:l:{{n{index}}}", "client.secret 17 -", px=60_000)
+        pipe.execute()
+    ran = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m fencelock ls --limit 0 --json | head -n 1"],
+        env={**os.environ, "FENCELOCK_URL": redis_server.url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_what_is_drawn_on_a_terminal_takes_names_literally() -> None:
+    from rich.console import Console
+
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(page.rich_table(("NAME",), [("[red]\x1b[31m",)]))
+    assert "[red]\\x1b[31m" in console.export_text()
+
+
+def test_durations_are_short() -> None:
+    spans = [0.04, 59.9, 61, 3661, 90_000]
+    said = ["0.0 s", "59.9 s", "1 min 1 s", "1 h 1 min", "1 d 1 h"]
+    assert [page.duration(span) for span in spans] == said
+    assert page.duration(None) == "for ever"
+    assert view.name_of("{a}{b}") == "{a}{b}"
