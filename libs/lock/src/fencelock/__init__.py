@@ -17,6 +17,7 @@ The errors are one tree:
     │   ├── Contended        somebody holds it and ``wait`` was 0
     │   └── AcquireTimeout   waited for ``wait`` seconds in vain
     ├── LeaseLost            it was held, and ended before it was released
+    ├── StaleFence           a later holder has written the row: see :mod:`fencelock.guard`
     ├── NotOwner             a release or a proof of something that is not held
     ├── RedisUnavailable     no answer, or a refusal, from the server in time
     ├── ConfigurationError   the client or the server is set up in a way that is not safe
@@ -39,6 +40,7 @@ from fencelock._errors import (
     LockNotAcquired,
     NotOwner,
     RedisUnavailable,
+    StaleFence,
 )
 from fencelock._instrumentation import Instrumentation, Observation, Subject
 from fencelock._lease import AsyncLease
@@ -63,6 +65,7 @@ __all__ = [
     "NotOwner",
     "Observation",
     "RedisUnavailable",
+    "StaleFence",
     "Subject",
     "Verified",
 ]

@@ -5,6 +5,7 @@ FencelockError
 │   ├── Contended        somebody holds it and ``wait`` was 0
 │   └── AcquireTimeout   waited for ``wait`` seconds in vain
 ├── LeaseLost            it was held, and ended before it was released
+├── StaleFence           a later holder has written the row: see fencelock.guard
 ├── NotOwner             a release or a proof of something that is not held
 ├── RedisUnavailable     no answer, or a refusal, from the server in time
 ├── ConfigurationError   the client or the server is set up in a way that is not safe
@@ -23,6 +24,7 @@ __all__ = [
     "LockNotAcquired",
     "NotOwner",
     "RedisUnavailable",
+    "StaleFence",
 ]
 
 
@@ -44,6 +46,10 @@ class AcquireTimeout(LockNotAcquired):
 
 class LeaseLost(FencelockError):
     """The lease ended before it was released: what ran under it may not be alone."""
+
+
+class StaleFence(FencelockError):
+    """A guarded write was refused: somebody with a newer fence has written the row."""
 
 
 class NotOwner(FencelockError):
