@@ -60,7 +60,7 @@ check: $(VENV)/.ready ## lint, formatting, types, import contracts, what must no
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m devkit.tracked
+	@$(BIN)/python -m tools.tracked
 
 .PHONY: fmt
 fmt: $(VENV)/.ready ## format the code and fix what can be fixed
@@ -76,13 +76,14 @@ bench-services: $(VENV)/.ready ## the shop beside what the same work costs with 
 	@$(BIN)/python -m bench.services $(ARGS)
 
 .PHONY: generated
-generated: $(VENV)/.ready ## write the dashboards and docs/metrics.md anew
-	@$(BIN)/python -m devkit.dashboards
-	@$(BIN)/python -m devkit.metrics_page
+generated: $(VENV)/.ready ## write anew all that is generated: dashboards, docs/metrics.md, the charts' schemas and READMEs
+	@$(BIN)/python -m tools.dashboards
+	@$(BIN)/python -m tools.metrics_page
+	@$(BIN)/python -m tools.chartdocs
 
 .PHONY: lock
 lock: $(VENV)/.ready ## pin every dependency anew, with hashes (requirements/, apps/*/requirements.txt)
-	@$(BIN)/python requirements/compile.py
+	@$(BIN)/python -m tools.pins
 
 .PHONY: clean
 clean: ## remove the data of `make up` and everything generated, but not .venv
@@ -107,7 +108,7 @@ charts: ## pack the charts into the charts that are made of them (fetches nothin
 
 .PHONY: chart-docs
 chart-docs: $(VENV)/.ready ## write the charts' schemas and READMEs from their values
-	@$(BIN)/python k8s/chartdocs.py
+	@$(BIN)/python -m tools.chartdocs
 
 .PHONY: cluster
 cluster: charts ## the shop in a kind cluster, and how to reach it (OBSERVE=all|jaeger: see into it)

@@ -21,7 +21,7 @@ PLATFORMS = (
     "x86_64-apple-darwin",
     "aarch64-apple-darwin",
 )
-# Every developer's pin; those of the images are the same ones (requirements/compile.py).
+# Every developer's pin; those of the images are the same ones (tools/pins.py).
 PINS = "requirements/dev.txt"
 
 

@@ -11,7 +11,7 @@ import yaml
 from tests.charts.rendering import Charts, Manifest, of_kind, one
 from tests.e2e.harness.programs import ROOT
 
-SERVICES = ("order", "invoice")
+from devkit.services import SERVICES
 
 
 def alerts(groups: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from tests.e2e.harness.programs import ROOT, CommandFailed, run
 
-SERVICES = ("order", "invoice")
+from devkit.services import SERVICES
+
 BASE = "python:3.13-slim"
 # What a service adds to its base: 122 MB when this was written. uvloop, gRPC, SQLAlchemy and
 # psycopg are 75 of them.

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 from tests.observability.rule_files import DASHBOARD_FILES, ROOT, alerts
-
-from devkit.dashboards.catalog import DASHBOARDS, dashboard_path
-from devkit.dashboards.grafana import GRID_COLUMNS, Dashboard
+from tools.dashboards.catalog import DASHBOARDS, dashboard_path
+from tools.dashboards.grafana import GRID_COLUMNS, Dashboard
 
 
 def panels() -> list[dict[str, Any]]:

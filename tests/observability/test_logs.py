@@ -12,10 +12,10 @@ from tests.e2e.harness.waiting import eventually
 from tests.observability.stage import Stage, traceparent
 
 import fencelock
+from devkit.services import SERVICES
 
 pytestmark = pytest.mark.timeout(300)
 
-SERVICES = ("order", "invoice")
 OURS = ("order.", "invoice.", "servicekit.", "fencelock.")
 LOG_SECONDS = 30.0
 MARKER = "marker-that-nobody-may-see"

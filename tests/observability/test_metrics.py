@@ -17,8 +17,8 @@ from tests.e2e.harness.waiting import eventually
 from tests.observability.otlp import Receiver
 from tests.observability.rule_files import DASHBOARD_FILES, ROOT, alerts, rules
 from tests.observability.stage import Stage
+from tools import metrics_page
 
-from devkit import metrics_page
 from devkit.observability.servers import PrometheusServer
 from fencelock import Subject
 from fencelock.contrib.prometheus import PrometheusInstrumentation

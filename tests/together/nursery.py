@@ -14,8 +14,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
+from devkit.services import SERVICES
+
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-SERVICES = ("order", "invoice")
 
 
 def main() -> None:

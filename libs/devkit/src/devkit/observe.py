@@ -14,6 +14,7 @@ from devkit.layout import Layout
 from devkit.observability.programs import JAEGER, PROMETHEUS, Program
 from devkit.observability.servers import JaegerServer, PrometheusServer
 from devkit.progress import Progress
+from devkit.services import SERVICES
 
 # The ports that both programs have by default; each can be changed by a variable.
 PORTS: Final = {"PROMETHEUS_PORT": 9090, "JAEGER_PORT": 16686, "OTLP_PORT": 4318}
@@ -96,10 +97,7 @@ class Observers:
     def _start_prometheus(self, stack: ExitStack) -> None:
         server = PrometheusServer(
             self._folder / "prometheus",
-            targets={
-                name: self._layout.ports[f"{name.upper()}_METRICS_PORT"]
-                for name in ("order", "invoice")
-            },
+            targets={name: self._layout.ports[f"{name.upper()}_METRICS_PORT"] for name in SERVICES},
             rules=sorted(Path.cwd().glob(RULES)),
             port=self._ports["PROMETHEUS_PORT"],
             inherit=self._inherit,

@@ -18,12 +18,12 @@ from devkit.ports import HOST
 from devkit.processes import Process, tail
 from devkit.progress import Progress
 from devkit.servers import PostgresServer, RedisServer
+from devkit.services import SERVICES
 
 READY_SECONDS: Final = 60.0
 MIGRATE_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 25.0
 POLL_SECONDS: Final = 0.05
-SERVICES: Final = ("invoice", "order")
 
 
 class Shop:

@@ -7,9 +7,14 @@ import re
 import pytest
 from tests.e2e.harness.programs import ROOT
 
-RECIPES = ("Makefile", "apps/order/Dockerfile", "apps/invoice/Dockerfile")
-SERVICE_LISTS = ("apps/order/requirements.txt", "apps/invoice/requirements.txt")
-LISTS = ("requirements/build.txt", "requirements/dev.txt", *SERVICE_LISTS)
+from devkit.services import SERVICES
+
+RECIPES = ("Makefile", *(f"apps/{name}/Dockerfile" for name in SERVICES))
+LISTS = (
+    "requirements/build.txt",
+    "requirements/dev.txt",
+    *(f"apps/{name}/requirements.txt" for name in SERVICES),
+)
 # `make envs` tries old pips, which it takes from the registry by their exact version.
 ASKED_FOR = "pip==$(PIP_VERSION)"
 

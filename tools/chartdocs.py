@@ -2,8 +2,8 @@
 
 A value's meaning is the comment above it; a line ``# schema: {...}`` in that comment narrows what
 is accepted. Everything else follows from the default: its type, and that no other key is allowed.
-``python k8s/chartdocs.py`` writes the files, ``--check`` only says which ones are out of date.
-"""  # noqa: INP001  (a script, not a module of a package)
+``python -m tools.chartdocs`` writes the files, ``--check`` only says which ones are out of date.
+"""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def main(arguments: list[str]) -> int:
     for path in stale:
         if "--check" not in arguments:
             path.write_text(wanted[path])
-        print(f"{'stale' if '--check' in arguments else 'wrote'} {path.relative_to(CHARTS.parent)}")  # noqa: T201
+        print(f"{'stale' if '--check' in arguments else 'wrote'} {path.relative_to(CHARTS.parent)}")
     return 1 if stale and "--check" in arguments else 0
 
 

@@ -1,6 +1,6 @@
 """``docs/metrics.md``: every metric that the services export, read from the objects that make them.
 
-``python -m devkit.metrics_page`` writes it anew; a test fails while it differs.
+``python -m tools.metrics_page`` writes it anew; a test fails while it differs.
 """
 
 from __future__ import annotations

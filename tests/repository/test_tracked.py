@@ -6,8 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
-from devkit.tracked import offences
+from tools.tracked import offences
 
 
 @pytest.fixture

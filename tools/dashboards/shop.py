@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from devkit.dashboards.grafana import Dashboard, Panel, Query, Row
-from devkit.dashboards.selectors import NAMESPACE, REQUESTS, SERVICE, SERVICES
+from tools.dashboards.grafana import Dashboard, Panel, Query, Row
+from tools.dashboards.selectors import NAMESPACE, REQUESTS, SERVICE, SERVICES
 
 _COUNT: Final = "http_server_request_duration_seconds_count"
 _BUCKET: Final = "http_server_request_duration_seconds_bucket"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from devkit.dashboards.grafana import Dashboard, Panel, Query, Row
-from devkit.dashboards.selectors import LOCK, LOCKS, NAMESPACE, SERVICE, SERVICES
+from tools.dashboards.grafana import Dashboard, Panel, Query, Row
+from tools.dashboards.selectors import LOCK, LOCKS, NAMESPACE, SERVICE, SERVICES
 
 _QUANTILES: Final = (0.5, 0.95, 0.99)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from devkit.dashboards.grafana import Dashboard, Panel, Query, Row
-from devkit.dashboards.selectors import NAMESPACE, SERVICE, SERVICES
+from tools.dashboards.grafana import Dashboard, Panel, Query, Row
+from tools.dashboards.selectors import NAMESPACE, SERVICE, SERVICES
 
 # The windows of the two alerts, with the burn rates at which they fire.
 _PAIRS: Final = (("5m", "1h", 14.4), ("30m", "6h", 6.0), ("2h", "1d", 3.0), ("6h", "3d", 1.0))

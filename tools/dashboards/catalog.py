@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from devkit.dashboards.grafana import Dashboard
-from devkit.dashboards.locks import LOCKS_DASHBOARD
-from devkit.dashboards.shop import SHOP
-from devkit.dashboards.slo import SLO
+from tools.dashboards.grafana import Dashboard
+from tools.dashboards.locks import LOCKS_DASHBOARD
+from tools.dashboards.shop import SHOP
+from tools.dashboards.slo import SLO
 
 DASHBOARDS: Final = (SHOP, LOCKS_DASHBOARD, SLO)
 FOLDER: Final = "charts/order/files/dashboards"

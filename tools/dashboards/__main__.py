@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from devkit.dashboards.catalog import DASHBOARDS, dashboard_path
+from tools.dashboards.catalog import DASHBOARDS, dashboard_path
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Pictures of the dashboards in ``docs/images``, drawn from a shop that really ran.
 
-``python -m devkit.pictures`` runs the shop under load for some minutes, with an outage of the
+``python -m tools.pictures`` runs the shop under load for some minutes, with an outage of the
 invoice service and of Redis in between, asks Prometheus each panel's own query, and draws what
 came with matplotlib: Grafana draws the same data more beautifully, but is not needed here. It
 needs matplotlib (``pip install matplotlib``), which nothing else does.
@@ -25,13 +25,14 @@ from typing import TYPE_CHECKING, Final
 import httpx
 from rich.console import Console
 
-from devkit.dashboards.catalog import DASHBOARDS
-from devkit.dashboards.grafana import GRID_COLUMNS, Dashboard, Panel, Query
 from devkit.layout import Layout
 from devkit.observability.servers import PrometheusServer
 from devkit.progress import Progress
+from devkit.services import SERVICES
 from devkit.shop import Shop, wait_ready
 from devkit.traffic import Traffic
+from tools.dashboards.catalog import DASHBOARDS
+from tools.dashboards.grafana import GRID_COLUMNS, Dashboard, Panel, Query
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,7 +90,7 @@ def recording(folder: Path, seconds: float) -> Iterator[Recording]:
     """Run a shop under load for a while, with two outages, watched by Prometheus."""
     layout = Layout.on_free_ports()
     console = Console()
-    targets = {name: layout.ports[f"{name.upper()}_METRICS_PORT"] for name in ("order", "invoice")}
+    targets = {name: layout.ports[f"{name.upper()}_METRICS_PORT"] for name in SERVICES}
     with (
         Shop(folder / "shop", layout, progress=Progress(console)) as shop,
         PrometheusServer(
@@ -238,7 +239,7 @@ def _with_unit(value: float, unit: str) -> str:
 
 def main() -> None:
     """Record, and draw every dashboard into the repository that is the working directory."""
-    parser = argparse.ArgumentParser(prog="devkit.pictures", description=__doc__)
+    parser = argparse.ArgumentParser(prog="tools.pictures", description=__doc__)
     parser.add_argument("--seconds", type=float, default=240.0, help="length of the recording")
     seconds: float = parser.parse_args().seconds
     with tempfile.TemporaryDirectory() as folder, recording(Path(folder), seconds) as seen:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from devkit.dashboards.grafana import Variable
+from tools.dashboards.grafana import Variable
 
 NAMESPACE: Final = Variable(
     "namespace", "Namespace", 'label_values(up{job=~"order|invoice"}, namespace)'

@@ -5,7 +5,6 @@ installs everything else and builds the members, here and in the images) and one
 per service (what its image installs). Run by ``make lock``.
 """
 
-# ruff: noqa: INP001  (a script, not a module of a package)
 from __future__ import annotations
 
 import subprocess
@@ -14,13 +13,14 @@ import tempfile
 import tomllib
 from pathlib import Path
 
+from devkit.services import SERVICES
+
 ROOT = Path(__file__).resolve().parent.parent
 MEMBERS = {
     "fencelock": ROOT / "libs/lock",
     "servicekit": ROOT / "libs/servicekit",
     "devkit": ROOT / "libs/devkit",
-    "shop-invoice": ROOT / "apps/invoice",
-    "shop-order": ROOT / "apps/order",
+    **{f"shop-{service}": ROOT / f"apps/{service}" for service in SERVICES},
 }
 # uv installs the lists, hatchling builds the members, editables links them where they are edited.
 BUILDERS = {"editables", "hatchling", "uv"}
@@ -53,8 +53,8 @@ def pin(names: set[str], output: Path, *constraints: Path) -> None:
         command += ["--no-annotate", "--no-header"]
         command += [f"--constraint={path}" for path in constraints]
         command += [f"--output-file={output}", source.name]
-        subprocess.run(command, check=True)  # noqa: S603
-    print(f"wrote {output.relative_to(ROOT)}")  # noqa: T201
+        subprocess.run(command, check=True)
+    print(f"wrote {output.relative_to(ROOT)}")
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ def main() -> None:
     everything = ROOT / "requirements/dev.txt"
     pin(requirements(*MEMBERS) | set(tools), everything)
     pin(BUILDERS, ROOT / "requirements/build.txt", everything)
-    for service in ("invoice", "order"):
+    for service in SERVICES:
         pin(requirements(f"shop-{service}"), ROOT / f"apps/{service}/requirements.txt", everything)
 
 

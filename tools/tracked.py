@@ -1,7 +1,7 @@
 """What must not be in the repository: download addresses, registry hosts, generated files.
 
 Dependencies are pinned by hash, so where they come from is the affair of whoever installs them.
-Run by ``make check`` as ``python -m devkit.tracked``.
+Run by ``make check`` as ``python -m tools.tracked``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,0 @@
-"""Grafana dashboards, written in Python and kept in the charts as JSON.
-
-``python -m devkit.dashboards`` writes them anew; a test fails while they differ.
-"""
