@@ -1,0 +1,174 @@
+"""The asyncio client of a server in memory, and its lease."""
+
+import asyncio
+import logging
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fencelock import _names, _proof, _protocol
+from fencelock._client import AsyncLockClient
+from fencelock._engine import Verified
+from fencelock._errors import LeaseLost, NotOwner, RedisUnavailable
+from fencelock._instrumentation import LossReason
+from fencelock._lease import AsyncLease, OnLost
+from fencelock._protocol import Request
+
+if TYPE_CHECKING:
+    from fencelock.testing._server import FakeServer, Ticket
+
+logger = logging.getLogger("fencelock")
+
+
+class FakeLease(AsyncLease):
+    """A lease on a server in memory."""
+
+    __slots__ = (
+        "_callbacks",
+        "_number",
+        "_reason",
+        "_returned",
+        "_server",
+        "cap",
+        "deadline",
+        "loop",
+    )
+
+    def __init__(self, server: "FakeServer", ticket: "Ticket", fence: int, now: float) -> None:
+        self.request = ticket.request
+        self.loop = ticket.loop
+        self.cap = now + ticket.max_hold
+        self.deadline = min(now + ticket.request.ttl, self.cap)
+        self._server = server
+        self._number = fence
+        self._callbacks: list[OnLost] = []
+        self._reason: LossReason | None = None
+        self._returned = False
+
+    def __repr__(self) -> str:
+        state = "lost" if self._reason else "released" if self._returned else "held"
+        return f"<FakeLease {' '.join(self.names)} fence={self.fence} {state}>"
+
+    @property
+    def fence(self) -> int:
+        """A number that is higher than that of every earlier lease of any of the names."""
+        return self._number
+
+    def remaining(self) -> float:
+        """Seconds that the lease still runs if it is not renewed; 0.0 once it ended."""
+        if self._reason or self._returned:
+            return 0.0
+        return max(0.0, self.deadline - self._server.clock.now())
+
+    def check(self) -> None:
+        """Raise :class:`LeaseLost` if it was lost, :class:`NotOwner` if it was released."""
+        if self._reason is not None:
+            raise LeaseLost(f"the lease of {', '.join(self.names)} was lost: {self._reason}")
+        if self._returned:
+            raise NotOwner(f"the lease of {', '.join(self.names)} was released")
+
+    def proof(self) -> str:
+        """What another client of the same server can verify."""
+        return _proof.encode(self.request.owner, self.fence)
+
+    def on_lost(self, callback: OnLost) -> None:
+        """Call ``callback(reason)`` in the event loop when the lease is lost, or was already."""
+        if self._reason is not None:
+            self.loop.call_soon_threadsafe(_call, callback, self._reason)
+        else:
+            self._callbacks.append(callback)
+
+    async def release(self) -> None:
+        """Give the names back; errors are those of a real lease."""
+        if self._reason is not None:
+            self.check()
+        if not self._returned:
+            self._returned = True
+            self._server.release(self)
+
+    def lose(self, reason: LossReason) -> None:
+        """End the lease (called by the server)."""
+        self._reason = reason
+        for callback in self._callbacks:
+            self.loop.call_soon_threadsafe(_call, callback, reason)
+
+
+class FakeLockClient(AsyncLockClient):
+    """A client of a :class:`FakeServer`; made by :meth:`FakeServer.client`."""
+
+    def __init__(self, server: "FakeServer", *, ttl: float, wait: float, max_hold: float) -> None:
+        _protocol.validate_ttl(ttl, max_hold)
+        _protocol.validate_wait(wait)
+        self._server = server
+        self._limits = (ttl, wait, max_hold)
+        self._id = _protocol.new_client_id()
+        self._ended = False
+
+    async def start(self) -> None:
+        """Raise :class:`RedisUnavailable` while the server is down."""
+        self._require_open()
+
+    async def ping(self, *, timeout: float) -> None:  # noqa: ARG002, ASYNC109 (as the real one)
+        """Raise :class:`RedisUnavailable` while the server is down."""
+        self._require_open()
+
+    async def aclose(self) -> None:
+        """End every lease and every wait of this client."""
+        self._ended = True
+        self._server.leave(self._id)
+
+    async def acquire(
+        self,
+        *names: str,
+        ttl: float | None = None,
+        wait: float | None = None,
+        max_hold: float | None = None,
+    ) -> FakeLease:
+        """Take all of the names or none, with the errors of the real client."""
+        given = (ttl, wait, max_hold)
+        ttl, wait, max_hold = [
+            default if each is None else each
+            for each, default in zip(given, self._limits, strict=True)
+        ]
+        _protocol.validate_ttl(ttl, max_hold)
+        _protocol.validate_wait(wait)
+        request = Request(_names.normalise(names), self._id, ttl)
+        self._require_open()
+        ticket = self._server.enter(request, wait, max_hold, asyncio.get_running_loop())
+        try:
+            return await ticket.outcome
+        except BaseException:
+            # Also when it was cancelled: what was granted to nobody goes to the next.
+            self._server.withdraw(ticket)
+            raise
+
+    async def verify(
+        self,
+        proof: str,
+        names: Sequence[str],
+        *,
+        timeout: float | None = None,  # noqa: ARG002, ASYNC109 (as the real one)
+    ) -> Verified:
+        """Check that the lease behind a proof still holds all of ``names``."""
+        claim = _proof.decode(proof)
+        chosen = _names.normalise(names)
+        self._require_open()
+        for name in chosen:
+            lease = self._server.holder(name)
+            if lease is None or (lease.request.owner, lease.fence) != claim:
+                raise NotOwner(f"the lease behind the proof does not hold {', '.join(chosen)}")
+        held = [self._server.holder(name) for name in chosen]
+        left = min((lease.remaining() for lease in held if lease is not None), default=math.nan)
+        return Verified(claim.fence, left)
+
+    def _require_open(self) -> None:
+        if self._ended:
+            raise RedisUnavailable("the client is closed")
+        self._server.require_up()
+
+
+def _call(callback: OnLost, reason: LossReason) -> None:
+    try:
+        callback(reason)
+    except Exception:
+        logger.exception("a callback for the loss of a lease raised")
