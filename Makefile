@@ -38,8 +38,12 @@ envs: $(VENV)/.ready ## make environments with old pips, and look for a wheel of
 	@$(BIN)/python -m tools.environments
 
 .PHONY: up
-up: $(VENV)/.ready ## run the whole shop on this machine until Ctrl-C (OBSERVE=1: Prometheus and Jaeger too)
-	@$(BIN)/python -m devkit up --folder $(SHOP)
+up: $(VENV)/.ready ## run the whole shop on this machine until Ctrl-C (OBSERVE=1: Prometheus and Jaeger too; PLAY=1: the playground)
+	@$(BIN)/python -m $(if $(filter-out 0,$(PLAY)),tools.playground,devkit up) --folder $(SHOP)
+
+.PHONY: play
+play: $(VENV)/.ready ## a page on which to use the shop, break it and watch, on a shop of its own
+	@$(BIN)/python -m tools.playground
 
 .PHONY: demo
 demo: $(VENV)/.ready ## watch the running shop being driven (or one started for the purpose)
@@ -48,11 +52,15 @@ demo: $(VENV)/.ready ## watch the running shop being driven (or one started for 
 .PHONY: test
 test: $(VENV)/.ready ## run every test that needs no cluster
 	@if command -v helm >/dev/null; then $(MAKE) --no-print-directory charts; fi
-	@$(BIN)/python -m pytest -n $(WORKERS) -m "not e2e and not observed" $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) -m "not e2e and not observed and not play" $(ARGS)
 
 .PHONY: test-observed
 test-observed: $(VENV)/.ready ## run the tests on Prometheus and Jaeger (OBSERVED_REQUIRED=1: fail without)
 	@$(BIN)/python -m pytest -m observed tests/observability $(ARGS)
+
+.PHONY: test-play
+test-play: $(VENV)/.ready ## run the playground's tests in a real browser (PLAY_REQUIRED=1: fail without Chromium)
+	@$(BIN)/python -m pytest -m play tests/playground $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.ready ## lint, formatting, types, import contracts, what must not be tracked
@@ -69,7 +77,7 @@ fmt: $(VENV)/.ready ## format the code and fix what can be fixed
 
 .PHONY: cov
 cov: $(VENV)/.ready ## run the tests and show what they do not reach
-	@$(BIN)/python -m pytest -n $(WORKERS) -m "not e2e and not observed" --cov --cov-report=term-missing $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) -m "not e2e and not observed and not play" --cov --cov-report=term-missing $(ARGS)
 
 .PHONY: bench-services
 bench-services: $(VENV)/.ready ## the shop beside what the same work costs with less (ARGS=--help)
