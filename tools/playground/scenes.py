@@ -530,8 +530,8 @@ TEXTS: Final[dict[str, Text]] = {
     ),
     "lost-answer": Text(
         "The lost answer",
-        "An order is made, but the answer never arrives, so the client does what every client"
-        " does: it asks again.",
+        "An order is made, but the answer never arrives. The client does what every client does:"
+        " it asks again.",
         "The second request came under the same key and got the first one's answer: one order, one"
         " invoice. A lock was free both times, so it let the same wish through twice.",
     ),
