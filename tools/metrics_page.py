@@ -17,7 +17,9 @@ from prometheus_client.registry import Collector
 from fencelock.contrib.prometheus import PrometheusInstrumentation
 from invoice.metrics import InvoiceMetrics
 from order.metrics import Metrics
+from servicekit.admission import AdmissionMiddleware
 from servicekit.breaker import BreakerState
+from servicekit.connections import Connections
 from servicekit.request_metrics import RequestMetrics
 
 PAGE: Final = "docs/metrics.md"
@@ -74,7 +76,7 @@ class _Catalogue(CollectorRegistry):
 def order_metrics() -> list[Described]:
     """What the order service exports."""
     registry = _Catalogue()
-    RequestMetrics(registry)
+    _front_metrics(registry)
     PrometheusInstrumentation(registry=registry)
     Metrics(registry).watch_breaker(lambda: BreakerState.CLOSED)
     return sorted(registry.described())
@@ -83,9 +85,20 @@ def order_metrics() -> list[Described]:
 def invoice_metrics() -> list[Described]:
     """What the invoice service exports."""
     registry = _Catalogue()
-    RequestMetrics(registry)
+    _front_metrics(registry)
     InvoiceMetrics(registry)
     return sorted(registry.described())
+
+
+def _front_metrics(registry: CollectorRegistry) -> None:
+    """What both export about requests and connections."""
+    RequestMetrics(registry)
+    Connections(maximum=1, registry=registry)
+
+    async def nothing(_scope: object, _receive: object, _send: object) -> None:
+        """Serve nothing: only the metrics are wanted."""
+
+    AdmissionMiddleware(nothing, maximum_requests=1, registry=registry, limit_seconds=1.0)
 
 
 def page() -> str:

@@ -24,6 +24,7 @@ from servicekit.settings import ServerSettings
 from servicekit.telemetry import Telemetry
 from servicekit.testing import spans
 from servicekit.testing.metrics import exposition
+from servicekit.testing.polling import eventually
 from servicekit.testing.server import serving
 
 
@@ -39,6 +40,7 @@ class World:
         self.entered = asyncio.Semaphore(0)
         self.cancelled = False
         self.problem: Exception | None = None
+        self.checked = 0
 
     def router(self) -> APIRouter:
         router = APIRouter(route_class=StrictJsonRoute)
@@ -72,6 +74,7 @@ class World:
         return router
 
     async def check(self) -> None:
+        self.checked += 1
         if self.problem is not None:
             raise self.problem
 
@@ -210,7 +213,7 @@ async def test_more_requests_than_it_takes_are_shed_but_probes_are_answered(
     async with client_of(build(world, runtime, max_concurrent_requests=1)) as client:
         first = asyncio.create_task(client.get("/gate"))
         await world.entered.acquire()
-        shed = await client.get("/things/1")
+        shed = await client.get("/things/1", headers={"Request-Timeout-Ms": "200"})
         probe = await client.get("/livez")
         world.gate.set()
         assert (await first).status_code == 200
@@ -229,15 +232,29 @@ async def test_readiness_names_each_check_and_liveness_depends_on_none(
         (ValueError("password=hunter2"), "failed: ValueError"),
     ]:
         world.problem = problem
-        answer = await client.get("/readyz")
-        assert answer.status_code == 503
-        assert answer.json()["checks"]["dependency"] == shown
+
+        async def says(shown: str = shown) -> bool:
+            answer = await client.get("/readyz")
+            return answer.status_code == 503 and answer.json()["checks"]["dependency"] == shown
+
+        await eventually(says)
     world.problem = None
+
+    async def ready() -> bool:
+        return (await client.get("/readyz")).status_code == 200
+
+    await eventually(ready)
     runtime.lifecycle.start_draining()
     draining = await client.get("/readyz")
     assert (draining.status_code, draining.json()["checks"]["draining"]) == (503, "draining")
     for path in ("/livez", "/ping"):
         assert (await client.get(path)).status_code == 200
+
+
+async def test_a_flood_of_probes_shares_one_check(client: httpx.AsyncClient, world: World) -> None:
+    answers = await asyncio.gather(*(client.get("/readyz") for _ in range(50)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert world.checked < 10
 
 
 async def test_one_span_a_request_named_by_its_route_in_the_callers_trace(world: World) -> None:

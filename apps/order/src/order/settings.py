@@ -36,6 +36,8 @@ class Settings(ServerSettings, DatabaseSettings, RedisSettings, LoggingSettings)
         300.0
     )
     """How far ahead of our clock an ``update_time`` may lie, and how far behind it at creation."""
+    max_requests_per_order: Annotated[int, Field(gt=0)] = 16
+    """How many requests of this process may hold or await one order's locks; more get 423."""
     reconcile_interval_seconds: PositiveSeconds = 1.0
     """How often recovery looks for pending operations without being woken."""
     purge_interval_seconds: PositiveSeconds = 600.0

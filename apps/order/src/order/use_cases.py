@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
 
+from order.bulkhead import BoundedLocks
 from order.invoice_client import HttpInvoices
 from order.locks import RedisLocks
 from order.metrics import Metrics
@@ -134,7 +135,7 @@ def _assemble(
         lock_wait_seconds=min(_RECOVERY_LOCK_WAIT_SECONDS, settings.lock_wait_seconds),
     )
     changes = Changes(
-        locks=locks,
+        locks=BoundedLocks(locks, maximum_per_order=settings.max_requests_per_order),
         intents=intents,
         invoices=invoices,
         delivery=delivery,

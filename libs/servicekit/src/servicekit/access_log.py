@@ -55,7 +55,7 @@ class AccessLogMiddleware:
 
     def _write(self, scope: Scope, status: int | None, seconds: float) -> None:
         failed = status is None or status >= 500  # noqa: PLR2004 - server errors
-        if scope["path"] in self._quiet_paths and not failed:
+        if (scope["path"] in self._quiet_paths and not failed) or "servicekit.unlogged" in scope:
             return
         write = _log.error if failed else _log.info
         write(

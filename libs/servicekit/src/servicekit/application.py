@@ -9,9 +9,9 @@ from starlette.middleware import Middleware
 
 from servicekit import database, health, problems
 from servicekit.access_log import AccessLogMiddleware
+from servicekit.admission import AdmissionMiddleware
 from servicekit.body_limit import BodyLimitMiddleware
 from servicekit.deadlines import DeadlineMiddleware
-from servicekit.load_shedding import LoadSheddingMiddleware
 from servicekit.request_metrics import RequestMetrics, RequestMetricsMiddleware
 from servicekit.runtime import Runtime
 from servicekit.settings import ServerSettings
@@ -71,15 +71,18 @@ def _middleware(
         Middleware(AccessLogMiddleware, quiet_paths=health.PATHS),
         Middleware(RequestMetricsMiddleware, metrics=RequestMetrics(runtime.registry)),
         Middleware(problems.UnhandledErrorMiddleware),
-        Middleware(
-            LoadSheddingMiddleware,
-            maximum_requests=settings.max_concurrent_requests,
-            exempt_paths=health.PATHS,
-        ),
+        # The deadline counts from the arrival, the wait for a place included.
         Middleware(
             DeadlineMiddleware,
             limit_seconds=settings.request_timeout_seconds,
             grace_seconds=deadline_grace_seconds,
+        ),
+        Middleware(
+            AdmissionMiddleware,
+            maximum_requests=settings.max_concurrent_requests,
+            registry=runtime.registry,
+            limit_seconds=settings.request_timeout_seconds,
+            exempt_paths=health.PATHS,
         ),
         Middleware(BodyLimitMiddleware, maximum_bytes=settings.max_body_bytes),
     ]

@@ -1,6 +1,7 @@
 """Probes: ``/ping`` for people, ``/livez`` without any I/O, ``/readyz`` naming each check."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
@@ -13,6 +14,11 @@ from servicekit.lifecycle import Lifecycle
 
 PATHS: Final = frozenset({"/ping", "/livez", "/readyz"})
 _CHECK_TIMEOUT_SECONDS: Final = 2.0
+# Probes come every few seconds; whoever asks more often is told what was found just now.
+_FRESH_SECONDS: Final = 0.5
+# Every probe gets its answer at once up to this rate; what comes on top is held back a moment.
+_UNHURRIED_PER_SECOND: Final = 20
+_LONGEST_HOLD_SECONDS: Final = 0.5
 _log = structlog.stdlib.get_logger(__name__)
 
 Check = Callable[[], Awaitable[None]]
@@ -47,6 +53,7 @@ def router(
     lifecycle: Lifecycle,
     checks: Mapping[str, Check],
     timeout_seconds: float = _CHECK_TIMEOUT_SECONDS,
+    fresh_seconds: float = _FRESH_SECONDS,
 ) -> APIRouter:
     """Return the routes of the three probes.
 
@@ -54,32 +61,78 @@ def router(
         lifecycle: says whether the process drains.
         checks: what readiness depends on, by name.
         timeout_seconds: limit for each check; they run side by side.
+        fresh_seconds: how long what was found is not asked for again.
     """
     routes = APIRouter(tags=["health"])
+    findings = _Findings(checks, timeout_seconds=timeout_seconds, fresh_seconds=fresh_seconds)
+    pace = _Pace()
 
     @routes.get("/ping")
     async def ping() -> Pong:
         """Answer a person who asks whether anybody is there."""
+        await pace.wait()
         return Pong()
 
     @routes.get("/livez")
     async def livez() -> Liveness:
         """Say that the process lives, also while it drains or a dependency is down."""
+        await pace.wait()
         return Liveness()
 
     @routes.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
     async def readyz() -> JSONResponse:
         """Say whether this replica should get requests."""
-        results = {"draining": "draining" if lifecycle.draining else "ok"}
-        outcomes = await asyncio.gather(
-            *(_outcome(name, check, timeout_seconds) for name, check in checks.items())
-        )
-        results.update(zip(checks, outcomes, strict=True))
+        await pace.wait()
+        found = await findings.get()
+        results = {"draining": "draining" if lifecycle.draining else "ok", **found}
         ready = all(result == "ok" for result in results.values())
         body = Readiness(status="ok" if ready else "unavailable", checks=results)
         return JSONResponse(body.model_dump(), status_code=200 if ready else 503)
 
     return routes
+
+
+class _Findings:
+    """What the checks found: all who ask at the same time share one round of them."""
+
+    def __init__(
+        self, checks: Mapping[str, Check], *, timeout_seconds: float, fresh_seconds: float
+    ) -> None:
+        self._checks = checks
+        self._timeout_seconds = timeout_seconds
+        self._fresh_seconds = fresh_seconds
+        self._round: asyncio.Task[dict[str, str]] | None = None
+        self._until = 0.0
+
+    async def get(self) -> dict[str, str]:
+        """Return what was found, by check, at most ``fresh_seconds`` ago."""
+        if self._round is None or (self._round.done() and time.monotonic() >= self._until):
+            self._round = asyncio.create_task(self._run(), name="readiness")
+        # Whoever goes away does not end the round for the others.
+        return await asyncio.shield(self._round)
+
+    async def _run(self) -> dict[str, str]:
+        outcomes = await asyncio.gather(
+            *(_outcome(name, check, self._timeout_seconds) for name, check in self._checks.items())
+        )
+        self._until = time.monotonic() + self._fresh_seconds
+        return dict(zip(self._checks, outcomes, strict=True))
+
+
+class _Pace:
+    """Holds back those who probe without a pause, so that they take no time from requests."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    async def wait(self) -> None:
+        """Return at once at a usual rate, else after a moment."""
+        now = time.monotonic()
+        # A second's worth may come at once.
+        turn = max(self._next, now - 1.0) + 1 / _UNHURRIED_PER_SECOND
+        self._next = min(turn, now + _LONGEST_HOLD_SECONDS)
+        if self._next > now:
+            await asyncio.sleep(self._next - now)
 
 
 async def _outcome(name: str, check: Check, timeout_seconds: float) -> str:

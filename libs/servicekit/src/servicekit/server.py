@@ -1,11 +1,14 @@
 """Runs an application under uvicorn, as PID 1 or by hand, and stops it in order.
 
-SIGTERM: ``/readyz`` says draining for ``drain_seconds``, then the listener closes, requests in
-flight get ``shutdown_seconds``, the resources are closed, the spans are flushed, and the process
-ends with 0. A second signal skips the draining; a third, if it is SIGINT, the requests too.
+SIGTERM: ``/readyz`` says draining, and every answer that its connection closes, for
+``drain_seconds``; then the listener closes. A request that still comes on a connection within
+``idle_grace_seconds`` is answered, requests in flight get ``shutdown_seconds``, the resources are
+closed, the spans are flushed, and the process ends with 0. A second signal skips the draining; a
+third, if it is SIGINT, the requests too.
 """
 
 import math
+import resource
 import signal
 import socket
 import sys
@@ -17,7 +20,9 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from servicekit.connections import RESERVED_FOR_PROBES, Connections
 from servicekit.failpoints import DroppableConnectionMiddleware
+from servicekit.http_protocol import BoundedProtocol, Front, FrontConfig, HttpLimits
 from servicekit.lifecycle import Lifecycle
 from servicekit.metrics_server import MetricsServer
 from servicekit.ports import PortInUse, listen
@@ -28,6 +33,9 @@ from servicekit.settings import ServerSettings
 # moment in which the client sends its next request on it.
 KEEP_ALIVE_SECONDS: Final = 30
 EXIT_PORT_IN_USE: Final = 1
+# Listeners, the log, the event loop, the database's pools, Redis, the other service.
+_OWN_DESCRIPTORS: Final = 48
+_FEWEST_CONNECTIONS: Final = 4
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -49,6 +57,9 @@ class DrainingServer(uvicorn.Server):
         """
         if not self._lifecycle.draining:
             self._lifecycle.start_draining()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, BoundedProtocol):
+                    connection.drain()
             self._stop_at = time.monotonic() + self._drain_seconds
         elif not self.should_exit and self._stop_at > time.monotonic():
             self._stop_at = time.monotonic()
@@ -103,11 +114,10 @@ def run(app: ASGIApp, *, runtime: Runtime, settings: ServerSettings) -> int:
 def config(app: ASGIApp, *, runtime: Runtime, settings: ServerSettings) -> uvicorn.Config:
     """Return uvicorn's configuration for ``app``."""
     outermost = DroppableConnectionMiddleware(app) if runtime.failpoints.active else app
-    return uvicorn.Config(
+    return FrontConfig(
         outermost,
+        front=front(runtime=runtime, settings=settings),
         loop="uvloop",
-        http="httptools",
-        ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -115,3 +125,34 @@ def config(app: ASGIApp, *, runtime: Runtime, settings: ServerSettings) -> uvico
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
     )
+
+
+def front(*, runtime: Runtime, settings: ServerSettings) -> Front:
+    """Return what the connections of this process share."""
+    return Front(
+        limits=HttpLimits(
+            body_bytes=settings.max_body_bytes, idle_grace_seconds=settings.idle_grace_seconds
+        ),
+        connections=Connections(
+            maximum=_affordable(settings.max_connections), registry=runtime.registry
+        ),
+        lifecycle=runtime.lifecycle,
+    )
+
+
+def _affordable(wanted: int) -> int:
+    """Return how many clients may be connected, asking the system for descriptors first.
+
+    At its limit the system would reset new clients, probes among them, and nobody would know.
+    """
+    own = _OWN_DESCRIPTORS + RESERVED_FOR_PROBES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted + own:
+        most = wanted + own if hard == resource.RLIM_INFINITY else min(hard, wanted + own)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+        soft = max(soft, most)
+    if soft == resource.RLIM_INFINITY or soft >= wanted + own:
+        return wanted
+    affordable = max(_FEWEST_CONNECTIONS, soft - own)
+    _log.warning("connections_limited", wanted=wanted, maximum=affordable, descriptors=soft)
+    return affordable

@@ -37,10 +37,14 @@ class ServerSettings(BaseSettings):
     """How long ``/readyz`` says draining before the listener closes."""
     shutdown_seconds: PositiveSeconds = 20.0
     """Limit for the requests in flight once the listener has closed."""
+    idle_grace_seconds: Seconds = 2.0
+    """How long a connection may still bring a request once the listener has closed."""
     request_timeout_seconds: PositiveSeconds
     max_body_bytes: Annotated[int, Field(gt=0)] = 65_536
     max_concurrent_requests: Annotated[int, Field(gt=0)] = 64
-    """Requests worked on at once; what comes on top waits briefly, then is shed with 503."""
+    """Requests worked on at once; the next wait their turn as long as their time allows."""
+    max_connections: Annotated[int, Field(gt=0, le=100_000)] = 1_000
+    """Clients connected at once; lowered where the process may not open as many descriptors."""
     idempotency_retention_seconds: Annotated[int, Field(gt=0)] = 86_400
     failpoints: str = ""
 

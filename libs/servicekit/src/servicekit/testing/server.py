@@ -5,9 +5,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
+from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
+from servicekit.connections import Connections
 from servicekit.failpoints import DroppableConnectionMiddleware
+from servicekit.http_protocol import Front, FrontConfig, HttpLimits
+from servicekit.lifecycle import Lifecycle
 from servicekit.ports import listen
 from servicekit.server import KEEP_ALIVE_SECONDS
 
@@ -23,15 +27,25 @@ class _QuietServer(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp) -> AsyncIterator[str]:
+async def serving(
+    app: ASGIApp,
+    *,
+    limits: HttpLimits | None = None,
+    connections: Connections | None = None,
+    lifecycle: Lifecycle | None = None,
+) -> AsyncIterator[str]:
     """Serve ``app``, lifespan included, and yield its base URL; failpoints may drop connections."""
+    front = Front(
+        limits=limits or HttpLimits(idle_grace_seconds=0.0),
+        connections=connections or Connections(maximum=1000, registry=CollectorRegistry()),
+        lifecycle=lifecycle or Lifecycle(),
+    )
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         server = _QuietServer(
-            uvicorn.Config(
+            FrontConfig(
                 DroppableConnectionMiddleware(app),
-                http="httptools",
-                ws="none",
+                front=front,
                 lifespan="on",
                 log_config=None,
                 access_log=False,
