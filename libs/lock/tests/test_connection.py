@@ -9,7 +9,7 @@ from libs.lock.tests.server_view import lock_connections
 from redis.asyncio import Redis
 
 from fencelock import AsyncLockClient, ConfigurationError, RedisUnavailable
-from fencelock._connection import check_eviction, check_mode
+from fencelock._fitness import check_mode, eviction
 
 Answer = Callable[[bytes], bytes]
 
@@ -67,9 +67,9 @@ async def test_a_server_that_may_evict_locks_is_refused(clients: Clients, admin:
 
 
 def test_settings_that_cannot_be_read_are_trusted() -> None:
-    check_eviction(PermissionError("NOPERM"))
-    check_eviction({b"maxmemory": b"0", b"maxmemory-policy": b"allkeys-lru"})
-    check_eviction({b"maxmemory": b"1000", b"maxmemory-policy": b"noeviction"})
+    assert eviction(PermissionError("NOPERM")) is None
+    assert eviction({b"maxmemory": b"0", b"maxmemory-policy": b"allkeys-lru"}) is None
+    assert eviction({b"maxmemory": b"1000", b"maxmemory-policy": b"noeviction"}) is None
 
 
 @pytest.mark.parametrize("mode", [b"cluster", b"sentinel"])

@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 
 import pytest
 from libs.lock.tests.clients import Clients
@@ -24,8 +25,9 @@ class Recorded:
         self.tracer = self.provider.get_tracer("test")
         self._clients = clients
 
-    def client(self) -> AsyncLockClient:
-        return self._clients.make(instrumentation=[OpenTelemetryInstrumentation(self.provider)])
+    def client(self, **options: Any) -> AsyncLockClient:
+        observed = [OpenTelemetryInstrumentation(self.provider)]
+        return self._clients.make(instrumentation=observed, **options)
 
     def spans(self, name: str) -> list[ReadableSpan]:
         return [span for span in self.exporter.get_finished_spans() if span.name == name]
@@ -103,8 +105,8 @@ async def test_a_refused_attempt_links_and_says_so(recorded: Recorded) -> None:
 
 
 async def test_a_loss_marks_the_hold(recorded: Recorded, clients: Clients, admin: Redis) -> None:
-    client = recorded.client()
-    await client.acquire("order:{1}", ttl=1.0)
+    client = recorded.client(ttl=1.0)
+    await client.acquire("order:{1}")
     await admin.flushall()
 
     async def ended() -> bool:

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import count
 
 import pytest
 from libs.lock.tests.eventually import eventually
@@ -10,15 +11,17 @@ from fencelock._instrumentation import LossReason
 from fencelock._keeper import Keeper
 from fencelock._protocol import Request, Term
 
+_NUMBERS = count()
+
 
 class Lease:
     """A lease that only records what happens to it."""
 
     def __init__(self, ttl: float, *, cap: float = 3600.0) -> None:
         began = now()
-        self.request = Request(("a",), "clientclien", ttl)
-        self.term = Term(ttl=ttl, cap=began + cap)
-        self.term.start(began, ttl)
+        self.request = Request((f"a{next(_NUMBERS)}",), "clientclien", ttl)
+        self.term = Term(ttl=ttl, max_hold=cap)
+        self.term.grant(began, ttl)
         self.lost: list[LossReason] = []
         self.renewals: list[bool] = []
 

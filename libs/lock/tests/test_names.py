@@ -1,7 +1,7 @@
 import pytest
 
 from fencelock import CrossSlot, InvalidName
-from fencelock._names import MAX_NAME_LENGTH, body, lock_class, normalise
+from fencelock._names import MAX_NAME_LENGTH, MAX_NAMES, body, lock_class, normalise
 
 LONG = "x" * (MAX_NAME_LENGTH + 1)
 
@@ -51,8 +51,20 @@ def test_every_key_of_a_name_has_a_hash_tag() -> None:
 
 
 def test_the_class_is_what_stands_before_the_first_colon() -> None:
-    assert [lock_class(name) for name in ("order:{42}", "a:b:c", "report")] == [
+    assert [lock_class(name) for name in ("order:{42}", "a:b:c", "report", "{7}:x")] == [
         "order",
         "a",
-        "report",
+        "other",
+        "other",
     ]
+
+
+def test_a_name_and_the_same_in_braces_are_one() -> None:
+    assert normalise(["x", "{x}"]) == ("x",)
+    assert normalise(["{x}"]) == ("{x}",)
+
+
+def test_there_is_a_limit_to_the_names_of_one_lock() -> None:
+    assert len(normalise([f"{index}:{{7}}" for index in range(MAX_NAMES)])) == MAX_NAMES
+    with pytest.raises(InvalidName, match=str(MAX_NAMES)):
+        normalise([f"{index}:{{7}}" for index in range(MAX_NAMES + 1)])

@@ -41,7 +41,7 @@ async def test_a_push_for_somebody_who_left_is_ignored() -> None:
     room.leave(waiter)
     room.leave(waiter)
     room.pushed(Push(waiter.request.owner, Granted(5, 3.0, 1.0), None))
-    room.pushed(Watch(waiter.request.owner, 3.0))
+    room.pushed(Watch("{a}", 3.0))
     assert waiter.push is None
 
 
@@ -81,7 +81,7 @@ async def test_a_new_holder_elsewhere_moves_the_question() -> None:
     room = WaitingRoom(asyncio.get_running_loop())
     waiter = enter(room, "a")
     room.blocked(waiter, blocked(60.0))
-    room.pushed(Watch(waiter.request.owner, 0.01))
+    room.pushed(Watch("{a}", 0.01))
     assert await waiter.woken(soon())
     assert waiter.push is None
     room.leave(waiter)
@@ -98,7 +98,7 @@ async def test_an_unknown_blocker_is_asked_about_too() -> None:
 async def test_mates_are_those_in_the_same_lines() -> None:
     room = WaitingRoom(asyncio.get_running_loop())
     pair, mate, stranger = enter(room, "a", "b"), enter(room, "b"), enter(room, "c")
-    room.ask_mates(pair)
+    room.lost_place(pair)
     assert await mate.woken(soon())
     assert not await stranger.woken(now())
 

@@ -17,7 +17,11 @@ def sound() -> Scripts:
 
 _CHANGES: dict[str, tuple[str, str, str]] = {
     # Takes names that somebody else holds.
-    "acquire ignores the holder": ("acquire", "elseif value then", "elseif false then"),
+    "acquire ignores the holder": (
+        "acquire",
+        "elseif value or redis.call('EXISTS', KEYS[i + 1]) == 1 then",
+        "elseif false then",
+    ),
     # The classic mistake: DEL without comparing the owner.
     "release deletes whoever holds": (
         "release",
@@ -46,9 +50,13 @@ _CHANGES: dict[str, tuple[str, str, str]] = {
         "if redis.call('EXISTS', unpack(KEYS, 2, count + 1)) == 0 then",
     ),
     # The last to come is the first to be served.
-    "last come, first served": ("acquire", "'RPUSH'", "'LPUSH'"),
+    "last come, first served": (
+        "queue",
+        "since_of(tail) <= since then\n    return redis.call('RPUSH', queue, ticket)",
+        "true then\n    return redis.call('LPUSH', queue, ticket)",
+    ),
     # Nobody is told.
-    "release wakes nobody": ("release", "advance(bodies_of(count), previous, '')", ""),
+    "release wakes nobody": ("release", "advance(bodies, previous, '')", "true"),
     # A repeated acquire takes its own key for somebody else's.
     "acquire does not know itself": (
         "acquire",
@@ -60,7 +68,7 @@ _CHANGES: dict[str, tuple[str, str, str]] = {
     # A stale holder goes on for ever.
     "renew does not look at the owner": (
         "renew",
-        "if not owned(KEYS[k], owner) then held = 0 end",
+        "if not owned(values[k], owner) then held = 0 end",
         "",
     ),
     # Trusts that every waiter is still there.

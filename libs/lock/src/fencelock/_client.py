@@ -1,13 +1,16 @@
 """The asyncio client of one server."""
 
+import asyncio
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from fencelock import _names, _proof, _protocol
+from fencelock import _forks, _names, _proof, _protocol
+from fencelock._classes import Classes
 from fencelock._engine import Engine, Verified
 from fencelock._errors import ConfigurationError, RedisUnavailable
 from fencelock._instrumentation import Instrumentation, Observation, Subject
+from fencelock._isolation import isolated
 from fencelock._lease import AsyncLease
 from fencelock._lock import AsyncLock
 from fencelock._protocol import Request
@@ -30,17 +33,17 @@ class AsyncLockClient:
         wait: float = 10.0,
         max_hold: float = 300.0,
         connect_timeout: float = 1.0,
-        reply_timeout: float = 2.0,
+        reply_timeout: float | None = None,
         instrumentation: Sequence[Instrumentation] = (),
         scripts: Scripts | None = None,
     ) -> None:
         _protocol.validate_ttl(ttl, max_hold)
         _protocol.validate_wait(wait)
-        if not reply_timeout < ttl / 2:
-            raise ConfigurationError(
-                f"reply_timeout ({reply_timeout} s) must be below half the ttl ({ttl} s): "
-                "a renewal must be able to fail once and be repeated in time"
-            )
+        # If nobody said, each lease has a limit that suits it.
+        self._reply_timeout_given = reply_timeout is not None
+        if reply_timeout is None:
+            reply_timeout = _protocol.default_reply_timeout(ttl)
+        _protocol.validate_timeouts(connect_timeout, reply_timeout, ttl)
         self._ttl = ttl
         self._wait = wait
         self._max_hold = max_hold
@@ -49,8 +52,10 @@ class AsyncLockClient:
         self._instrumentation = tuple(instrumentation)
         self._scripts = scripts or packaged()
         self._target = target
-        self._client_id = _protocol.new_client_id()
+        self._classes = Classes()
         self._running: Engine | None = None
+        self._former: Engine | None = None
+        self._generation = _forks.generation()
         self._closed = False
 
     @classmethod
@@ -71,11 +76,11 @@ class AsyncLockClient:
             url: as redis-py reads it, with credentials and database.
             ttl: seconds a lease runs unless it is renewed, which happens by itself.
             wait: seconds to stand in line at most; 0 never queues.
-            max_hold: seconds after which a lease ends even though it is renewed.
+            max_hold: seconds from the grant after which a lease ends even though it is renewed.
             connect_timeout: seconds to connect and greet.
             reply_timeout: seconds without a reply after which the connection counts as dead, and
-                for which a command without a limit of its own is repeated; 2 s or, if that is
-                less, a quarter of the TTL.
+                for which a command without a limit of its own is repeated; if None, 2 s or a
+                quarter of the TTL, that of a single lock included, whichever is less.
             instrumentation: observers, such as those of :mod:`fencelock.contrib`.
 
         Raises:
@@ -87,7 +92,7 @@ class AsyncLockClient:
             wait=wait,
             max_hold=max_hold,
             connect_timeout=connect_timeout,
-            reply_timeout=min(2.0, ttl / 4) if reply_timeout is None else reply_timeout,
+            reply_timeout=reply_timeout,
             instrumentation=instrumentation,
         )
 
@@ -103,10 +108,12 @@ class AsyncLockClient:
     async def aclose(self) -> None:
         """Release every lease that is still held, end background work, and disconnect.
 
-        Takes no longer than the reply timeout. Holders find their lease lost.
+        Takes no longer than the reply timeout. Holders find their lease lost, and calls that are
+        under way fail with :class:`RedisUnavailable`. If the caller is cancelled it goes on.
         """
         self._closed = True
-        if self._running is not None:
+        # What a parent process has open is not for its child to close.
+        if self._running is not None and self._generation == _forks.generation():
             await self._running.close()
 
     async def __aenter__(self) -> Self:
@@ -158,12 +165,13 @@ class AsyncLockClient:
             names: what to lock. Several names must share a Cluster hash tag: ``a:{7}``, ``b:{7}``.
             ttl: seconds the lease runs unless it is renewed, which happens by itself.
             wait: seconds to stand in line at most; with 0 it never queues.
-            max_hold: seconds after which the lease ends even though it is renewed.
+            max_hold: seconds from the grant after which the lease ends even though it is renewed.
 
         Raises:
             Contended: ``wait`` is 0 and the lock is not free.
             AcquireTimeout: it did not become free in time.
             RedisUnavailable: the server did not answer in time.
+            LeaseLost: an observer blocked for so long that the lease was over.
             InvalidName, CrossSlot, ConfigurationError: the request makes no sense.
         """
         ttl = self._ttl if ttl is None else ttl
@@ -171,16 +179,28 @@ class AsyncLockClient:
         max_hold = self._max_hold if max_hold is None else max_hold
         _protocol.validate_ttl(ttl, max_hold)
         _protocol.validate_wait(wait)
+        if self._reply_timeout_given and ttl != self._ttl:
+            _protocol.validate_timeouts(self._connect_timeout, self._reply_timeout, ttl)
         chosen = _names.normalise(names)
         engine = self._engine()
         observations: tuple[Observation, ...] = ()
         annotation: str | None = None
         if self._instrumentation:
-            subject = Subject(_names.lock_class(names[0]), chosen)
-            observations = tuple([each.observe(subject) for each in self._instrumentation])
-            annotation = next((text for each in observations if (text := each.annotation())), None)
-        request = Request(chosen, self._client_id, ttl, annotation)
+            observations, annotation = self._observe(names[0], chosen)
+        request = Request(chosen, engine.client_id, ttl, annotation)
         return await engine.acquire(request, wait, max_hold, observations)
+
+    def _observe(
+        self, first: str, names: tuple[str, ...]
+    ) -> tuple[tuple[Observation, ...], str | None]:
+        subject = Subject(self._classes.value(_names.lock_class(first)), names)
+        made = [isolated(each.observe, subject) for each in self._instrumentation]
+        observations = tuple([each for each in made if each is not None])
+        for each in observations:
+            text = isolated(each.annotation)
+            if text is not None and _protocol.is_annotation(text):
+                return observations, text
+        return observations, None
 
     async def verify(
         self,
@@ -202,15 +222,29 @@ class AsyncLockClient:
         return await self._engine().verify(claim, chosen, limit)
 
     def _engine(self) -> Engine:
-        """The running parts, made at the first use, when there is an event loop."""
+        """The running parts, made at the first use, when there is an event loop.
+
+        Raises:
+            RedisUnavailable: the client is closed.
+            ConfigurationError: it runs in another event loop.
+        """
         if self._closed:
             raise RedisUnavailable("the client is closed")
-        if self._running is None:
-            self._running = Engine(
-                self._target,
-                self._scripts,
-                client_id=self._client_id,
-                connect_timeout=self._connect_timeout,
-                reply_timeout=self._reply_timeout,
-            )
+        running = self._running
+        if running is not None and self._generation == _forks.generation():
+            if running.loop is asyncio.get_running_loop():
+                return running
+            if not running.loop.is_closed():
+                raise ConfigurationError("this client runs in another event loop")
+        # A child process, or the next event loop, has an identity and a connection of its own. The
+        # parent's stays untouched: what it has open is not ours to close.
+        self._former = running
+        self._generation = _forks.generation()
+        self._running = Engine(
+            self._target,
+            self._scripts,
+            client_id=_protocol.new_client_id(),
+            connect_timeout=self._connect_timeout,
+            reply_timeout=self._reply_timeout,
+        )
         return self._running

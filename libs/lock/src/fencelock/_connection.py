@@ -1,17 +1,21 @@
 """The way to one server: connects when needed, again after a loss, and repeats what is safe to.
 
 Every command of this library may be repeated (see the Lua files), so a command whose reply was lost
-is sent again on the next connection until its caller's deadline.
+is sent again on the next connection until its caller's deadline. So is one that was refused for a
+reason that passes.
 """
 
 import asyncio
 import random
+import re
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
 import hiredis
 
+from fencelock import _fitness, _forks
 from fencelock._clock import now
 from fencelock._errors import ConfigurationError, RedisUnavailable
 from fencelock._link import Link, Reply, Word
@@ -21,9 +25,24 @@ from fencelock._target import Target
 
 BACKOFF_SECONDS_FIRST = 0.02
 BACKOFF_SECONDS_MAX = 1.0
+_BACKOFF_DOUBLINGS_MAX = 10
 # A failover: this server is not, or not yet, the one that takes writes.
-_MOVED_ON = ("READONLY", "LOADING", "MASTERDOWN")
-_REFUSED = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR unknown command")
+_MOVED_ON = ("READONLY", "LOADING", "MASTERDOWN", "REDIRECT")
+# The server will take the same command again soon.
+_PASSING = (
+    *_MOVED_ON,
+    "BUSY",
+    "NOREPLICAS",
+    "MISCONF",
+    "TRYAGAIN",
+    "CLUSTERDOWN",
+    "OOM",
+    "NOGOODSLAVE",
+    "IOERR",
+)
+_REFUSED = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR unknown command", "ERR DB index")
+# Before version 7 the error of a command in a script was wrapped in an error of the script.
+_WRAPPED = re.compile(r"^ERR Error running script.*?: -?([A-Z]+ .*)$", re.DOTALL)
 
 _T = TypeVar("_T")
 
@@ -33,13 +52,14 @@ class Answer(NamedTuple):
 
     reply: Reply
     sent: float
-    """Loop time just before the request was sent that was answered."""
+    """The moment just before the request was sent that was answered."""
     repeated: bool
     """Whether an earlier attempt may have reached the server."""
+    link: Link
 
 
-class NotSent(RedisUnavailable):
-    """No attempt got as far as the server: nothing needs to be undone."""
+class _Passing(RedisUnavailable):
+    """The server refused a command for a reason that passes. Never leaves this module."""
 
 
 class Connection:
@@ -55,20 +75,26 @@ class Connection:
         reply_timeout: float,
         on_push: Callable[[object], None],
         on_down: Callable[[], None],
+        on_up: Callable[[Link], Awaitable[None]],
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._generation = _forks.generation()
         self._target = target
         self._scripts = scripts
         self._channel = channel
         self._connect_timeout = connect_timeout
         self._reply_timeout = reply_timeout
-        # A deadline that is about as far away as the watchdog's needs no timer of its own.
-        self._unhurried = reply_timeout * 0.9
         self._on_push = on_push
         self._on_down = on_down
+        self._on_up = on_up
         self._link: Link | None = None
-        self._connecting: asyncio.Task[Link] | None = None
+        # The connection before this one, as the server knew it.
+        self._predecessor: tuple[int, str] | None = None
+        self._opening: asyncio.Future[Link] | None = None
+        self._connecting: asyncio.Task[None] | None = None
         self._failures = 0
+        self._trouble: Exception | None = None
+        self._fitness = _fitness.Fitness()
         self._closed = False
 
     async def call(
@@ -76,13 +102,16 @@ class Connection:
         command: Command,
         *,
         deadline: float,
+        limit: float | None = None,
         repeat: Callable[[], Command] | None = None,
     ) -> Answer:
         """Run a script.
 
         Args:
             command: what to run.
-            deadline: loop time at which to give up.
+            deadline: the moment at which to give up.
+            limit: seconds without a reply after which the connection counts as dead; the reply
+                timeout if None.
             repeat: makes what to run instead once the command may have reached the server; the
                 command itself if None.
 
@@ -90,25 +119,40 @@ class Connection:
             RedisUnavailable: no answer by the deadline, or a refusal that does not pass.
             ConfigurationError: the server does not allow what a lock needs.
         """
-        before: RedisUnavailable | None = None
-        link = self._link
-        if link is not None and deadline - (sent := now()) >= self._unhurried:
-            # The usual case: connected, and the link's own watchdog is the only timer needed.
-            try:
-                reply = await link.send(_words(command))
-            except RedisUnavailable as error:
-                before = error
-            else:
-                if not isinstance(reply, hiredis.ReplyError):
-                    return Answer(reply, sent, repeated=False)
+        limit = self._reply_timeout if limit is None else limit
+        found = await self._at_once(command, deadline, limit)
+        if isinstance(found, Answer):
+            return found
 
         async def attempt(link: Link, before: RedisUnavailable | None) -> Answer:
+            if command.dated:
+                await self._fitness.look(link, now())
             sent = now()
             chosen = command if before is None or repeat is None else repeat()
-            reply = await self._run(link, chosen, deadline)
-            return Answer(reply, sent, repeated=before is not None)
+            reply = await self._run(link, chosen, deadline, limit)
+            return Answer(reply, sent, repeated=before is not None, link=link)
 
-        return await self._persist(attempt, deadline, before)
+        return await self._persist(attempt, deadline, found)
+
+    async def _at_once(
+        self, command: Command, deadline: float, limit: float
+    ) -> Answer | RedisUnavailable | None:
+        """The usual case: connected, and nothing else to do. How it failed if it did."""
+        link = self._link
+        sent = now()
+        # A deadline that is about as far away as the link's watchdog needs no other timer.
+        if link is None or not self._mine() or deadline - sent < limit * 0.9:
+            return None
+        if command.dated and not self._fitness.sure(sent):
+            return None
+        try:
+            reply = await link.send(_words(command, link, sent, limit), limit)
+        except RedisUnavailable as error:
+            return error
+        if isinstance(reply, hiredis.ReplyError):
+            return None
+        self._failures = 0
+        return Answer(reply, sent, repeated=False, link=link)
 
     async def ping(self, *, deadline: float) -> None:
         """Raise :class:`RedisUnavailable` unless the server answers by the deadline."""
@@ -120,16 +164,35 @@ class Connection:
 
     def send_now(self, command: Command) -> asyncio.Future[Reply] | None:
         """Send a script ahead of everything that is sent later, if connected."""
-        if self._link is None or not self._link.usable:
+        link = self._link
+        if link is None or not link.usable or not self._mine():
             return None
-        return self._link.send(_words(command))
+        return link.send(_words(command, link, now(), self._reply_timeout))
 
-    async def settled(self, future: asyncio.Future[Reply]) -> bool:
-        """Wait for a :meth:`send_now`. False if it has to be sent again."""
-        try:
-            return not isinstance(await future, hiredis.ReplyError)
-        except RedisUnavailable:
-            return False
+    async def evaluate(self, link: Link, command: Command) -> Reply:
+        """Run a script on a link that is not given to others yet. Error replies are returned."""
+        reply = await link.send(_words(command, link, now(), self._reply_timeout))
+        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
+            reply = await link.send(_whole(command, link, now(), self._reply_timeout))
+        return reply
+
+    def look_again(self) -> None:
+        """Something vanished before its time: see soon whether the server still is fit."""
+        self._fitness.doubt()
+
+    async def ready(self, *, deadline: float) -> Link:
+        """Be connected.
+
+        Raises:
+            RedisUnavailable: it was not possible by the deadline.
+            ConfigurationError: the server is not fit for locks.
+        """
+        return await self._persist(_itself, deadline)
+
+    def reconnect(self) -> None:
+        """Begin to connect, if nobody did, without waiting for it."""
+        if not self._closed and self._opening is None and self._mine():
+            self._begin()
 
     async def close(self) -> None:
         """Close for good. Commands without a reply fail."""
@@ -142,66 +205,81 @@ class Connection:
             link.abort("the client was closed")
             await asyncio.shield(link.closed)
 
+    def _mine(self) -> bool:
+        return self._generation == _forks.generation()
+
     async def _persist(
         self,
         attempt: Callable[[Link, RedisUnavailable | None], Awaitable[_T]],
         deadline: float,
         before: RedisUnavailable | None = None,
     ) -> _T:
-        """Attempt something until it succeeds, is refused, or the deadline has come.
+        """Attempt something until it succeeds, is refused for good, or the deadline has come.
 
         An attempt is told how the last one failed that may have reached the server.
         """
+        refusals = 0
         while True:
+            link: Link | None = None
             try:
                 link = await self._open(deadline)
-            except RedisUnavailable as error:
-                if self._closed or now() >= deadline:
-                    raise before or NotSent(str(error)) from error
-                continue
-            try:
                 return await attempt(link, before)
             except RedisUnavailable as error:
-                if now() >= deadline:
-                    # Why it came to be repeated says more than that time is up.
-                    raise before or error from error.__cause__
+                passing = isinstance(error, _Passing)
                 # On a link that still works it was no loss but a refusal.
-                if self._closed or link.usable:
+                if link is not None and link.usable and not passing:
                     raise
-                before = error
+                if link is not None:
+                    before = error
+                refusals += passing
+                pause = _backoff(refusals) if passing else 0.0
+                if self._closed or now() + pause >= deadline:
+                    raise self._given_up(error, reached=before is not None) from error
+                await asyncio.sleep(pause)
 
-    async def _run(self, link: Link, command: Command, deadline: float) -> Reply:
-        reply = await self._bounded(link.send(_words(command)), deadline)
+    def _given_up(self, error: RedisUnavailable, *, reached: bool) -> RedisUnavailable:
+        given_up = RedisUnavailable(str(error))
+        given_up.reached = reached
+        return given_up
+
+    async def _run(self, link: Link, command: Command, deadline: float, limit: float) -> Reply:
+        reply = await self._bounded(link.send(_words(command, link, now(), limit), limit), deadline)
         if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
-            script, keys, args = command
-            words = ("EVAL", script.text, len(keys), *keys, *args)
-            reply = await self._bounded(link.send(words), deadline)
+            whole = _whole(command, link, now(), limit)
+            reply = await self._bounded(link.send(whole, limit), deadline)
         return self._accept(link, reply)
 
     def _accept(self, link: Link, reply: Reply) -> Reply:
         if not isinstance(reply, hiredis.ReplyError):
             self._failures = 0
             return reply
-        text = str(reply)
+        text = refusal(reply)
         if text.startswith(_REFUSED):
             raise ConfigurationError(f"{self._target} refuses a command that locks need: {text}")
         if text.startswith(_MOVED_ON):
             # The same name may lead to the right server soon.
             self._failures += 1
             link.abort(text)
+        if text.startswith(_PASSING):
+            raise _Passing(f"{self._target}: {text}")
         raise RedisUnavailable(f"{self._target}: {text}")
 
     async def _bounded(self, future: asyncio.Future[_T], deadline: float) -> _T:
+        seconds = deadline - now()
         # The link's own watchdog ends what takes longer than the reply timeout: no second timer.
-        if deadline - now() >= self._unhurried:
+        if seconds >= self._reply_timeout * 0.9:
             return await future
         try:
-            async with asyncio.timeout(max(0.0, deadline - now())):
+            async with asyncio.timeout(max(0.0, seconds)):
                 return await future
         except TimeoutError as error:
-            raise RedisUnavailable(f"no answer from {self._target} in time") from error
+            why = f": {self._trouble}" if self._trouble is not None else ""
+            late = RedisUnavailable(f"no answer from {self._target} in time{why}")
+            raise late from (self._trouble or error)
 
     async def _open(self, deadline: float) -> Link:
+        if not self._mine():
+            raise RedisUnavailable("this connection belongs to the parent process")
         link = self._link
         if link is not None:
             if link.usable:
@@ -209,23 +287,43 @@ class Connection:
             await asyncio.shield(link.closed)
         if self._closed:
             raise RedisUnavailable("the client is closed")
-        if self._connecting is None:
-            self._connecting = asyncio.create_task(self._connect(), name="fencelock-connect")
-            self._connecting.add_done_callback(self._connected)
+        opening = self._opening or self._begin()
         # Shielded: others may be waiting for the same connection.
-        return await self._bounded(asyncio.shield(self._connecting), deadline)
+        return await self._bounded(asyncio.shield(opening), deadline)
 
-    def _connected(self, task: asyncio.Task[Link]) -> None:
-        self._connecting = None
-        if task.cancelled() or task.exception() is not None:
+    def _begin(self) -> asyncio.Future[Link]:
+        opening = self._opening = self._loop.create_future()
+        # Nobody may be waiting for it any more when it fails.
+        opening.add_done_callback(lambda future: future.cancelled() or future.exception())
+        # An eager task factory may run the task to its end before this returns.
+        self._connecting = self._loop.create_task(self._connect(opening), name="fencelock-connect")
+        return opening
+
+    async def _connect(self, opening: asyncio.Future[Link]) -> None:
+        try:
+            # Also before the first attempt of an eager task, others must have their turn.
+            await asyncio.sleep(_backoff(self._failures) if self._failures else 0)
+            link = await self._establish()
+        except GeneratorExit:
+            raise  # the loop is gone, and with it everybody who waits
+        except BaseException as error:
+            self._opening = None
             self._failures += 1
-        elif task.result().usable:
-            self._link = task.result()
+            closed = self._closed or isinstance(error, asyncio.CancelledError)
+            shown = RedisUnavailable("the client is closed") if closed else error
+            if not closed and isinstance(error, Exception):
+                self._trouble = error
+            opening.set_exception(shown)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._opening = None
+            self._failures = 0
+            self._trouble = None
+            self._link = link
+            opening.set_result(link)
 
-    async def _connect(self) -> Link:
-        if self._failures:
-            ceiling = min(BACKOFF_SECONDS_FIRST * 2**self._failures, BACKOFF_SECONDS_MAX)
-            await asyncio.sleep(random.uniform(ceiling / 2, ceiling))  # noqa: S311 (jitter)
+    async def _establish(self) -> Link:
         try:
             async with asyncio.timeout(self._connect_timeout):
                 link = await self._dial()
@@ -234,9 +332,21 @@ class Connection:
                 except BaseException:
                     link.abort("the greeting failed")
                     raise
+        except ssl.SSLCertVerificationError as error:
+            raise ConfigurationError(
+                f"{self._target}: the server's certificate is not one to trust: "
+                f"{error.verify_message or error}. Check ssl_ca_certs and the host name in the URL"
+            ) from error
         except (OSError, TimeoutError) as error:
             reason = str(error) or f"no connection within {self._connect_timeout:g} s"
             raise RedisUnavailable(f"cannot reach {self._target}: {reason}") from error
+        try:
+            await self._on_up(link)
+        except BaseException:
+            link.abort("the leases could not be looked after")
+            raise
+        if not link.usable:
+            raise RedisUnavailable(f"{self._target}: the connection broke at once")
         return link
 
     async def _dial(self) -> Link:
@@ -257,34 +367,57 @@ class Connection:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return made[1]
 
-    async def _introduce(self, link: Link) -> None:
+    def _greeting(self) -> tuple[list[tuple[Word, ...]], list[tuple[Word, ...]]]:
+        """What to say on a new connection: what must succeed, the probe last; and what may."""
         target = self._target
         hello: tuple[Word, ...] = ("HELLO", "3")
-        if target.password is not None:
-            hello += ("AUTH", target.username or "default", target.password)
-        commands: list[tuple[Word, ...]] = [hello, ("CLIENT", "SETNAME", "fencelock")]
+        if target.password is not None or target.username is not None:
+            hello += ("AUTH", target.username or "default", target.password or "")
+        must: list[tuple[Word, ...]] = [hello, ("CLIENT", "SETNAME", "fencelock")]
         if target.db:
-            commands.append(("SELECT", target.db))
-        commands.append(("SUBSCRIBE", self._channel))
-        commands += [("SCRIPT", "LOAD", script.text) for script in self._scripts]
-        commands.append(("CONFIG", "GET", "maxmemory*"))
-        *replies, settings = await asyncio.gather(*[link.send(words) for words in commands])
+            must.append(("SELECT", target.db))
+        must.append(("SUBSCRIBE", self._channel))
+        must += [("SCRIPT", "LOAD", script.text) for script in self._scripts]
+        must.append(_fitness.probe(self._scripts.probe, self._channel))
+        may: list[tuple[Word, ...]] = [_fitness.SETTINGS, ("CLIENT", "INFO")]
+        # What the last connection still has under way must not come after what this one sends.
+        if self._predecessor is not None:
+            number, address = self._predecessor
+            may.append(("CLIENT", "KILL", "ID", number, "ADDR", address))
+        return must, may
+
+    async def _introduce(self, link: Link) -> None:
+        must, may = self._greeting()
+        sent = now()
+        futures = [link.send(words) for words in (*must, *may)]
+        # Not as soon as one fails: the first says why the server hung up, if it does.
+        replies = await asyncio.gather(*futures, return_exceptions=True)
         if isinstance(replies[0], hiredis.ReplyError):
             raise self._greeting_refused(str(replies[0]))
         for reply in replies:
-            if isinstance(reply, hiredis.ReplyError):
-                self._accept(link, reply)
-        check_mode(replies[0])
-        check_eviction(settings)
+            if isinstance(reply, RedisUnavailable):
+                raise reply
+        for reply in replies[: len(must)]:
+            self._accept(link, reply)
+        settings, info = replies[len(must) : len(must) + 2]
+        _fitness.check_mode(replies[0])
+        time, refused = _fitness.check_rights(str(self._target), replies[len(must) - 1])
+        if any(text.startswith(_MOVED_ON) for text in refused):
+            raise _Passing(f"{self._target}: {refused[0]}")
+        link.clock.read(sent, time)
+        self._fitness.settings_read(settings, sent)
+        self._predecessor = _fitness.identity(info)
 
     def _greeting_refused(self, text: str) -> Exception:
         if text.startswith(("NOPROTO", "ERR unknown command", "ERR syntax")):
             return ConfigurationError(
-                f"{self._target} does not speak RESP3, which pushes need: Redis 7, Valkey 7.2 or "
+                f"{self._target} does not speak RESP3, which pushes need: Redis 6.2, Valkey 7.2 or "
                 f"newer is required ({text})"
             )
         if text.startswith(_REFUSED):
             return ConfigurationError(f"{self._target} refuses the credentials: {text}")
+        if text.startswith(_PASSING):
+            return _Passing(f"{self._target}: {text}")
         return RedisUnavailable(f"{self._target}: {text}")
 
     def _lost(self, link: Link) -> None:
@@ -293,35 +426,30 @@ class Connection:
             self._on_down()
 
 
-def _words(command: Command) -> tuple[Word, ...]:
-    script, keys, args = command
+async def _itself(link: Link, _: RedisUnavailable | None) -> Link:
+    """What :meth:`Connection.ready` attempts: being connected is all."""
+    return link
+
+
+def refusal(reply: hiredis.ReplyError) -> str:
+    """What the server refused a command with."""
+    text = str(reply)
+    wrapped = _WRAPPED.match(text)
+    return wrapped[1] if wrapped else text
+
+
+def _backoff(failures: int) -> float:
+    doublings = min(failures, _BACKOFF_DOUBLINGS_MAX)
+    ceiling = min(BACKOFF_SECONDS_FIRST * 2**doublings, BACKOFF_SECONDS_MAX)
+    return random.uniform(ceiling / 2, ceiling)  # noqa: S311 (jitter)
+
+
+def _words(command: Command, link: Link, sent: float, limit: float) -> tuple[Word, ...]:
+    script, keys, args, dated = command
+    if dated:
+        args = (*args, link.clock.not_after(sent, limit))
     return ("EVALSHA", script.digest, len(keys), *keys, *args)
 
 
-def check_mode(greeting: Reply) -> None:
-    """Refuse a node of a Cluster and a Sentinel.
-
-    Raises:
-        ConfigurationError: the server is not a server of its own.
-    """
-    mode = greeting.get(b"mode") if isinstance(greeting, dict) else None
-    if isinstance(mode, bytes) and mode != b"standalone":
-        raise ConfigurationError(f"the server runs in {mode.decode()} mode: use a standalone one")
-
-
-def check_eviction(settings: Reply) -> None:
-    """Refuse a server that may throw locks away when its memory is full.
-
-    A server that does not let us read its settings is trusted.
-
-    Raises:
-        ConfigurationError: ``maxmemory`` is set and the policy is not ``noeviction``.
-    """
-    if not isinstance(settings, dict):
-        return
-    policy = settings.get(b"maxmemory-policy", b"noeviction")
-    if settings.get(b"maxmemory", b"0") != b"0" and policy != b"noeviction":
-        raise ConfigurationError(
-            f"maxmemory-policy is {policy.decode()}: the server may evict locks that are held. "
-            "Set it to noeviction, or keep locks on a server of their own"
-        )
+def _whole(command: Command, link: Link, sent: float, limit: float) -> tuple[Word, ...]:
+    return ("EVAL", command.script.text, *_words(command, link, sent, limit)[2:])

@@ -6,21 +6,24 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
+import hiredis
+
 from fencelock import _protocol
 from fencelock._clock import now
-from fencelock._connection import Connection, NotSent
+from fencelock._connection import Connection
+from fencelock._debts import TICKET_SECONDS, Debts
 from fencelock._errors import (
     AcquireTimeout,
-    ConfigurationError,
     Contended,
     NotOwner,
     RedisUnavailable,
 )
-from fencelock._instrumentation import AcquireOutcome, Observation
+from fencelock._instrumentation import AcquireOutcome, Observation, tell
 from fencelock._keeper import Keeper
 from fencelock._lease import AsyncLease
+from fencelock._link import Link
 from fencelock._proof import Claim
-from fencelock._protocol import Blocked, Command, Granted, Mode, Push, Request, Term
+from fencelock._protocol import Blocked, Granted, Mode, Push, Request, Term
 from fencelock._scripts import Scripts
 from fencelock._target import Target
 from fencelock._waiting import Waiter, WaitingRoom
@@ -49,14 +52,16 @@ class Engine:
         reply_timeout: float,
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self.client_id = client_id
         self._scripts = scripts
         self._reply_timeout = reply_timeout
         self._room = WaitingRoom(self._loop)
         self._keeper = Keeper(self._loop, self._renew)
-        self._background: set[asyncio.Task[None]] = set()
+        self._debts = Debts(self._loop, lambda: self._connection, self._look_whether_idle)
         # Calls that must not be cut off half-way when the client is closed.
         self._operations = 0
-        self._closing: asyncio.Event | None = None
+        self._idle: asyncio.Event | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._connection = Connection(
             target,
             scripts,
@@ -64,9 +69,14 @@ class Engine:
             connect_timeout=connect_timeout,
             reply_timeout=reply_timeout,
             on_push=self._on_push,
-            # Pushes may have been missed: everybody asks again, which also reconnects.
-            on_down=self._room.ask_all,
+            on_down=self._on_down,
+            on_up=self._on_up,
         )
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop in which it runs."""
+        return self._loop
 
     async def ping(self, seconds: float) -> None:
         """Raise :class:`RedisUnavailable` unless the server answers within ``seconds``."""
@@ -81,123 +91,193 @@ class Engine:
     ) -> AsyncLease:
         """Obtain a lease, or leave nothing behind."""
         started = now()
-        term = Term(ttl=request.ttl, cap=started + max_hold)
-        answered = False
+        term = Term(request.ttl, max_hold)
         self._operations += 1
         try:
-            reply = await self._ask(request, term, "queue" if wait else "try", wait, started + wait)
-            answered = True
-            if isinstance(reply, Blocked):
-                reply = await self._wait_for_turn(
-                    request,
-                    term,
-                    reply,
-                    wait=wait,
-                    deadline=started + wait,
-                    observations=observations,
-                )
+            granted = await self._obtain(request, term, wait, started + wait, observations)
         except BaseException as error:
-            for each in observations:
-                each.not_acquired(_outcome(error), now() - started)
-            never_sent = isinstance(error, NotSent) and not answered
-            if not never_sent and not isinstance(error, Contended):
+            never_sent = not getattr(error, "reached", True) and not term.granted
+            if request.since or not (never_sent or isinstance(error, Contended)):
                 self.abandon(request, queued=wait > 0)
+            outcome, waited = _outcome(error), now() - started
+            tell(observations, lambda each: each.not_acquired(outcome, waited))
             raise
         finally:
             self._room.forget(request.owner)
             self._ended()
-        had = now()
-        lease = AsyncLease(
-            self, self._loop, request, term, reply.fence, acquired_at=had, observations=observations
-        )
-        self._keeper.add(lease)
-        for each in observations:
-            each.acquired(reply.fence, had - started)
-        return lease
+        return self._hand_out(request, term, granted, now() - started, observations)
 
     async def give_back(self, lease: AsyncLease) -> None:
         """Release a lease and hand over to the next in line.
 
         Raises:
+            LeaseLost: its time was over, and the server did not say that it was held to the end.
             NotOwner: the server says that it was not the holder.
             RedisUnavailable: no answer yet; further attempts are made in the background.
         """
         self._keeper.discard(lease)
         command = lease.request.release(self._scripts, queued=False)
+        began = now()
         self._operations += 1
         try:
-            deadline = now() + self._reply_timeout
-            answer = await self._connection.call(command, deadline=deadline)
-        except BaseException:
-            lease.report_release(held_to_the_end=True)
+            answer = await self._connection.call(
+                command, deadline=began + self._reply_timeout, limit=self._limit(lease.request)
+            )
+            released, finished = _protocol.read_release(answer.reply)
+        except BaseException as error:
             self.abandon(lease.request)
+            if began >= lease.term.deadline and isinstance(error, RedisUnavailable):
+                raise lease.found_lost("expired") from error
+            lease.report_end(None)
             raise
         finally:
             self._ended()
+        if not finished:
+            self.abandon(lease.request)
         # A repeated release finds nothing if the first one worked. That it worked, and the lease
         # had not ended before, is known from the local deadline.
-        held = _protocol.read_release(answer.reply) or (
-            answer.repeated and answer.sent < lease.term.deadline
-        )
-        lease.report_release(held_to_the_end=held)
+        held = released or (answer.repeated and answer.sent < lease.term.deadline)
+        lease.report_end(None if held else "taken")
         if not held:
             raise NotOwner(f"{', '.join(lease.names)}: not, or no longer, held by this lease")
 
     def abandon(self, request: Request, *, queued: bool = False) -> None:
         """Undo a request in the background, ahead of whatever this client sends next."""
+        seconds = max(request.ttl, self._reply_timeout, TICKET_SECONDS if queued else 0.0)
         command = request.release(self._scripts, queued=queued)
-        self._operations += 1
-        sent = self._connection.send_now(command)
-        task = self._loop.create_task(self._undo(request, command, sent), name="fencelock-undo")
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        self._debts.owe(request.owner, command, seconds)
 
     async def verify(self, claim: Claim, names: tuple[str, ...], seconds: float) -> Verified:
         """Ask whether the lease behind a claim holds all of the names."""
         command = _protocol.verify(self._scripts, claim.owner, claim.fence, names)
-        answer = await self._connection.call(command, deadline=now() + seconds)
-        remaining = _protocol.read_verify(answer.reply)
-        if remaining is None:
-            raise NotOwner(f"the lease behind the proof does not hold {', '.join(names)}")
-        left = answer.sent + remaining - _protocol.drift_margin(remaining) - now()
-        return Verified(claim.fence, max(0.0, left))
+        deadline = now() + seconds
+        while True:
+            answer = await self._connection.call(command, deadline=deadline)
+            remaining = _protocol.read_verify(answer.reply)
+            if remaining is None:
+                raise NotOwner(f"the lease behind the proof does not hold {', '.join(names)}")
+            left = answer.sent + remaining - _protocol.drift_margin(remaining) - now()
+            if left > 0:
+                return Verified(claim.fence, left)
+            if now() >= deadline:
+                raise RedisUnavailable("the answer came when what it says was over")
 
     async def close(self) -> None:
-        """Release what is held, let what is under way end within the reply timeout, disconnect."""
-        self._closing = asyncio.Event()
-        await self._keeper.close()
+        """Release what is held, let what is under way end within the reply timeout, disconnect.
+
+        It goes on if the caller is cancelled, and a second call waits for the same end.
+        """
+        if self._closing is None:
+            self._idle = asyncio.Event()
+            self._closing = self._loop.create_task(self._close(), name="fencelock-close")
+        # Those that hold are told before anything else happens, the caller among them.
         for lease in self._keeper.held():
-            self._keeper.discard(lease)
-            lease.lose("closed")
+            self._keeper.end(lease, "closed")
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        await self._keeper.close()
         self._room.ask_all()
         try:
             async with asyncio.timeout(self._reply_timeout):
-                while self._operations:
-                    self._closing.clear()
-                    await self._closing.wait()
+                while self._idle is not None and (self._operations or len(self._debts)):
+                    self._idle.clear()
+                    await self._idle.wait()
         except TimeoutError:
-            logger.warning("closed with %d operations under way", self._operations)
-        for task in self._background:
-            task.cancel()
-        if self._background:
-            await asyncio.wait(self._background)
-        await self._connection.close()
+            logger.warning(
+                "closed with %d operations and %d releases under way",
+                self._operations,
+                len(self._debts),
+            )
+        finally:
+            await self._debts.close()
+            await self._connection.close()
+
+    async def _obtain(
+        self,
+        request: Request,
+        term: Term,
+        wait: float,
+        deadline: float,
+        observations: tuple[Observation, ...],
+    ) -> Granted:
+        mode: Mode = "queue" if wait else "try"
+        while True:
+            reply = await self._ask(request, term, mode, wait, deadline)
+            if isinstance(reply, Blocked):
+                reply = await self._wait_for_turn(
+                    request, term, reply, wait=wait, deadline=deadline, observations=observations
+                )
+            if self._idle is not None:
+                raise RedisUnavailable("the client was closed")
+            if now() < term.deadline:
+                return reply
+            # It came when it was over already: nobody may act on it.
+            if now() >= deadline:
+                text = f"{', '.join(request.names)}: the grant came when its lease was over"
+                raise AcquireTimeout(text) if wait else RedisUnavailable(text)
+            mode = "again"
+
+    def _hand_out(
+        self,
+        request: Request,
+        term: Term,
+        granted: Granted,
+        waited: float,
+        observations: tuple[Observation, ...],
+    ) -> AsyncLease:
+        lease = AsyncLease(
+            self,
+            self._loop,
+            request,
+            term,
+            granted.fence,
+            acquired_at=now(),
+            observations=observations,
+        )
+        self._keeper.add(lease)
+        if observations:
+            try:
+                tell(observations, lambda each: each.acquired(granted.fence, waited))
+            except BaseException:
+                self._keeper.end(lease, "closed")
+                raise
+            if now() >= term.deadline:
+                # An observer took its time.
+                self._keeper.end(lease, "expired")
+                lease.check()
+        return lease
+
+    def _limit(self, request: Request) -> float:
+        """How long a reply about one lease may take: not so long that its renewal comes late."""
+        return min(self._reply_timeout, _protocol.default_reply_timeout(request.ttl))
 
     async def _ask(
         self, request: Request, term: Term, mode: Mode, wait: float, deadline: float
     ) -> Granted | Blocked:
         if mode == "queue":
             self._room.expect(request.owner)
-        answer = await self._connection.call(
-            request.acquire(self._scripts, mode, wait),
-            # Near the end of the wait an answer still gets its time.
-            deadline=max(deadline, now() + self._reply_timeout),
-            repeat=partial(request.acquire, self._scripts, "again" if wait else "try", wait),
-        )
-        reply = _protocol.read_acquire(answer.reply, answer.sent)
-        if isinstance(reply, Granted):
-            term.start(answer.sent, reply.lease)
-        return reply
+        while True:
+            answer = await self._connection.call(
+                request.acquire(self._scripts, mode, wait),
+                # Near the end of the wait an answer still gets its time.
+                deadline=max(deadline, now() + self._reply_timeout),
+                limit=self._limit(request),
+                repeat=partial(request.acquire, self._scripts, "again" if wait else "try", wait),
+            )
+            reply = _protocol.read_acquire(answer.reply, answer.sent)
+            if isinstance(reply, Granted):
+                answer.link.clock.read(answer.sent, reply.server_time)
+                term.grant(answer.sent, reply.lease)
+                return reply
+            if isinstance(reply, Blocked):
+                answer.link.clock.read(*reply.stamp)
+                request.since = reply.since
+                return reply
+            # The server's clock was set forward, or the request was long on its way.
+            answer.link.clock.read(answer.sent, reply.server_time)
+            if now() >= max(deadline, answer.sent + self._reply_timeout):
+                raise RedisUnavailable("the request reached the server when its time was over")
 
     async def _wait_for_turn(
         self,
@@ -212,20 +292,21 @@ class Engine:
         if not reply.queued:
             _report_blocker(reply, observations)
             raise Contended(f"{', '.join(request.names)}: held, or waited for, by somebody else")
-        for each in observations:
-            each.waiting(reply.blocker)
+        blocker = reply.blocker
+        tell(observations, lambda each: each.waiting(blocker))
         waiter = Waiter(self._loop, request, reply.stamp)
         self._room.enter(waiter)
         try:
-            while self._closing is None:
+            while self._idle is None:
                 self._room.blocked(waiter, reply)
-                if not await waiter.woken(deadline) and self._closing is None:
+                if not await waiter.woken(deadline) and self._idle is None:
                     raise AcquireTimeout(f"{', '.join(request.names)}: not free within {wait:g} s")
                 if (pushed := self._accept_push(waiter, term, observations)) is not None:
                     return pushed
                 found = await self._ask(request, term, "again", wait, deadline)
                 if found.lost_place:
-                    self._room.ask_mates(waiter)
+                    self._room.lost_place(waiter)
+                waiter.resyncing = False
                 if isinstance(found, Granted):
                     return found
                 reply = found
@@ -243,47 +324,66 @@ class Engine:
         if push is None or push.granted.server_time <= waiter.stamp[1]:
             # Older than the last answer, which knew of no such lease (any more).
             return None
-        term.start_pushed(waiter.stamp, push.granted, received=waiter.granted_at)
+        term.grant_pushed(waiter.stamp, push.granted, received=waiter.granted_at)
         if now() >= term.deadline:
             return None
         _report_blocker(push, observations)
         return push.granted
 
-    async def _undo(
-        self, request: Request, command: Command, sent: asyncio.Future[object] | None
-    ) -> None:
-        deadline = now() + max(request.ttl, self._reply_timeout)
-        try:
-            if sent is not None and await self._connection.settled(sent):
-                return
-            await self._connection.call(command, deadline=deadline)
-        except (RedisUnavailable, ConfigurationError) as error:
-            logger.warning("%s stay locked until the lease ends: %s", request.names, error)
-        finally:
-            self._ended()
-
     def _ended(self) -> None:
         self._operations -= 1
-        if self._closing is not None and self._operations == 0:
-            self._closing.set()
+        self._look_whether_idle()
+
+    def _look_whether_idle(self) -> None:
+        if self._idle is not None and not self._operations and not len(self._debts):
+            self._idle.set()
 
     async def _renew(
         self, leases: Sequence[tuple[Request, float]], deadline: float
     ) -> tuple[list[bool], float]:
         command = _protocol.renew(self._scripts, leases)
-        answer = await self._connection.call(command, deadline=deadline)
-        return _protocol.read_renew(answer.reply, len(leases)), answer.sent
+        limit = min(self._limit(request) for request, _ in leases)
+        answer = await self._connection.call(command, deadline=deadline, limit=limit)
+        extended = _protocol.read_renew(answer.reply, len(leases))
+        if not all(extended):
+            # A lease that vanished before its time may have been evicted.
+            self._connection.look_again()
+        return extended, answer.sent
 
     def _on_push(self, message: object) -> None:
         news = _protocol.read_push(message)
-        if news is not None:
-            self._room.pushed(news)
+        if news is None or self._room.pushed(news) or not isinstance(news, Push):
+            return
+        if news.owner not in self._keeper and news.bodies:
+            # Nobody waits for it any more: the next in line shall have it.
+            command = _protocol.give_back(self._scripts, news.owner, news.bodies)
+            self._debts.owe(news.owner, command, self._reply_timeout)
+
+    def _on_down(self) -> None:
+        # Pushes may have been missed: everybody asks again.
+        self._room.ask_all()
+        if len(self._keeper) or len(self._debts):
+            self._connection.reconnect()
+
+    async def _on_up(self, link: Link) -> None:
+        """On a new connection, before it is used: return what is owed, look what is still held.
+
+        The server may have lost its data. Those that hold must know before others ask for the same.
+        """
+        await self._debts.pay(link)
+        for batch, wanted in self._keeper.batches(self._keeper.held()):
+            sent = now()
+            command = _protocol.renew(self._scripts, wanted)
+            reply = await self._connection.evaluate(link, command)
+            if not isinstance(reply, hiredis.ReplyError):
+                extended = _protocol.read_renew(reply, len(batch))
+                self._keeper.answered(batch, wanted, extended, sent)
 
 
 def _report_blocker(news: Blocked | Push, observations: tuple[Observation, ...]) -> None:
-    if news.blocker is not None:
-        for each in observations:
-            each.blocked_by(news.blocker)
+    blocker = news.blocker
+    if blocker is not None:
+        tell(observations, lambda each: each.blocked_by(blocker))
 
 
 def _outcome(error: BaseException) -> AcquireOutcome:

@@ -59,6 +59,9 @@ class NotOwner(FencelockError):
 class RedisUnavailable(FencelockError):
     """The server could not be reached, did not answer in time, or refused the command."""
 
+    reached: bool = True
+    """Whether a request may have reached the server, so that something may need to be undone."""
+
 
 class ConfigurationError(FencelockError):
     """The client or the server is configured in a way that cannot be safe."""

@@ -2,11 +2,14 @@
 
 A client is given any number of :class:`Instrumentation` objects. For every acquisition it asks each
 for an :class:`Observation`, and tells it what happens until the lease ends. Hooks are called in the
-event loop, so they must not block; what they raise is a bug and surfaces.
+event loop, so they must not block; what they raise is logged and goes no further.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
+
+from fencelock._isolation import isolated
 
 AcquireOutcome = Literal["contended", "timeout", "error", "cancelled"]
 LossReason = Literal["expired", "taken", "max_hold", "closed"]
@@ -57,3 +60,9 @@ class Instrumentation(Protocol):
     def observe(self, subject: Subject) -> Observation:
         """An acquisition of ``subject`` starts now."""
         ...
+
+
+def tell(observations: tuple[Observation, ...], call: Callable[[Observation], object]) -> None:
+    """Let every observation know; one that raises is logged and keeps no other from hearing."""
+    for each in observations:
+        isolated(call, each)

@@ -7,7 +7,8 @@ from typing import Protocol
 from fencelock import _proof
 from fencelock._clock import now
 from fencelock._errors import LeaseLost, NotOwner
-from fencelock._instrumentation import LossReason, Observation
+from fencelock._instrumentation import LossReason, Observation, tell
+from fencelock._isolation import isolated
 from fencelock._protocol import Request, Term
 
 # The lease asks the clock itself, not the event loop: uvloop answers with the time at which it last
@@ -107,19 +108,26 @@ class AsyncLease:
     def proof(self) -> str:
         """A short printable string with which another process can verify this lease.
 
-        It contains the owner token: treat it as a secret and never log it.
+        It contains the secret of the lease: send it over trusted connections, never log it.
         """
-        return _proof.encode(self.request.owner, self._fence)
+        return _proof.encode(self.request.owner, self.request.secret, self._fence)
 
     def on_lost(self, callback: OnLost) -> None:
-        """Call ``callback(reason)`` in the event loop when the lease is lost."""
-        self._on_lost.append(callback)
+        """Call ``callback(reason)`` in the event loop when the lease is lost; now if it was.
+
+        What it raises is logged and keeps no other callback from being called.
+        """
+        if self._lost is not None:
+            isolated(callback, self._lost)
+        else:
+            self._on_lost.append(callback)
 
     async def release(self) -> None:
         """Give the names back and let the next waiter proceed. Repeating it does nothing.
 
         Raises:
-            LeaseLost: it had been lost before.
+            LeaseLost: it had been lost before; or its time was over, and nothing says that it was
+                held to the end.
             NotOwner: the server says that it was not the holder any more.
             RedisUnavailable: no answer; the names stay locked until the lease ends, unless one of
                 the further attempts that are made in the background gets through.
@@ -132,27 +140,36 @@ class AsyncLease:
 
     def lose(self, reason: LossReason) -> None:
         """End the lease (called by the keeper)."""
+        if self._lost is not None or self._released:
+            return
         self._lost = reason
         self._keeper.abandon(self.request)
-        held = now() - self._acquired_at
-        for observation in self._observations:
-            observation.lost(reason, held)
+        # Whoever must stop comes first, those that only watch last.
         for callback in self._on_lost:
-            callback(reason)
+            isolated(callback, reason)
+        self._on_lost.clear()
+        self.report_end(reason)
 
     def report_renewal(self, *, extended: bool) -> None:
         """Tell observers how a renewal went (called by the keeper)."""
-        for observation in self._observations:
-            observation.renewed(extended=extended)
+        if self._observations:
+            tell(self._observations, lambda each: each.renewed(extended=extended))
 
-    def report_release(self, *, held_to_the_end: bool) -> None:
+    def report_end(self, lost: LossReason | None) -> None:
         """Tell observers that it ended in order, or was found gone (called by the engine)."""
+        if not self._observations:
+            return
         held = now() - self._acquired_at
-        for observation in self._observations:
-            if held_to_the_end:
-                observation.released(held)
-            else:
-                observation.lost("taken", held)
+        if lost is None:
+            tell(self._observations, lambda each: each.released(held))
+        else:
+            tell(self._observations, lambda each: each.lost(lost, held))
+
+    def found_lost(self, reason: LossReason) -> LeaseLost:
+        """The release found it lost: the error that says so (called by the engine)."""
+        self._lost = reason
+        self.report_end(reason)
+        return self._lost_error(reason)
 
     def _lost_error(self, reason: LossReason) -> LeaseLost:
         return LeaseLost(f"the lease of {', '.join(self.names)} was lost: {_REASONS[reason]}")

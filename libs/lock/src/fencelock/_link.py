@@ -1,11 +1,14 @@
 """One connection to the server, shared by everything a process does with locks.
 
 Commands that are sent in the same turn of the event loop leave in one write, replies come back in
-order, and pushes are handed out as they arrive. One timer watches the oldest command that has no
-reply yet: if it takes too long the connection is dead, whatever the network says.
+order, and pushes are handed out as they arrive. One timer watches the commands that have no reply
+yet: if one takes too long the connection is dead, whatever the network says.
 """
 
 import asyncio
+import contextlib
+import socket
+import struct
 from collections import deque
 from collections.abc import Callable
 from typing import cast
@@ -14,9 +17,13 @@ import hiredis
 
 from fencelock._clock import now
 from fencelock._errors import RedisUnavailable
+from fencelock._isolation import isolated
+from fencelock._protocol import ServerClock
 
 Reply = object
 Word = str | bytes | int
+
+_DISCARD_UNSENT = struct.pack("ii", 1, 0)
 
 
 class Link(asyncio.Protocol):
@@ -37,26 +44,31 @@ class Link(asyncio.Protocol):
         self._reader = hiredis.Reader()
         self._transport: asyncio.Transport | None = None
         self._outbox: list[bytes] = []
-        self._pending: deque[tuple[asyncio.Future[Reply], float]] = deque()
+        # Each command without a reply, when it will have waited for too long, and how long that is.
+        self._pending: deque[tuple[asyncio.Future[Reply], float, float]] = deque()
         self._watchdog: asyncio.TimerHandle | None = None
+        self._watch_at = 0.0
         self._reason = "connection closed by the server"
+        self._cause: Exception | None = None
         self.closed = loop.create_future()
+        self.clock = ServerClock()
 
     @property
     def usable(self) -> bool:
         """Whether commands may still be sent."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def send(self, words: tuple[Word, ...]) -> asyncio.Future[Reply]:
+    def send(self, words: tuple[Word, ...], limit: float | None = None) -> asyncio.Future[Reply]:
         """Send one command. The future yields the reply, an error reply included.
 
-        It fails with :class:`RedisUnavailable` if the connection breaks first. A caller may cancel
-        it; the reply is then thrown away when it comes.
+        It fails with :class:`RedisUnavailable` if the connection breaks first, which it does when
+        the reply takes longer than ``limit`` seconds (the reply timeout if None). A caller may
+        cancel it; the reply is then thrown away when it comes.
         """
         future: asyncio.Future[Reply] = self._loop.create_future()
         transport = self._transport
         if transport is None or transport.is_closing():
-            future.set_exception(RedisUnavailable(self._reason))
+            future.set_exception(self._error())
             return future
         packed = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub knows 1-tuples
         if self._pending:
@@ -66,16 +78,28 @@ class Link(asyncio.Protocol):
         else:
             # Nobody else is talking: a lone command gains nothing from waiting for company.
             transport.write(packed)
-        self._pending.append((future, now()))
-        if self._watchdog is None:
-            self._watchdog = self._loop.call_later(self._reply_timeout, self._watch)
+        moment = now()
+        limit = self._reply_timeout if limit is None else limit
+        due = moment + limit
+        self._pending.append((future, due, limit))
+        if self._watchdog is None or due < self._watch_at:
+            self._watch_from(moment, due)
         return future
 
-    def abort(self, reason: str) -> None:
-        """Drop the connection at once; every command without a reply fails."""
-        self._reason = reason
-        if self._transport is not None:
-            self._transport.abort()
+    def abort(self, reason: str, cause: Exception | None = None) -> None:
+        """Drop the connection at once; every command without a reply fails.
+
+        What the system has not sent yet is never sent: a request that its sender has given up must
+        not be carried out after something that the sender does later.
+        """
+        self._reason, self._cause = reason, cause
+        if self._transport is None or self._transport.is_closing():
+            return
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError, ValueError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD_UNSENT)
+        self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not isinstance: uvloop's transports are no subclasses of asyncio's.
@@ -86,39 +110,53 @@ class Link(asyncio.Protocol):
         try:
             while (message := self._reader.gets()) is not False:
                 # In RESP3 the answer to SUBSCRIBE is a push.
-                if isinstance(message, hiredis.PushNotification) and message[0] != b"subscribe":
-                    self._on_push(message)
+                if isinstance(message, hiredis.PushNotification) and (
+                    not message or message[0] != b"subscribe"
+                ):
+                    isolated(self._on_push, message)
                     continue
-                future, _ = self._pending.popleft()
+                future, _, _ = self._pending.popleft()
                 if not future.done():
                     future.set_result(message)
         except (hiredis.ProtocolError, IndexError) as error:
-            self.abort(f"the server does not speak the Redis protocol: {error}")
+            self.abort(f"the server does not speak the Redis protocol: {error}", error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
-            self._reason = f"connection lost: {exc}"
+            self._reason, self._cause = f"connection lost: {exc}", exc
         if self._watchdog is not None:
             self._watchdog.cancel()
-        for future, _ in self._pending:
+        for future, _, _ in self._pending:
             if not future.done():
-                future.set_exception(RedisUnavailable(self._reason))
+                future.set_exception(self._error())
         self._pending.clear()
         if not self.closed.done():
             self.closed.set_result(None)
         self._on_lost(self)
+
+    def _error(self) -> RedisUnavailable:
+        error = RedisUnavailable(self._reason)
+        error.__cause__ = self._cause
+        return error
 
     def _flush(self) -> None:
         outbox, self._outbox = self._outbox, []
         if self.usable and self._transport is not None:
             self._transport.write(b"".join(outbox))
 
+    def _watch_from(self, moment: float, due: float) -> None:
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        self._watch_at = due
+        self._watchdog = self._loop.call_later(max(0.0, due - moment), self._watch)
+
     def _watch(self) -> None:
         self._watchdog = None
         if not self._pending:
             return
-        left = self._pending[0][1] + self._reply_timeout - now()
-        if left <= 0:
-            self.abort(f"no reply within {self._reply_timeout:g} s")
+        moment = now()
+        due, limit = min((due, limit) for _, due, limit in self._pending)
+        if due <= moment:
+            self.abort(f"no reply within {limit:g} s")
         else:
-            self._watchdog = self._loop.call_later(left, self._watch)
+            self._watch_from(moment, due)

@@ -57,8 +57,10 @@ class _Body:
         lease.on_lost(lambda _: self._interrupt())
 
     def _interrupt(self) -> None:
-        self._interrupted = True
-        self._task.cancel("the lease was lost")
+        # A body that ends the lease itself, by closing the client, is told at its end.
+        if asyncio.current_task() is not self._task:
+            self._interrupted = True
+            self._task.cancel("the lease was lost")
 
     async def end(self, exc: BaseException | None) -> None:
         """Release, or say that the lease was lost. ``exc`` is what left the block."""

@@ -7,25 +7,35 @@ from redis.crc import key_slot
 
 from fencelock._errors import CrossSlot, InvalidName
 
+OTHER_CLASS = "other"
 MAX_NAME_LENGTH = 256
+# What one script does stays below a few milliseconds, and a ticket below 256 KiB.
+MAX_NAMES = 1000
 # Printable ASCII without white space: names become fields of space-separated records in Redis.
 # At most one pair of braces, the Cluster hash tag, and it is not empty.
 _NAME = re.compile(r"[!-z|~]*(?:\{[!-z|~]+\}[!-z|~]*)?")
 
 
 def normalise(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the names sorted and without duplicates.
+    """Return the names sorted and without duplicates; ``x`` and ``{x}`` are one name.
 
     Raises:
-        InvalidName: no name at all, or one outside the rules.
+        InvalidName: no name at all, too many, or one outside the rules.
         CrossSlot: the names would live on different nodes of a Redis Cluster.
     """
-    chosen = tuple(sorted(set(names)))
+    wanted = set(names)
+    for name in wanted:
+        if not isinstance(name, str):
+            raise InvalidName(f"{name!r}: a lock name is a str")
+    chosen = tuple(sorted(wanted))
     if not chosen:
         raise InvalidName("a lock needs at least one name")
+    if len(chosen) > MAX_NAMES:
+        raise InvalidName(f"{len(chosen)} names: one lock has {MAX_NAMES} at most")
     for name in chosen:
         _validate(name)
     if len(chosen) > 1:
+        chosen = tuple(sorted({body(name): name for name in reversed(chosen)}.values()))
         _require_one_slot(chosen)
     return chosen
 
@@ -36,8 +46,12 @@ def body(name: str) -> str:
 
 
 def lock_class(name: str) -> str:
-    """What kind of thing the name locks: the part before the first ``:``."""
-    return name.partition(":")[0]
+    """What kind of thing the name locks: the part before the first ``:``.
+
+    ``other`` if there is no such part, or it has a hash tag: whole names are no classes.
+    """
+    kind, colon, _ = name.partition(":")
+    return kind if colon and kind and "{" not in kind else OTHER_CLASS
 
 
 def _validate(name: str) -> None:
@@ -53,7 +67,7 @@ def _require_one_slot(names: tuple[str, ...]) -> None:
     if len(set(slots.values())) == 1:
         return
     where = ", ".join(f"{name} in slot {slot}" for name, slot in slots.items())
-    example = " and ".join(f"{lock_class(name)}:{{42}}" for name in names[:2])
+    example = " and ".join(f"{name.partition(':')[0]}:{{42}}" for name in names[:2])
     raise CrossSlot(
         f"one lock, several Cluster slots ({where}). Give the names a common hash tag in braces, "
         f"for example {example}"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from fencelock import _names
+from fencelock import _names, _proof
 from fencelock._errors import ConfigurationError, RedisUnavailable
 from fencelock._scripts import Script, Scripts
 
@@ -31,6 +31,15 @@ CLAIM_SECONDS_MIN: Final = 1.0
 QUEUE_SLACK_SECONDS: Final = 60.0
 RENEW_RETRY_SECONDS: Final = 0.05
 MIN_TTL_SECONDS: Final = 0.05
+# No time that is longer makes sense, and all up to it fit into every number on the way.
+MAX_SECONDS: Final = 365 * 24 * 3600.0
+# A request says until when the server may still run it: as long as its sender waits for the reply,
+# and a little more, since its idea of the server's clock may be old.
+NOT_AFTER_SLACK_SECONDS: Final = 0.5
+# One script renews so many keys at most: about a millisecond of the server's time.
+RENEWED_KEYS_MAX: Final = 500
+# A fence has 16 digits until the year 2286.
+_FENCE_DIGITS_MAX: Final = 19
 
 _ANNOTATION: Final = re.compile(r"[!-~]{1,128}")
 
@@ -43,6 +52,8 @@ class Command(NamedTuple):
     script: Script
     keys: tuple[str, ...]
     args: tuple[str | int, ...]
+    dated: bool = False
+    """The last argument, added when it is sent, says until when the server may run it."""
 
 
 class Granted(NamedTuple):
@@ -64,12 +75,20 @@ class Blocked(NamedTuple):
     blocker: str | None
     stamp: tuple[float, float]
     """A moment before the request was sent, and the server time in its reply."""
+    since: str = ""
+    """Server time at which it first stood in line; it keeps its place with it."""
+
+
+class Late(NamedTuple):
+    """The request reached the server when its sender had given it up; nothing was done."""
+
+    server_time: float
 
 
 class Watch(NamedTuple):
-    """The names that a waiter wants have a new holder in another process."""
+    """A name that this process waits for has a new holder in another process."""
 
-    owner: str
+    body: str
     lease: float
 
 
@@ -79,12 +98,29 @@ class Push(NamedTuple):
     owner: str
     granted: Granted
     blocker: str | None
+    bodies: tuple[str, ...] = ()
 
 
 class Request:
-    """One attempt to hold some names: its owner token makes every repeat of it recognisable."""
+    """One attempt to hold some names: its owner token makes every repeat of it recognisable.
 
-    __slots__ = ("_ticket_head", "all_keys", "lock_keys", "names", "owner", "ttl")
+    The server knows only a fingerprint of the secret in the proof of the lease, so whoever reads
+    the server's data or its logs cannot make a proof.
+    """
+
+    __slots__ = (
+        "_annotation",
+        "_claim_ms",
+        "_ttl_ms",
+        "all_keys",
+        "bodies",
+        "lock_keys",
+        "names",
+        "owner",
+        "secret",
+        "since",
+        "ttl",
+    )
 
     def __init__(
         self, names: tuple[str, ...], client_id: str, ttl: float, annotation: str | None = None
@@ -96,29 +132,50 @@ class Request:
         """
         if annotation is None:
             annotation = "-"
-        elif not _ANNOTATION.fullmatch(annotation):
+        elif not is_annotation(annotation):
             raise ConfigurationError("an annotation is 1 to 128 printable ASCII characters")
-        bodies = [_names.body(name) for name in names]
         self.names = names
         self.ttl = ttl
-        self.owner = f"{client_id}.{secrets.token_urlsafe(12)}"
-        self.lock_keys = tuple([LOCK_PREFIX + body for body in bodies])
-        self.all_keys = (FENCE_KEY, *self.lock_keys, *[QUEUE_PREFIX + body for body in bodies])
-        claim_ms = milliseconds(claim_seconds(ttl))
-        self._ticket_head = (self.owner, milliseconds(ttl), claim_ms, annotation)
+        self.secret = secrets.token_urlsafe(_proof.SECRET_BYTES)
+        self.owner = f"{client_id}.{_proof.fingerprint(self.secret)}"
+        # Server time at which it first stood in line, when that is known.
+        self.since = ""
+        self.bodies = tuple([_names.body(name) for name in names])
+        self.lock_keys = tuple([LOCK_PREFIX + body for body in self.bodies])
+        queue_keys = [QUEUE_PREFIX + body for body in self.bodies]
+        self.all_keys = (FENCE_KEY, *self.lock_keys, *queue_keys)
+        self._ttl_ms = milliseconds(ttl)
+        self._claim_ms = milliseconds(claim_seconds(ttl))
+        self._annotation = annotation
 
     def acquire(self, scripts: Scripts, mode: Mode, wait: float) -> Command:
         """Ask for the names."""
-        queue_ms = milliseconds(wait + QUEUE_SLACK_SECONDS)
-        return Command(scripts.acquire, self.all_keys, (*self._ticket_head, mode, queue_ms))
+        args = (
+            self.owner,
+            self._ttl_ms,
+            self._claim_ms,
+            self._annotation,
+            mode,
+            milliseconds(wait + QUEUE_SLACK_SECONDS),
+            self.since,
+        )
+        return Command(scripts.acquire, self.all_keys, args, dated=True)
 
     def release(self, scripts: Scripts, *, queued: bool) -> Command:
         """Give the names up, and withdraw the ticket if one may stand in the queue."""
         ticket = ""
         if queued:
-            bodies = [key.removeprefix(LOCK_PREFIX) for key in self.lock_keys]
-            ticket = " ".join([*map(str, self._ticket_head), *bodies])
+            # Without knowing since when it stands there, the server has to look for it.
+            head = (self.owner, self.since, str(self._claim_ms), self._annotation)
+            ticket = " ".join([*head, *self.bodies]) if self.since else "?"
         return Command(scripts.release, self.all_keys, (self.owner, ticket))
+
+
+def give_back(scripts: Scripts, owner: str, bodies: tuple[str, ...]) -> Command:
+    """Return a grant that nobody in this process waits for."""
+    keys = (FENCE_KEY, *[LOCK_PREFIX + body for body in bodies])
+    keys += tuple([QUEUE_PREFIX + body for body in bodies])
+    return Command(scripts.release, keys, (owner, "?"))
 
 
 @dataclass(slots=True)
@@ -126,20 +183,34 @@ class Term:
     """How long the holder may act: decided by the local clock, never later than the server's.
 
     ``deadline`` counts from before the request was sent, less the drift margin; ``renew_at`` leaves
-    two more tries before it; ``cap`` is the moment at which even a renewed hold ends.
+    two more tries before it; ``cap`` is the moment at which even a renewed hold ends: ``max_hold``
+    seconds after the grant, however long it had to be waited for.
     """
 
     ttl: float
-    cap: float
+    max_hold: float
+    cap: float = math.inf
     deadline: float = -math.inf
     renew_at: float = -math.inf
+    capped: bool = False
+    """Renewing is pointless, since the cap is what ends the hold."""
+
+    @property
+    def granted(self) -> bool:
+        """Whether there ever was a lease."""
+        return self.cap < math.inf
+
+    def grant(self, sent: float, lease: float) -> None:
+        """A new lease of ``lease`` seconds was asked for at ``sent``."""
+        self.cap = sent + self.max_hold
+        self.start(sent, lease)
 
     def start(self, sent: float, lease: float) -> None:
         """Count a lease of ``lease`` seconds from ``sent``."""
         self.deadline = min(sent + lease - drift_margin(lease), self.cap)
-        self.renew_at = math.inf if self.capped else sent + lease / 3
+        self._plan(sent, lease)
 
-    def start_pushed(
+    def grant_pushed(
         self, stamp: tuple[float, float], granted: Granted, *, received: float
     ) -> None:
         """Count a lease that was granted while waiting, without asking the server again.
@@ -149,17 +220,17 @@ class Term:
         lease no earlier than as many seconds after the moment. If the server's clock was stepped
         forward in between, counting from the receipt is the closer bound.
         """
+        self.cap = received + self.max_hold
         sent, server_time = stamp
         until_end = granted.server_time + granted.lease - server_time
         end = sent + until_end - drift_margin(until_end)
         latest = received + granted.lease - drift_margin(granted.lease)
         self.deadline = min(end, latest, self.cap)
-        self.renew_at = math.inf if self.capped else received + granted.lease / 3
+        self._plan(received, granted.lease)
 
-    @property
-    def capped(self) -> bool:
-        """Whether renewing is pointless, since the cap is what ends the hold."""
-        return self.deadline >= self.cap
+    def _plan(self, since: float, lease: float) -> None:
+        self.capped = since + lease >= self.cap
+        self.renew_at = math.inf if self.capped else since + lease / 3
 
     def postpone(self, now: float) -> None:
         """A renewal failed at ``now``: try again a little later."""
@@ -167,7 +238,25 @@ class Term:
 
     def next_ttl(self, now: float) -> float:
         """The lease to ask for when renewing at ``now``: it never reaches far past the cap."""
-        return max(MIN_TTL_SECONDS, min(self.ttl, self.cap - now))
+        to_the_cap = (self.cap - now + 2 * DRIFT_SECONDS) / (1 - DRIFT_FACTOR)
+        return max(MIN_TTL_SECONDS, min(self.ttl, to_the_cap))
+
+
+class ServerClock:
+    """What this process knows of the server's clock."""
+
+    def __init__(self) -> None:
+        self._ahead = -math.inf
+
+    def read(self, sent: float, server_time: float) -> None:
+        """The server's clock showed ``server_time`` after ``sent``."""
+        self._ahead = server_time - sent
+
+    def not_after(self, now: float, seconds: float) -> int:
+        """The server's microseconds at which a sender will have waited ``seconds`` from now."""
+        if self._ahead == -math.inf:
+            return 0
+        return int((now + self._ahead + seconds + NOT_AFTER_SLACK_SECONDS) * 1e6)
 
 
 def milliseconds(seconds: float) -> int:
@@ -191,8 +280,8 @@ def validate_ttl(ttl: float, max_hold: float) -> None:
     Raises:
         ConfigurationError: the TTL is too short, not finite, or longer than the cap on the hold.
     """
-    if not MIN_TTL_SECONDS <= ttl < math.inf:
-        raise ConfigurationError(f"ttl must be at least {MIN_TTL_SECONDS} s and finite, not {ttl}")
+    _validate_seconds("ttl", ttl, at_least=MIN_TTL_SECONDS)
+    _validate_seconds("max_hold", max_hold, at_least=MIN_TTL_SECONDS)
     if not ttl <= max_hold:
         raise ConfigurationError(f"max_hold ({max_hold} s) must not be shorter than ttl ({ttl} s)")
 
@@ -203,8 +292,40 @@ def validate_wait(wait: float) -> None:
     Raises:
         ConfigurationError: the wait is negative or not finite.
     """
-    if not 0 <= wait < math.inf:
-        raise ConfigurationError(f"wait must be 0 or more seconds and finite, not {wait}")
+    _validate_seconds("wait", wait, at_least=0)
+
+
+def validate_timeouts(connect_timeout: float, reply_timeout: float, ttl: float) -> None:
+    """Refuse limits of the connection that cannot work.
+
+    Raises:
+        ConfigurationError: one is not a positive time, or a renewal could not be repeated in time.
+    """
+    _validate_seconds("connect_timeout", connect_timeout, at_least=0.001)
+    _validate_seconds("reply_timeout", reply_timeout, at_least=0.001)
+    if not reply_timeout < ttl / 2:
+        raise ConfigurationError(
+            f"reply_timeout ({reply_timeout} s) must be below half the ttl ({ttl} s): "
+            "a renewal must be able to fail once and be repeated in time"
+        )
+
+
+def _validate_seconds(what: str, value: object, *, at_least: float) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not at_least <= value <= MAX_SECONDS:  # type: ignore[operator]
+        raise ConfigurationError(
+            f"{what} must be {at_least:g} to {MAX_SECONDS:.0f} seconds, not {value!r}"
+        )
+
+
+def default_reply_timeout(ttl: float) -> float:
+    """How long to wait for a reply if nobody said: long, but with time to repeat a renewal."""
+    return min(2.0, ttl / 4)
+
+
+def is_annotation(text: object) -> bool:
+    """Whether a text may be kept beside a lease."""
+    return isinstance(text, str) and _ANNOTATION.fullmatch(text) is not None
 
 
 def new_client_id() -> str:
@@ -228,27 +349,46 @@ def verify(scripts: Scripts, owner: str, fence: int, names: tuple[str, ...]) -> 
     return Command(scripts.verify, keys, (owner, fence))
 
 
-def read_acquire(reply: object, sent: float) -> Granted | Blocked:
-    """Read the answer to :meth:`Request.acquire`, which was sent at ``sent``."""
-    match reply:
-        case [b"granted" | b"regranted" as state, bytes(fence), bytes(lease_ms), bytes(stamp), _]:
-            lease, server_time = int(lease_ms) / 1000, int(stamp) / 1e6
-            return Granted(int(fence), lease, server_time, lost_place=state == b"regranted")
-        case [bytes(state), _, int(left), bytes(stamp), bytes(blocker)]:
-            return Blocked(
-                queued=state != b"busy",
-                lost_place=state == b"requeued",
-                remaining=left / 1000 if left >= 0 else None,
-                blocker=_annotation(blocker),
-                stamp=(sent, int(stamp) / 1e6),
-            )
+def read_acquire(reply: object, sent: float) -> Granted | Blocked | Late:
+    """Read the answer to :meth:`Request.acquire`, which was sent at ``sent``.
+
+    Raises:
+        RedisUnavailable: it makes no sense.
+    """
+    try:
+        match reply:
+            case [b"granted" | b"regranted" as state, bytes(fence), bytes(lease), bytes(stamp), _]:
+                return _granted(fence, lease, stamp, lost_place=state == b"regranted")
+            case [b"late", _, _, bytes(stamp), _]:
+                return Late(int(stamp) / 1e6)
+            case [
+                b"busy" | b"queued" | b"requeued" as state,
+                bytes(since),
+                int(left),
+                bytes(stamp),
+                bytes(blocker),
+            ]:
+                return Blocked(
+                    queued=state != b"busy",
+                    lost_place=state == b"requeued",
+                    remaining=min(left / 1000, MAX_SECONDS) if left >= 0 else None,
+                    blocker=_annotation(blocker),
+                    stamp=(sent, int(stamp) / 1e6),
+                    since=since.decode(),
+                )
+    except ValueError as error:
+        raise _unexpected("acquire", reply) from error
     raise _unexpected("acquire", reply)
 
 
-def read_release(reply: object) -> bool:
-    """Read the answer to :meth:`Request.release`: whether the owner held every name."""
-    if isinstance(reply, int):
-        return reply == 1
+def read_release(reply: object) -> tuple[bool, bool]:
+    """Read the answer to :meth:`Request.release`.
+
+    Whether the owner held every name, and whether the hand-over is done: if so many tickets of the
+    dead stand in line that one script does not clear them, the release is to be repeated.
+    """
+    if isinstance(reply, int) and 0 <= reply <= 3:  # noqa: PLR2004 (two bits)
+        return reply % 2 == 1, reply < 2  # noqa: PLR2004
     raise _unexpected("release", reply)
 
 
@@ -261,8 +401,8 @@ def read_renew(reply: object, count: int) -> list[bool]:
 
 def read_verify(reply: object) -> float | None:
     """Read the answer to :func:`verify`: seconds left at the server, or None if not held."""
-    if isinstance(reply, int):
-        return reply / 1000 if reply >= 0 else None
+    if isinstance(reply, int) and not isinstance(reply, bool):
+        return min(reply / 1000, MAX_SECONDS) if reply >= 0 else None
     raise _unexpected("verify", reply)
 
 
@@ -270,22 +410,34 @@ def read_push(message: object) -> Push | Watch | None:
     """Read a push: news for one of this process's waiters, or something to ignore."""
     match message:
         case [b"message", bytes(), bytes(payload)]:
-            return _read_news(payload.split())
+            try:
+                return _read_news(payload.split())
+            except (ValueError, RedisUnavailable):
+                # Anybody may publish anything: what is not ours is not for us.
+                return None
     return None
 
 
 def _read_news(fields: list[bytes]) -> Push | Watch | None:
     match fields:
-        case [b"grant", owner, fence, lease_ms, stamp, blocker]:
-            granted = Granted(int(fence), int(lease_ms) / 1000, int(stamp) / 1e6)
-            return Push(owner.decode(), granted, _annotation(blocker))
-        case [b"watch", owner, lease_ms]:
-            return Watch(owner.decode(), int(lease_ms) / 1000)
+        case [b"grant", owner, fence, lease, stamp, blocker, *bodies]:
+            granted = _granted(fence, lease, stamp)
+            names = tuple([body.decode("ascii") for body in bodies])
+            return Push(owner.decode("ascii"), granted, _annotation(blocker), names)
+        case [b"watch", body, lease]:
+            return Watch(body.decode("ascii"), min(int(lease) / 1000, MAX_SECONDS))
     return None
 
 
+def _granted(fence: bytes, lease: bytes, stamp: bytes, *, lost_place: bool = False) -> Granted:
+    seconds = int(lease) / 1000
+    if not (0 < seconds <= MAX_SECONDS and len(fence) <= _FENCE_DIGITS_MAX and int(fence) > 0):
+        raise ValueError("no such lease can have been asked for")
+    return Granted(int(fence), seconds, int(stamp) / 1e6, lost_place=lost_place)
+
+
 def _annotation(raw: bytes) -> str | None:
-    return None if raw == b"-" else raw.decode()
+    return None if raw == b"-" else raw.decode("ascii", "replace")
 
 
 def _unexpected(what: str, reply: object) -> RedisUnavailable:

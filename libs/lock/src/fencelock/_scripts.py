@@ -31,6 +31,8 @@ class Scripts:
     release: Script
     renew: Script
     verify: Script
+    probe: Script
+    """Run once a connection, so it is not loaded."""
 
     def __iter__(self) -> Iterator[Script]:
         return iter((self.acquire, self.release, self.renew, self.verify))
@@ -47,7 +49,8 @@ def assemble(read: Callable[[str], str]) -> Scripts:
     What a script needs only when somebody waits is included below its fast path: Redis makes the
     functions of a script anew each time it runs.
     """
-    return Scripts(*[whole(name, read) for name in ("acquire", "release", "renew", "verify")])
+    names = ("acquire", "release", "renew", "verify", "probe")
+    return Scripts(*[whole(name, read) for name in names])
 
 
 def whole(name: str, read: Callable[[str], str] = source) -> Script:

@@ -3,10 +3,15 @@
 import ssl
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 from redis.asyncio.connection import SSLConnection, parse_url
+from redis.exceptions import RedisError
 
 from fencelock._errors import ConfigurationError
+
+_SCHEMES = ("redis", "rediss", "unix")
+_PORTS = range(1, 65536)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,24 +31,63 @@ class Target:
         """Read ``redis://``, ``rediss://`` or ``unix://``.
 
         Raises:
-            ConfigurationError: the URL cannot be read.
+            ConfigurationError: the URL cannot be read. The text never has a part of the URL in it
+                that may be one of a password.
         """
+        _validate(url)
         try:
             parts: dict[str, Any] = dict(parse_url(url))
-        except ValueError as error:
-            raise ConfigurationError(f"not a Redis URL: {error}") from error
+            db = int(parts.get("db", 0))
+        except ValueError:
+            # Not `from`: the cause may quote a part of the password.
+            raise _unreadable("its port, database or an option is not what it must be") from None
+        if db < 0:
+            raise _unreadable("the database is a number of 0 or more")
         return cls(
             host=parts.get("host", "localhost"),
             port=parts.get("port", 6379),
             path=parts.get("path"),
-            db=int(parts.get("db", 0)),
+            db=db,
             username=parts.get("username"),
             password=parts.get("password"),
             tls=_tls(parts),
         )
 
     def __str__(self) -> str:
-        return self.path or f"{self.host}:{self.port}"
+        if self.path:
+            return self.path
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _validate(url: object) -> None:
+    """Refuse what would be read as something else than was meant."""
+    if not isinstance(url, str):
+        raise _unreadable("it is not a str")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise _unreadable("its host or port is not what it must be") from None
+    if parts.scheme not in _SCHEMES:
+        raise _unreadable("it begins with redis://, rediss:// or unix://")
+    if parts.fragment or "@" in parts.path or "@" in parts.query or "?" in parts.query:
+        raise _unreadable("in a user or a password, write / ? # @ and % as %2F %3F %23 %40 %25")
+    if parts.scheme != "unix":
+        _validate_address(parts, port)
+
+
+def _validate_address(parts: SplitResult, port: int | None) -> None:
+    if port is not None and port not in _PORTS:
+        raise _unreadable("a port is 1 to 65535")
+    if "," in parts.netloc.rpartition("@")[2]:
+        raise _unreadable("it names one host")
+    db = parts.path.strip("/")
+    if db and not (db.isascii() and db.isdigit()):
+        raise _unreadable("what follows the host is the number of a database")
+
+
+def _unreadable(why: str) -> ConfigurationError:
+    return ConfigurationError(f"not a Redis URL: {why}")
 
 
 def _tls(parts: dict[str, Any]) -> ssl.SSLContext | None:
@@ -51,5 +95,8 @@ def _tls(parts: dict[str, Any]) -> ssl.SSLContext | None:
     if parts.get("connection_class") is not SSLConnection:
         return None
     known = {name: value for name, value in parts.items() if name.startswith("ssl_")}
-    context: ssl.SSLContext = SSLConnection(**known).ssl_context.get()
+    try:
+        context: ssl.SSLContext = SSLConnection(**known).ssl_context.get()
+    except (OSError, ValueError, TypeError, RedisError) as error:
+        raise ConfigurationError(f"the TLS options of the URL cannot be used: {error}") from error
     return context

@@ -20,7 +20,7 @@ EXPIRY_SLACK_SECONDS = 0.002
 class Waiter:
     """One acquisition that stands in line."""
 
-    __slots__ = ("_loop", "_woken", "granted_at", "push", "request", "stamp")
+    __slots__ = ("_loop", "_woken", "granted_at", "push", "request", "resyncing", "stamp")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, request: Request, stamp: tuple[float, float]
@@ -30,6 +30,8 @@ class Waiter:
         self.stamp = stamp
         self.push: Push | None = None
         self.granted_at = 0.0
+        # Asks because others lost their places: that it lost its own is no news.
+        self.resyncing = False
         self._loop = loop
         self._woken: asyncio.Future[bool] = loop.create_future()
 
@@ -102,14 +104,14 @@ class WaitingRoom:
             waiter.push, waiter.granted_at = early
             waiter.wake()
         self._waiters[waiter.request.owner] = waiter
-        for name in waiter.request.names:
+        for name in waiter.request.bodies:
             self._lines.setdefault(name, _Line()).waiters[waiter.request.owner] = waiter
 
     def leave(self, waiter: Waiter) -> None:
         """Step out of every line."""
         if self._waiters.pop(waiter.request.owner, None) is None:
             return
-        for name in waiter.request.names:
+        for name in waiter.request.bodies:
             line = self._lines[name]
             del line.waiters[waiter.request.owner]
             if not line.waiters:
@@ -123,37 +125,50 @@ class WaitingRoom:
     def blocked(self, waiter: Waiter, reply: Blocked) -> None:
         """The server said how long the names are taken for: ask again when that is over."""
         left = UNKNOWN_EXPIRY_SECONDS if reply.remaining is None else reply.remaining
-        for name in waiter.request.names:
+        for name in waiter.request.bodies:
             line = self._lines[name]
             # The first in line knows best; the others only fill a gap.
             if line.timer is None or next(iter(line.waiters)) == waiter.request.owner:
                 self._ask_later(line, left)
 
-    def pushed(self, news: Push | Watch) -> None:
-        """The server made one of the waiters the holder, or says how long to wait for another."""
+    def pushed(self, news: Push | Watch) -> bool:
+        """The server made one of the waiters the holder, or says how long to wait for another.
+
+        False if nobody here is waiting for that.
+        """
+        if isinstance(news, Watch):
+            line = self._lines.get(news.body)
+            if line is not None:
+                self._ask_later(line, news.lease)
+            return line is not None
         waiter = self._waiters.get(news.owner)
-        if waiter is None:
-            if isinstance(news, Push) and news.owner in self._expected:
-                self._expected[news.owner] = (news, now())
-            # Else it has left meanwhile: it has sent, or is sending, a release.
-            return
-        if isinstance(news, Push):
+        if waiter is not None:
             waiter.push, waiter.granted_at = news, now()
             waiter.wake()
-            return
-        for name in waiter.request.names:
-            self._ask_later(self._lines[name], news.lease)
+            return True
+        if news.owner in self._expected:
+            self._expected[news.owner] = (news, now())
+            return True
+        return False
 
     def ask_all(self) -> None:
         """Let every waiter ask again, oldest first."""
         for waiter in self._waiters.values():
+            waiter.resyncing = True
             waiter.wake()
 
-    def ask_mates(self, waiter: Waiter) -> None:
-        """Let those in the same lines ask: if one ticket vanished, theirs may have too."""
-        for name in waiter.request.names:
+    def lost_place(self, waiter: Waiter) -> None:
+        """Let those in the same lines ask: if one ticket vanished, theirs may have too.
+
+        They are asked once, however many of them find the same.
+        """
+        if waiter.resyncing:
+            waiter.resyncing = False
+            return
+        for name in waiter.request.bodies:
             for mate in self._lines[name].waiters.values():
                 if mate is not waiter:
+                    mate.resyncing = True
                     mate.wake()
 
     def _ask_later(self, line: _Line, seconds: float) -> None:

@@ -20,11 +20,12 @@ async def check_refusals(clients: Clients, scripts: Scripts) -> None:
     holding, verifying = clients.make(scripts=scripts), clients.make(scripts=scripts)
     lease = await holding.acquire("order:{1}")
     other = await holding.acquire("order:{2}")
+    older = encode(lease.request.owner, lease.request.secret, lease.fence - 1)
     refused = {
         "a name that it does not hold": (lease.proof(), ("invoice:{1}",)),
         "more names than it holds": (lease.proof(), ("order:{1}", "invoice:{1}")),
         "the names of another lease": (other.proof(), ("order:{1}",)),
-        "an earlier fence": (encode(lease.request.owner, lease.fence - 1), ("order:{1}",)),
+        "an earlier fence": (older, ("order:{1}",)),
     }
     for proof, names in refused.values():
         with pytest.raises(NotOwner):
@@ -88,7 +89,7 @@ async def test_secrets_stay_out_of_what_is_printed(
     caplog.set_level("DEBUG")
     client = clients.make()
     async with client.lock("order:{1}") as lease:
-        token = lease.request.owner
+        token = lease.request.secret
         assert token in lease.proof()
         assert token not in repr(lease)
         with pytest.raises(NotOwner) as caught:

@@ -97,7 +97,7 @@ async def test_a_name_that_is_kept_free_for_somebody_is_not_asked_about_every_se
         await eventually(lambda: in_line(1), "the pair in line")
         command = Request(("a:{1}",), "clientclien", 30.0).acquire(sound(), "queue", 1.0)
         reply = await admin.eval(
-            command.script.text, len(command.keys), *command.keys, *map(str, command.args)
+            command.script.text, len(command.keys), *command.keys, *map(str, command.args), "0"
         )
         assert reply[0] == b"queued"
         assert reply[2] > 20_000

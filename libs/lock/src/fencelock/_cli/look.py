@@ -50,7 +50,9 @@ def show(redis: Redis, name: str, *, as_json: bool) -> Exit:
         if total:
             some = f", the first {len(waiting)} of them:" if total > len(waiting) else ":"
             page.say(f"\n{total} waiting{some}")
-            page.table(("HOLDER TO BE", "TTL", "CONNECTED", "WANTS"), [_ticket(t) for t in waiting])
+            page.table(
+                ("HOLDER TO BE", "SINCE", "CONNECTED", "WANTS"), [_ticket(t) for t in waiting]
+            )
     return Exit.NOT_FOUND if found is None else Exit.OK
 
 
@@ -82,7 +84,7 @@ def _row(each: Held) -> tuple[str, ...]:
 
 def _ticket(ticket: view.Ticket) -> tuple[str, ...]:
     connected = "yes" if ticket.listens else "no: it will be skipped"
-    return (ticket.client, page.duration(ticket.ttl), connected, " ".join(ticket.names))
+    return (ticket.client, view.iso(ticket.since) or "-", connected, " ".join(ticket.names))
 
 
 def _show_people(name: str, found: Held | None, broken: dict[str, str] | None) -> None:

@@ -18,7 +18,7 @@ from fencelock._target import Target
 BROKEN_PREFIX = "fencelock:b:"
 SCAN_COUNT = 1000
 TICKETS_SHOWN = 50
-# "<owner> <ttl ms> <claim ms> <annotation> <body>", and more bodies.
+# "<owner> <since us> <claim ms> <annotation> <body>", and more bodies.
 TICKET_FIELDS = 5
 FENCE_DIGITS = 16
 
@@ -57,7 +57,8 @@ class Ticket:
     """One that stands in line."""
 
     client: str
-    ttl: float
+    since: float | None
+    """When it first stood in line, in seconds since 1970."""
     names: tuple[str, ...]
     annotation: str | None
     listens: bool
@@ -67,7 +68,7 @@ class Ticket:
         """For programs."""
         return {
             "client": self.client,
-            "ttl_seconds": self.ttl,
+            "since": iso(self.since),
             "names": list(self.names),
             "annotation": self.annotation,
             "listens": self.listens,
@@ -123,12 +124,12 @@ def tickets(redis: "Redis", name: str) -> tuple[list[Ticket], int]:
     return [
         Ticket(
             client=_client(owner),
-            ttl=int(ttl) / 1000,
+            since=int(since) / 1e6 if since.isdecimal() and len(since) <= FENCE_DIGITS else None,
             names=tuple(name_of(body) for body in bodies),
             annotation=None if annotation == "-" else annotation,
             listens=listening.get((CHANNEL_PREFIX + _client(owner)).encode(), 0) > 0,
         )
-        for owner, ttl, _, annotation, *bodies in waiting[:TICKETS_SHOWN]
+        for owner, since, _, annotation, *bodies in waiting[:TICKETS_SHOWN]
     ], total - (len(fields) - len(waiting))
 
 

@@ -9,6 +9,7 @@ from typing import Final, get_args
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
+from fencelock._classes import Classes
 from fencelock._instrumentation import AcquireOutcome, LossReason, Observation, Subject
 
 # An uncontended acquire takes well below a millisecond; nobody waits for minutes.
@@ -30,7 +31,6 @@ ACQUIRE_BUCKETS = (
     30,
 )
 HOLD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
-OTHER = "other"
 _ACQUIRE_OUTCOMES: Final = ("acquired", "contended", "timeout", "error")
 _HOLD_OUTCOMES: Final = ("released", "lost")
 _RENEWAL_OUTCOMES: Final = ("extended", "failed")
@@ -58,8 +58,8 @@ class PrometheusInstrumentation:
                 OpenTelemetry span, if OpenTelemetry is installed.
         """
         self._trace_id = trace_id or _current_trace_id()
-        self._classes = _BoundedLabel(max_classes)
-        self._resources = _BoundedLabel(max_classes)
+        self._classes = Classes(max_classes)
+        self._resources = Classes(max_classes)
         self._shown: set[str] = set()
         self.acquire = Histogram(
             "fencelock_acquire_duration_seconds",
@@ -135,10 +135,12 @@ class PrometheusInstrumentation:
 class _Metered(Observation):
     """One acquisition, measured."""
 
-    __slots__ = ("_lock", "_metrics", "_waiting")
+    __slots__ = ("_exemplar", "_lock", "_metrics", "_waiting")
 
     def __init__(self, metrics: PrometheusInstrumentation, lock: str) -> None:
         self._metrics = metrics
+        # Of whoever asked for the lock: a loss is found out in the context of something else.
+        self._exemplar = metrics.exemplar()
         self._lock = lock
         self._waiting = False
 
@@ -173,27 +175,11 @@ class _Metered(Observation):
             self._waiting = False
             self._metrics.waiters.labels(self._lock).dec()
         histogram = self._metrics.acquire.labels(self._lock, outcome)
-        histogram.observe(waited, self._metrics.exemplar())
+        histogram.observe(waited, self._exemplar)
 
     def _end_hold(self, outcome: str, held: float) -> None:
         self._metrics.held.labels(self._lock).dec()
-        self._metrics.hold.labels(self._lock, outcome).observe(held, self._metrics.exemplar())
-
-
-class _BoundedLabel:
-    """Label values, first come first served up to a limit: a label must not grow with the data."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._known: set[str] = set()
-
-    def value(self, wanted: str) -> str:
-        if wanted in self._known:
-            return wanted
-        if len(self._known) >= self._limit:
-            return OTHER
-        self._known.add(wanted)
-        return wanted
+        self._metrics.hold.labels(self._lock, outcome).observe(held, self._exemplar)
 
 
 def _current_trace_id() -> TraceId:

@@ -1,18 +1,24 @@
 -- Take one or several names, all or none; or stand in line for them.
 --
 -- KEYS  fence, one lock key a name, one queue key a name
--- ARGV  owner, ttl ms, claim ms, annotation ('-' for none), mode, queue ttl ms
+-- ARGV  owner, ttl ms, claim ms, annotation ('-' for none), mode, queue ttl ms,
+--       since when it stands in line ('' if that is not known), not after
 --       mode: 'try' never queues, 'queue' asks for the first time, 'again' may have asked before
--- Reply {state, fence, lease or remaining ms, server time in us, annotation of who is in the way}
+--       not after: server time in us at which the sender has given this request up; 0 for none
+-- Reply {state, fence or since, lease or remaining ms, server time in us, annotation in the way}
 --       state: 'granted', 'busy', 'queued'; 'regranted', 'requeued': an 'again' whose ticket had
---       vanished, and with it perhaps those of others
+--       vanished, and with it perhaps those of others; 'late': after its time, so not done at all
 -- Asking again with the same owner is harmless: what is held is confirmed, with the same fence.
 --@include record
 
-local owner, ttl, annotation, mode = ARGV[1], ARGV[2], ARGV[4], ARGV[5]
+local owner, ttl, annotation, mode, since = ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[7]
 local count = (#KEYS - 1) / 2
 local time = now()
 local stamp = exact(time)
+
+-- A network may deliver what a broken connection carried after its sender did something else.
+local not_after = tonumber(ARGV[8])
+if not_after > 0 and time > not_after then return {'late', '', -1, stamp, '-'} end
 
 -- Nobody holds any of the names and nobody waits for them: the usual case, in few commands.
 if redis.call('EXISTS', unpack(KEYS, 2)) == 0 then
@@ -22,34 +28,58 @@ if redis.call('EXISTS', unpack(KEYS, 2)) == 0 then
   return {mode == 'again' and 'regranted' or 'granted', fence, ttl, stamp, '-'}
 end
 
+--@include queue
+
+-- A key without an expiry, or of somebody else's making, is in the way like any other.
 local function look()
-  local seen = {mine = {}, remaining = -1, blocker = '-'}
+  local seen = {mine = {}, taken = false, remaining = -1, blocker = '-'}
   for i, value in ipairs(redis.call('MGET', unpack(KEYS, 2, count + 1))) do
     if owned(value, owner) then
       seen.mine[#seen.mine + 1] = KEYS[i + 1]
       seen.fence = string.match(value, ' (%d+) ')
-    elseif value then
+    elseif value or redis.call('EXISTS', KEYS[i + 1]) == 1 then
       local left = redis.call('PTTL', KEYS[i + 1])
-      if seen.remaining < 0 or left < seen.remaining then seen.remaining = left end
-      seen.blocker = string.match(value, ' (%S+)$')
+      if left >= 0 and (seen.remaining < 0 or left < seen.remaining) then seen.remaining = left end
+      seen.taken = true
+      seen.blocker = value and string.match(value, '^%S+ %d+ (%S+)$') or '-'
     end
   end
   return seen
 end
 
+-- A ticket that vanished (all data was lost, or its client could not be reached) gets its old
+-- place back: lines are ordered by the server time at which each first stood in them.
 local function stand_in_line()
-  local ticket = {owner, ttl, ARGV[3], annotation}
-  for i = 2, count + 1 do ticket[i + 3] = string.sub(KEYS[i], #LOCK + 1) end
-  ticket = table.concat(ticket, ' ')
+  if mode == 'again' and since == '' then
+    local mine = find(KEYS[count + 2], owner)
+    since = mine and string.match(mine, '^%S+ (%d+) ') or ''
+  end
+  local known = since ~= ''
+  if not known then
+    local latest = time
+    for i = count + 2, #KEYS do
+      local tail = redis.call('LINDEX', KEYS[i], -1)
+      if tail then latest = math.max(latest, since_of(tail)) end
+    end
+    since = exact(latest)
+  end
+  local bodies = bodies_of(count)
+  local ticket = owner .. ' ' .. since .. ' ' .. ARGV[3] .. ' ' .. annotation .. ' '
+    .. table.concat(bodies, ' ')
+  local client = client_of(owner)
   local state = mode == 'again' and 'requeued' or 'queued'
   for i = count + 2, #KEYS do
-    if mode == 'again' and redis.call('LPOS', KEYS[i], ticket) then
+    local clients = CLIENTS .. bodies[i - count - 1]
+    if known and redis.call('LPOS', KEYS[i], ticket) then
       state = 'queued'
     else
-      redis.call('RPUSH', KEYS[i], ticket)
+      insert(KEYS[i], ticket, tonumber(since))
+      redis.call('HINCRBY', clients, client, 1)
     end
+    redis.call('HDEL', clients, '!' .. client)
     if redis.call('PTTL', KEYS[i]) < tonumber(ARGV[6]) then
       redis.call('PEXPIRE', KEYS[i], ARGV[6])
+      redis.call('PEXPIRE', clients, ARGV[6] + 1000)
     end
   end
   return state
@@ -57,14 +87,12 @@ end
 
 local function blocked(seen)
   local state = mode == 'try' and 'busy' or stand_in_line()
-  return {state, '', seen.remaining, stamp, seen.blocker}
+  return {state, since, seen.remaining, stamp, seen.blocker}
 end
 
 local seen = look()
 -- Somebody holds a name: the queue does not move now. An 'again' looks closer, for the dead.
-if seen.remaining >= 0 and #seen.mine == 0 and mode ~= 'again' then return blocked(seen) end
-
---@include queue
+if seen.taken and #seen.mine == 0 and mode ~= 'again' then return blocked(seen) end
 
 local function confirm(fence)
   for i = 2, count + 1 do redis.call('PEXPIRE', KEYS[i], ttl) end
@@ -76,14 +104,19 @@ if #seen.mine == count then return confirm(seen.fence) end
 if #seen.mine > 0 then redis.call('DEL', unpack(seen.mine)) end
 
 local bodies = bodies_of(count)
-advance(bodies, '-', string.match(owner, '^[^.]+'))
+local finished = advance(bodies, '-', client_of(owner))
 seen = look()
 if #seen.mine == count then return confirm(seen.fence) end
-if seen.remaining < 0 and redis.call('EXISTS', unpack(KEYS, count + 2)) == 0 then
+if not seen.taken and redis.call('EXISTS', unpack(KEYS, count + 2)) == 0 then
   local fence = mint(time)
   hold(bodies, owner, fence, annotation, ttl)
   return {mode == 'again' and 'regranted' or 'granted', fence, ttl, stamp, '-'}
 end
--- The names are free, but for somebody who came first and waits for more than them.
-if seen.remaining < 0 then seen.remaining = least_wait(bodies) end
+if not finished then
+  -- The line is not cleared of the dead yet: asking again at once goes on with that.
+  seen.remaining = 0
+elseif not seen.taken then
+  -- The names are free, but for somebody who came first and waits for more than them.
+  seen.remaining = least_wait(bodies)
+end
 return blocked(seen)

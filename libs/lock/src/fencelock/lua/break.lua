@@ -20,6 +20,7 @@ redis.call('PEXPIRE', KEYS[4], ARGV[4])
 local head = redis.call('LINDEX', KEYS[3], 0)
 if head and string.sub(head, 1, #owner + 2) == '*' .. owner .. ' ' then
   redis.call('LPOP', KEYS[3])
+  left(bodies_of(1)[1], client, 1)
 end
 advance(bodies_of(1), '-', '')
 return {1, client, fence, raised}

@@ -1,10 +1,17 @@
 -- Shared by acquire.lua and release.lua: the queue of waiters, and handing a lock over.
 --
--- A ticket is "<owner> <ttl ms> <claim ms> <annotation> <body> [<body> ...]" and stands in the queue
--- of every name it asks for. Scripts are atomic, so tickets that share two names have the same order
--- in both queues, and the oldest ticket of all is always at the head of each of its queues.
+-- A ticket is "<owner> <since us> <claim ms> <annotation> <body> [<body> ...]" and stands in the
+-- queue of every name it asks for. Each queue is ordered by `since`, so tickets that share two names
+-- have the same order in both, and the oldest ticket of all is at the head of each of its queues.
 -- A ticket that was granted stays at the head, marked with a leading "*", until its owner releases.
-local QUEUE, CHANNEL = 'fencelock:q:', 'fencelock:c:'
+--
+-- fencelock:w:<body> is a hash beside the queue: how many tickets each client has in it; and
+-- "!<client>" for a client that cannot be reached or let a grant lapse. Its tickets are dropped when
+-- they come to the head, unless it is heard of before.
+local QUEUE, CLIENTS, CHANNEL = 'fencelock:q:', 'fencelock:w:', 'fencelock:c:'
+-- One script drops so many tickets of the dead at most (about a millisecond); the next goes on.
+local budget = 400
+local CHUNK = 100
 
 local function hold(bodies, owner, fence, annotation, lease_ms)
   local value = owner .. ' ' .. fence .. ' ' .. annotation
@@ -12,6 +19,10 @@ local function hold(bodies, owner, fence, annotation, lease_ms)
     redis.call('SET', LOCK .. body, value, 'PX', lease_ms)
   end
 end
+
+local function client_of(owner) return string.match(owner, '^[^.]+') end
+
+local function since_of(ticket) return tonumber(string.match(ticket, '^%S+ (%d+) ')) or 0 end
 
 local function read(ticket)
   local granted, owner, client, claim_ms, annotation, rest =
@@ -27,19 +38,72 @@ local function read(ticket)
   }
 end
 
--- The client behind a ticket is gone: drop every ticket it has in this queue, and return the names
--- whose queues changed. `only` keeps it to that one ticket.
-local function purge(queue, client, only)
-  local changed = {}
-  for _, text in ipairs(only and {only} or redis.call('LRANGE', queue, 0, -1)) do
-    local ticket = read(text)
-    if ticket.client == client then
-      for _, body in ipairs(ticket.bodies) do
-        redis.call('LREM', QUEUE .. body, 1, text)
-        changed[#changed + 1] = body
+-- The ticket of an owner whose client does not know since when it stands in a queue; nil if none.
+local function find(queue, owner)
+  local first = 0
+  while true do
+    local chunk = redis.call('LRANGE', queue, first, first + CHUNK - 1)
+    for _, ticket in ipairs(chunk) do
+      if string.sub(ticket, 1, #owner + 1) == owner .. ' ' then return ticket end
+    end
+    if #chunk < CHUNK then return nil end
+    first = first + CHUNK
+  end
+end
+
+-- Put a ticket where its time says: nearly always at the end.
+local function insert(queue, ticket, since)
+  local tail = redis.call('LINDEX', queue, -1)
+  if not tail or string.sub(tail, 1, 1) == '*' or since_of(tail) <= since then
+    return redis.call('RPUSH', queue, ticket)
+  end
+  local first = 0
+  while true do
+    local chunk = redis.call('LRANGE', queue, first, first + CHUNK - 1)
+    for _, other in ipairs(chunk) do
+      if string.sub(other, 1, 1) ~= '*' and since_of(other) > since then
+        return redis.call('LINSERT', queue, 'BEFORE', other, ticket)
       end
     end
+    if #chunk == 0 then return redis.call('RPUSH', queue, ticket) end
+    first = first + CHUNK
   end
+end
+
+-- So many tickets of a client have left a queue.
+local function left(body, client, many)
+  if redis.call('HINCRBY', CLIENTS .. body, client, -many) <= 0 then
+    redis.call('HDEL', CLIENTS .. body, client, '!' .. client)
+  end
+end
+
+-- Take a ticket out of every queue it stands in.
+local function drop(text, ticket)
+  for _, body in ipairs(ticket.bodies) do
+    if redis.call('LREM', QUEUE .. body, 1, text) == 1 then left(body, ticket.client, 1) end
+  end
+end
+
+-- Drop the tickets of one client from the head of a queue up to the first of somebody else, or so
+-- many as the budget allows. Returns the names whose queues changed.
+local function drop_run(body, client)
+  local queue, changed, run = QUEUE .. body, {body}, 0
+  for _, text in ipairs(redis.call('LRANGE', queue, 0, math.min(budget, CHUNK) - 1)) do
+    local ticket = read(text)
+    if ticket.client ~= client or ticket.granted then break end
+    run = run + 1
+    budget = budget - 1
+    for _, other in ipairs(ticket.bodies) do
+      if other ~= body then
+        if redis.call('LREM', QUEUE .. other, 1, text) == 1 then left(other, client, 1) end
+        changed[#changed + 1] = other
+        budget = budget - 1
+      end
+    end
+    if budget <= 0 then break end
+  end
+  redis.call('LTRIM', queue, run, -1)
+  left(body, client, run)
   return changed
 end
 
@@ -52,14 +116,15 @@ local function ready(text, bodies)
   return true
 end
 
--- A waiter in another process learns how long the new lease runs, so that it can ask for the names
--- when the holder's whole process is gone, its waiters included.
-local function tell_bystander(line, ticket)
-  for place = 2, #line do
-    if string.find(line[place], ticket.client, 1, true) ~= 1 then
-      local owner, client = string.match(line[place], '^(([^.]+)%S+)')
-      redis.call('PUBLISH', CHANNEL .. client, 'watch ' .. owner .. ' ' .. ticket.claim_ms)
-      return
+-- Two clients that wait too, wherever in the line, learn how long the new lease runs, so that they
+-- can ask for the name when the holder's whole process is gone, its waiters included.
+local function tell_bystanders(body, ticket)
+  local told = 0
+  for _, client in ipairs(redis.call('HRANDFIELD', CLIENTS .. body, 5)) do
+    if client ~= ticket.client and string.sub(client, 1, 1) ~= '!' then
+      local news = 'watch ' .. body .. ' ' .. ticket.claim_ms
+      if redis.call('PUBLISH', CHANNEL .. client, news) > 0 then told = told + 1 end
+      if told == 2 then return end
     end
   end
 end
@@ -67,51 +132,62 @@ end
 -- Make the ticket the holder and tell it. False if nobody listens: its process has gone.
 -- The grant runs for a short claim only, so that a frozen process costs that and not a whole lease;
 -- the new holder's first renewal stretches it to the full time.
-local function grant(ticket, line, previous)
+local function grant(ticket, text, previous)
   local time = now()
   local fence = mint(time)
-  local message = table.concat(
-    {'grant', ticket.owner, fence, ticket.claim_ms, exact(time), previous}, ' ')
+  local message = table.concat({'grant', ticket.owner, fence, ticket.claim_ms, exact(time),
+    previous, unpack(ticket.bodies)}, ' ')
   if redis.call('PUBLISH', CHANNEL .. ticket.client, message) == 0 then return false end
   hold(ticket.bodies, ticket.owner, fence, ticket.annotation, ticket.claim_ms)
   for _, body in ipairs(ticket.bodies) do
-    redis.call('LSET', QUEUE .. body, 0, '*' .. line[1])
+    redis.call('LSET', QUEUE .. body, 0, '*' .. text)
+    tell_bystanders(body, ticket)
   end
-  tell_bystander(line, ticket)
   return true
+end
+
+local function absent(body, client)
+  redis.call('HSET', CLIENTS .. body, '!' .. client, 1)
 end
 
 -- Look at the head of one queue. Returns the names to look at next if tickets were dropped.
 local function settle(body, previous, caller)
-  local queue = QUEUE .. body
-  -- The head, and a few more among whom to look for a waiter in another process.
-  local line = redis.call('LRANGE', queue, 0, 4)
-  local text = line[1]
+  local text = redis.call('LINDEX', QUEUE .. body, 0)
   if not text then return nil end
   local ticket = read(text)
   if ticket.granted then
     if owned(redis.call('GET', LOCK .. body), ticket.owner) then return nil end
     -- It let its lease lapse: the process is dead or frozen, unless it is the one that is asking.
-    return purge(queue, ticket.client, ticket.client == caller and text or nil)
+    if ticket.client ~= caller then absent(body, ticket.client) end
+    drop(text, ticket)
+    return ticket.bodies
+  end
+  if redis.call('HEXISTS', CLIENTS .. body, '!' .. ticket.client) == 1 then
+    return drop_run(body, ticket.client)
   end
   if ready(text, ticket.bodies) then
-    if grant(ticket, line, previous) then return nil end
-    return purge(queue, ticket.client)
+    if grant(ticket, text, previous) then return nil end
+    absent(body, ticket.client)
+    return drop_run(body, ticket.client)
   end
   -- A dead waiter for several names must not keep those of them that are free.
   if #ticket.bodies > 1 and redis.call('PUBSUB', 'NUMSUB', CHANNEL .. ticket.client)[2] == 0 then
-    return purge(queue, ticket.client)
+    absent(body, ticket.client)
+    return drop_run(body, ticket.client)
   end
   return nil
 end
 
--- Grant to whoever can proceed now in the queues of these names, skipping the dead.
+-- Grant to whoever can proceed now in the queues of these names, skipping the dead. False if there
+-- are more of them than one script clears.
 local function advance(bodies, previous, caller)
   local work = {unpack(bodies)}
   while #work > 0 do
+    if budget <= 0 then return false end
     local changed = settle(table.remove(work), previous, caller)
     for _, body in ipairs(changed or {}) do work[#work + 1] = body end
   end
+  return true
 end
 
 -- How long the leases run at most (ms) that keep the heads of these queues waiting; -1 if none does.
@@ -120,8 +196,8 @@ local function least_wait(bodies)
   for _, body in ipairs(bodies) do
     local head = redis.call('LINDEX', QUEUE .. body, 0)
     for _, wanted in ipairs(head and read(head).bodies or {}) do
-      local left = redis.call('PTTL', LOCK .. wanted)
-      if left >= 0 and (least < 0 or left < least) then least = left end
+      local lease = redis.call('PTTL', LOCK .. wanted)
+      if lease >= 0 and (least < 0 or lease < least) then least = lease end
     end
   end
   return least

@@ -2,6 +2,7 @@
 --
 -- fencelock:l:<body>  who holds the name: "<owner> <fence> <annotation>", expires with the lease
 -- fencelock:q:<body>  list of tickets, first come first served
+-- fencelock:w:<body>  hash of the clients that have tickets there
 -- fencelock:fence     the last fence minted on this server
 -- fencelock:c:<id>    channel of one client process; an owner is "<id>.<token>"
 local LOCK = 'fencelock:l:'

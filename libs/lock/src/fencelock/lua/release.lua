@@ -1,8 +1,9 @@
 -- Give up what an owner holds or waits for, and hand over to the next in line.
 --
 -- KEYS  fence, one lock key a name, one queue key a name
--- ARGV  owner, the ticket to withdraw ('' if it never queued)
--- Reply 1 if every name was held by the owner, else 0. Repeating it is harmless.
+-- ARGV  owner, the ticket to withdraw ('' if it never queued, '?' if it is to be looked for)
+-- Reply 1 if every name was held by the owner, else 0; and 2 on top if it is to be repeated, since
+--       more of the dead stand in line than one script clears. Repeating it is harmless.
 local owner, ticket = ARGV[1], ARGV[2]
 local count = (#KEYS - 1) / 2
 local mine, previous = {}, '-'
@@ -19,14 +20,22 @@ if redis.call('EXISTS', unpack(KEYS, count + 2)) == 0 then return released end
 --@include record
 --@include queue
 
-for i = 1, count do
-  local queue = KEYS[count + 1 + i]
+local function withdraw(queue)
+  local text = ticket == '?' and find(queue, owner) or ticket
+  return redis.call('LREM', queue, 1, text)
+end
+
+local bodies = bodies_of(count)
+for i, body in ipairs(bodies) do
+  local queue, gone = KEYS[count + 1 + i], 0
   local head = redis.call('LINDEX', queue, 0)
   if head and string.sub(head, 1, #owner + 2) == '*' .. owner .. ' ' then
     redis.call('LPOP', queue)
+    gone = 1
   elseif head and ticket ~= '' then
-    redis.call('LREM', queue, 1, ticket)
+    gone = withdraw(queue)
   end
+  if gone > 0 then left(body, client_of(owner), gone) end
 end
-advance(bodies_of(count), previous, '')
-return released
+if advance(bodies, previous, '') then return released end
+return released + 2

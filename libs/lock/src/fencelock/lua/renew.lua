@@ -1,10 +1,12 @@
--- Extend every lease of one process in one call; each of them all or none.
+-- Extend many leases of one process in one call; each of them all or none.
 --
 -- KEYS  the lock keys of the first lease, then of the second, ...
 -- ARGV  for each lease: owner, ttl ms, how many keys it has
 -- Reply one number a lease: 1 extended, 0 not (or no longer) the holder. Repeating it is harmless.
-local function owned(key, owner)
-  local value = redis.call('GET', key)
+-- MGET, since a key that somebody else put there, of another type, must not spoil the others.
+local values = redis.call('MGET', unpack(KEYS))
+
+local function owned(value, owner)
   return value and string.sub(value, 1, #owner + 1) == owner .. ' '
 end
 
@@ -13,7 +15,7 @@ for i = 1, #ARGV, 3 do
   local owner, ttl, last = ARGV[i], ARGV[i + 1], first + ARGV[i + 2] - 1
   local held = 1
   for k = first, last do
-    if not owned(KEYS[k], owner) then held = 0 end
+    if not owned(values[k], owner) then held = 0 end
   end
   if held == 1 then
     for k = first, last do redis.call('PEXPIRE', KEYS[k], ttl) end

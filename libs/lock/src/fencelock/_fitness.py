@@ -1,0 +1,147 @@
+"""Whether a server is fit for locks: its mode, the rights of our user, and what it may throw away.
+
+Mode and rights are looked at whenever a connection is made. The eviction policy too, and again
+every :data:`LOOK_SECONDS` while locks are taken, and at once when a lease vanished before its time.
+"""
+
+import asyncio
+import math
+import re
+from itertools import pairwise
+from typing import Final
+
+import hiredis
+
+from fencelock._errors import ConfigurationError, RedisUnavailable
+from fencelock._link import Link, Reply, Word
+from fencelock._scripts import Script
+
+LOOK_SECONDS: Final = 15.0
+SETTINGS: Final[tuple[Word, ...]] = ("CONFIG", "GET", "maxmemory*")
+ACL_LINE: Final = (
+    "~fencelock:* &fencelock:c:* +hello +auth +client|setname +select +ping +subscribe "
+    "+script|load +eval +evalsha +time +exists +get +mget +set +del +pttl +pexpire +publish "
+    "+pubsub|numsub +rpush +lpop +lpos +lrange +lindex +linsert +lset +lrem +ltrim +hincrby +hset "
+    "+hdel +hexists +hrandfield"
+)
+"""The least rights; see also :data:`ACL_BETTER`."""
+ACL_BETTER: Final = "+client|info +client|kill +config|get"
+"""Rights that are used if they are there: a connection that broke is ended for certain before its
+successor is used; and a server that may evict locks is refused."""
+_IDENTITY: Final = re.compile(r"\bid=(\d+) addr=(\S+:[1-9]\d*) ")
+
+
+class Fitness:
+    """What is known of one server's settings."""
+
+    def __init__(self) -> None:
+        self._unfit: str | None = None
+        self._look_at = -math.inf
+
+    def sure(self, now: float) -> bool:
+        """Whether there is no need to look."""
+        return now < self._look_at and self._unfit is None
+
+    def doubt(self) -> None:
+        """Look before the next lock is taken."""
+        self._look_at = -math.inf
+
+    async def look(self, link: Link, now: float) -> None:
+        """Look if there is need to.
+
+        Raises:
+            ConfigurationError: the server may evict locks.
+            RedisUnavailable: it did not answer.
+        """
+        if not self.sure(now):
+            # Others need not ask the same meanwhile.
+            self._look_at = now + LOOK_SECONDS
+            try:
+                self.settings_read(await link.send(SETTINGS), now)
+            except (RedisUnavailable, asyncio.CancelledError):
+                self.doubt()
+                raise
+
+    def settings_read(self, settings: Reply, now: float) -> None:
+        """Judge the answer to :data:`SETTINGS`.
+
+        Raises:
+            ConfigurationError: the server may evict locks.
+        """
+        self._unfit = eviction(settings)
+        self._look_at = now + LOOK_SECONDS
+        if self._unfit is not None:
+            raise ConfigurationError(self._unfit)
+
+
+def probe(script: Script, channel: str) -> tuple[Word, ...]:
+    """The command that tries every right that the scripts need."""
+    own = channel.rpartition(":")[2]
+    keys = [f"fencelock:{kind}:{{probe-{own}}}" for kind in "lqw"]
+    return ("EVAL", script.text, 4, "fencelock:fence", *keys, channel)
+
+
+def check_rights(target: str, reply: Reply) -> tuple[float, list[str]]:
+    """Refuse a server that lets us do only a part of what the scripts do.
+
+    Returns:
+        The time of the server, and refusals that are no matter of rights.
+
+    Raises:
+        ConfigurationError: a right is missing, or the server does not know a command.
+        RedisUnavailable: the reply makes no sense.
+    """
+    match reply:
+        case [bytes(micros), *refused] if micros.isdigit():
+            said = [each.decode("utf-8", "replace") for each in refused if isinstance(each, bytes)]
+        case _:
+            raise RedisUnavailable(f"{target}: the reply to the probe of rights makes no sense")
+    for what, text in pairwise(said):
+        if "nknown" in text:
+            raise ConfigurationError(f"{target} does not know {what}: Redis 6.2 or newer is needed")
+        if "NOPERM" in text or "can't run this command" in text or "can't access" in text:
+            raise ConfigurationError(
+                f"{target} does not allow {what} ({text}). A user for locks needs at least: "
+                f"{ACL_LINE}; and better also {ACL_BETTER}"
+            )
+    return int(micros[:16]) / 1e6, said[1::2]
+
+
+def check_mode(greeting: Reply) -> None:
+    """Refuse a node of a Cluster and a Sentinel.
+
+    Raises:
+        ConfigurationError: the server is not a server of its own.
+    """
+    mode = greeting.get(b"mode") if isinstance(greeting, dict) else None
+    if isinstance(mode, bytes) and mode != b"standalone":
+        raise ConfigurationError(f"the server runs in {mode.decode()} mode: use a standalone one")
+
+
+def eviction(settings: Reply) -> str | None:
+    """Why a server may throw locks away when its memory is full; None if it does not.
+
+    A server that does not let us read its settings is trusted.
+    """
+    if not isinstance(settings, dict):
+        return None
+    policy = settings.get(b"maxmemory-policy", b"noeviction")
+    if settings.get(b"maxmemory", b"0") == b"0" or policy == b"noeviction":
+        return None
+    return (
+        f"maxmemory-policy is {policy.decode()}: the server may evict locks that are held. "
+        "Set it to noeviction, or keep locks on a server of their own"
+    )
+
+
+def identity(info: Reply) -> tuple[int, str] | None:
+    """Read from CLIENT INFO under which id and address the server knows a connection.
+
+    None if it did not say, or over a unix socket: an id alone may be that of somebody else once
+    the server has been started again.
+    """
+    if isinstance(info, hiredis.ReplyError) or not isinstance(info, (bytes, str)):
+        return None
+    text = info.decode("utf-8", "replace") if isinstance(info, bytes) else info
+    found = _IDENTITY.search(text)
+    return (int(found[1]), found[2]) if found else None
