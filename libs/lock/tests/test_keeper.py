@@ -9,7 +9,7 @@ from fencelock import RedisUnavailable
 from fencelock._clock import now
 from fencelock._instrumentation import LossReason
 from fencelock._keeper import Keeper
-from fencelock._protocol import Request, Term
+from fencelock._protocol import RENEWED_KEYS_MAX, Request, Term
 
 _NUMBERS = count()
 
@@ -140,3 +140,74 @@ async def test_closing_stops_a_renewal_under_way(server: Server) -> None:
     await eventually(asked, "a renewal under way")
     await keeper.close()
     assert lease.lost == []
+
+
+@pytest.mark.parametrize("module", ["asyncio", "uvloop"])
+def test_a_lease_may_come_while_the_timer_is_overdue(server: Server, module: str) -> None:
+    """uvloop's timers in the past cannot say when they are due."""
+    loops = pytest.importorskip(module)
+
+    async def add_two() -> None:
+        keeper = Keeper(asyncio.get_running_loop(), server.renew)
+        overdue, next_one = Lease(9.0), Lease(9.0)
+        overdue.term.renew_at = 0.0
+        keeper.add(overdue)
+        keeper.add(next_one)
+
+        async def renewed() -> bool:
+            return bool(overdue.renewals)
+
+        await eventually(renewed, "the overdue one renewed")
+        assert len(keeper) == 2
+        await keeper.close()
+
+    with asyncio.Runner(loop_factory=loops.new_event_loop) as runner:
+        runner.run(add_two())
+
+
+async def test_a_lease_whose_end_raises_spares_the_others(server: Server) -> None:
+    class Raising(Lease):
+        def lose(self, reason: LossReason) -> None:
+            raise ValueError(reason)
+
+        def report_renewal(self, *, extended: bool) -> None:
+            raise ValueError(extended)
+
+    keeper = Keeper(asyncio.get_running_loop(), server.renew)
+    bad, good = Raising(0.9, cap=0.4), Lease(0.9)
+    keeper.add(bad)
+    keeper.add(good)
+
+    async def renewed_after() -> bool:
+        return len(keeper) == 1 and len(good.renewals) > 1
+
+    await eventually(renewed_after, "the bad one is over and the good one renewed")
+    assert good.lost == []
+    await keeper.close()
+
+
+async def test_many_leases_are_renewed_in_bounded_batches(server: Server) -> None:
+    keeper = Keeper(asyncio.get_running_loop(), server.renew)
+    leases = [Lease(1.5) for _ in range(2 * RENEWED_KEYS_MAX + 1)]
+    for lease in leases:
+        keeper.add(lease)
+
+    async def renewed() -> bool:
+        return all(lease.renewals for lease in leases)
+
+    await eventually(renewed, "all renewed")
+    assert max(server.batches) == RENEWED_KEYS_MAX
+    await keeper.close()
+
+
+async def test_a_lease_as_long_as_its_cap_is_not_renewed(server: Server) -> None:
+    keeper = Keeper(asyncio.get_running_loop(), server.renew)
+    lease = Lease(0.4, cap=0.4)
+    keeper.add(lease)
+
+    async def over() -> bool:
+        return lease.lost == ["max_hold"]
+
+    await eventually(over, "over at its cap")
+    assert server.batches == []
+    await keeper.close()

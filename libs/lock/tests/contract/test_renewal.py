@@ -62,20 +62,3 @@ async def test_a_lease_that_came_by_push_is_stretched_to_its_full_term(
 
     await eventually(stretched, "renewed to the full term")
     await second.release()
-
-
-async def test_a_lease_that_comes_while_a_renewal_is_overdue_is_kept(clients: Clients) -> None:
-    """uvloop's timers in the past cannot say when they are due."""
-    client = clients.make()
-    overdue = await client.acquire("order:{1}")
-    engine = client._running
-    assert engine is not None
-    for late in (0.0, 1.0):
-        engine._keeper.discard(overdue)
-        overdue.term.renew_at = late
-        engine._keeper.add(overdue)
-        lease = await client.acquire("order:{2}")
-        lease.check()
-        await lease.release()
-    overdue.check()
-    await overdue.release()
