@@ -69,7 +69,7 @@ class FakeLease(AsyncLease):
 
     def proof(self) -> str:
         """What another client of the same server can verify."""
-        return _proof.encode(self.request.owner, self.fence)
+        return _proof.encode(self.request.owner, self.request.secret, self.fence)
 
     def on_lost(self, callback: OnLost) -> None:
         """Call ``callback(reason)`` in the event loop when the lease is lost, or was already."""
