@@ -54,6 +54,10 @@ test: $(VENV)/.ready ## run every test that needs no cluster
 	@if command -v helm >/dev/null; then $(MAKE) --no-print-directory charts; fi
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "not e2e and not observed and not play" $(ARGS)
 
+.PHONY: truth
+truth: $(VENV)/.ready ## make 2,000 random requests under bad conditions and judge every answer (SEED=N: again)
+	@$(BIN)/python -m tests.truth $(if $(SEED),--seed $(SEED))
+
 .PHONY: test-observed
 test-observed: $(VENV)/.ready ## run the tests on Prometheus and Jaeger (OBSERVED_REQUIRED=1: fail without)
 	@$(BIN)/python -m pytest -m observed tests/observability $(ARGS)

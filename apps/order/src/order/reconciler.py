@@ -78,12 +78,19 @@ class Reconciler:
 
     async def work_once(self) -> int:
         """Claim what is due, work on it, and return how much that was."""
-        async with self._engine.begin() as connection:
+        # A connection that has gone silent would otherwise end recovery for good.
+        async with (
+            asyncio.timeout(self._attempt_timeout_seconds),
+            self._engine.begin() as connection,
+        ):
             claimed = await Operations(connection).claim_due(
                 limit=BATCH, base_seconds=self._backoff_seconds, cap_seconds=BACKOFF_CAP_SECONDS
             )
         await self._recover_all(claimed)
-        async with self._engine.connect() as connection:
+        async with (
+            asyncio.timeout(self._attempt_timeout_seconds),
+            self._engine.connect() as connection,
+        ):
             self._metrics.backlog(await Operations(connection).backlog())
         self._metrics.round("done")
         return len(claimed)
@@ -133,7 +140,10 @@ class Reconciler:
     ) -> None:
         op_id = record.operation.id
         try:
-            async with self._engine.begin() as connection:
+            async with (
+                asyncio.timeout(self._attempt_timeout_seconds),
+                self._engine.begin() as connection,
+            ):
                 operations = Operations(connection)
                 if retry_seconds is None:
                     await operations.note_error(op_id, error=error)

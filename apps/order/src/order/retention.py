@@ -10,6 +10,8 @@ from order.metrics import Metrics
 from order.repository import IdempotencyKeys
 
 _BATCH: Final = 1000
+_BATCH_SECONDS: Final = 30.0
+"""Limit for one batch, also on a connection that has gone silent."""
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -52,7 +54,7 @@ class Retention:
         """Remove all keys past their retention, in small transactions; return how many."""
         total = 0
         while True:
-            async with self._engine.begin() as connection:
+            async with asyncio.timeout(_BATCH_SECONDS), self._engine.begin() as connection:
                 removed = await IdempotencyKeys(connection).purge(
                     older_than_seconds=self._retention_seconds, limit=_BATCH
                 )

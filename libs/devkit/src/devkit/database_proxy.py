@@ -66,6 +66,11 @@ class DatabaseProxy:
             self._after = after.encode()
             self._dark_then = then_dark
 
+    def forget(self) -> None:
+        """Lose nothing more."""
+        with self._guard:
+            self._losses.clear()
+
     def go_dark(self, *, dark: bool = True) -> None:
         """Keep connections open and forward nothing until told otherwise."""
         (self._dark.set if dark else self._dark.clear)()

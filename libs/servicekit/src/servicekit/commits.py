@@ -18,6 +18,7 @@ from servicekit.database import is_transient
 
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 1.0
+_LEFT_ALONE_SECONDS: Final = 10.0
 _PATIENCE_AFTER_CANCELLATION_SECONDS: Final = 1.0
 _log = structlog.stdlib.get_logger(__name__)
 # The event loop itself keeps weak references only.
@@ -111,8 +112,7 @@ async def known(
         raise
     finally:
         if not task.done():
-            _left_alone.add(task)
-            task.add_done_callback(_report)
+            _leave_alone(task)
     if not task.done():
         raise CommitUnknown
     return task.result()
@@ -133,6 +133,14 @@ async def _until_known(
             _log.warning(event, error=str(error.__cause__ or error))
         await asyncio.sleep(pause_seconds)
         pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+
+
+def _leave_alone(task: "asyncio.Task[Any]") -> None:
+    """Let a task end by itself, and end it some day: its connection may stay silent for ever."""
+    _left_alone.add(task)
+    end = asyncio.get_running_loop().call_later(_LEFT_ALONE_SECONDS, task.cancel)
+    task.add_done_callback(lambda _: end.cancel())
+    task.add_done_callback(_report)
 
 
 def _report(task: "asyncio.Task[Any]") -> None:
