@@ -82,6 +82,7 @@ def schema_of(value: Value, subcharts: set[str]) -> dict[str, Any]:
     if value.inside:
         schema["properties"] = {inner.name: schema_of(inner, set()) for inner in value.inside}
         schema["additionalProperties"] = False
+        schema["required"] = [inner.name for inner in value.inside]
     if value.name in subcharts:
         open_up(schema)
     return schema | value.rules
@@ -103,6 +104,8 @@ def chart_schema(values: list[Value], dependencies: list[str]) -> dict[str, Any]
         "type": "object",
         "properties": properties,
         "additionalProperties": False,
+        # Helm takes out a key that is set to null; templates would fail on that, and say less.
+        "required": [value.name for value in values],
     }
 
 

@@ -25,12 +25,70 @@ SECRETS: Values = {
     "redis": {"enabled": False},
     "externalRedis": {"existingSecret": "their-redis"},
 }
+INGRESS: Values = {
+    "ingress": {
+        "enabled": True,
+        "className": "public",
+        "hosts": [{"host": "shop.example.com"}],
+        "tls": [{"secretName": "shop-tls", "hosts": ["shop.example.com"]}],
+    }
+}
+HTTP_ROUTE: Values = {
+    "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}], "path": "/shop"}
+}
+TLS: Values = {
+    "postgres": {"enabled": False},
+    "externalDatabase": {
+        "host": "2001:db8::5432",
+        "password": "p",
+        "sslMode": "verify-full",
+        "tlsSecret": "database-tls",
+        "clientCertificate": True,
+    },
+    "redis": {"enabled": False},
+    "externalRedis": {
+        "existingSecret": "",
+        "host": "redis.example.com",
+        "password": "p",
+        "tls": True,
+        "tlsSecret": "redis-tls",
+        "clientCertificate": True,
+    },
+}
+NEAR: Values = {
+    "weight": 1,
+    "preference": {"matchExpressions": [{"key": "disk", "operator": "Exists"}]},
+}
 SCHEDULING: Values = {
     "priorityClassName": "high",
     "nodeSelector": {"disk": "ssd"},
     "tolerations": [{"key": "shop", "operator": "Exists"}],
-    "affinity": {"nodeAffinity": {}},
-    "global": {"imagePullSecrets": [{"name": "pull"}], "imageRegistry": "mirror.example.com"},
+    "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [NEAR]}},
+    "annotations": {"owner": "shop"},
+    "commonLabels": {"team": "shop"},
+    "global": {
+        "imagePullSecrets": [{"name": "pull"}, "another"],
+        "imageRegistry": "mirror.example.com/",
+        "commonLabels": {"stage": "test"},
+    },
+}
+# A chart without workloads of its own to label: the shop, and observability.
+PARENT_SCHEDULING = {
+    k: v for k, v in SCHEDULING.items() if k not in ("annotations", "commonLabels")
+}
+SIDECAR: Values = {
+    "image": "busybox:1.37",
+    "command": ["true"],
+    "resources": {"requests": {"cpu": "1m", "memory": "4Mi"}, "limits": {"memory": "8Mi"}},
+    "securityContext": {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "capabilities": {"drop": ["ALL"]},
+    },
+    "startupProbe": {"exec": {"command": ["true"]}},
+    "livenessProbe": {"exec": {"command": ["true"]}},
+    "readinessProbe": {"exec": {"command": ["true"]}},
 }
 SERVICE: dict[str, Values] = {
     "external-database": EXTERNAL_DATABASE,
@@ -41,6 +99,21 @@ SERVICE: dict[str, Values] = {
     "operator": {
         "metrics": {"serviceMonitor": {"enabled": True}},
         "alerts": {"prometheusRule": {"enabled": True}},
+    },
+    "ingress": INGRESS,
+    "route": HTTP_ROUTE,
+    "tls": TLS,
+    "node-port": {
+        "service": {"type": "NodePort", "nodePort": 30080, "externalTrafficPolicy": "Local"},
+        "metrics": {"podMonitor": {"enabled": True}},
+    },
+    "dual-stack": {
+        "service": {
+            "type": "LoadBalancer",
+            "ipFamilyPolicy": "RequireDualStack",
+            "ipFamilies": ["IPv6", "IPv4"],
+            "loadBalancerSourceRanges": ["192.0.2.0/24"],
+        }
     },
     "bare": {
         "networkPolicy": {"enabled": False},
@@ -55,8 +128,12 @@ SERVICE: dict[str, Values] = {
     "scheduling": SCHEDULING,
     "more": {
         "extraEnv": [{"name": "A", "value": "b"}],
-        "podLabels": {"team": "shop"},
-        "podAnnotations": {"note": "hello"},
+        "podLabels": {"team": "shop", "app.kubernetes.io/part-of": "theirs"},
+        "podAnnotations": {"note": "hello", "prometheus.io/scrape": "false"},
+        "extraVolumes": [{"name": "more", "emptyDir": {"sizeLimit": "1Mi"}}],
+        "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+        "initContainers": [{"name": "first", **SIDECAR}],
+        "sidecars": [{"name": "beside", **SIDECAR}],
         "image": {"digest": "sha256:" + "0" * 64},
         "networkPolicy": {"extraEgress": [{"ports": [{"port": 9999}]}]},
     },
@@ -64,6 +141,8 @@ SERVICE: dict[str, Values] = {
 STORE: dict[str, Values] = {
     "memory": {"persistence": {"enabled": False}, "networkPolicy": {"enabled": False}},
     "their-secret": {"auth": {"existingSecret": "theirs"}},
+    "their-claim": {"persistence": {"existingClaim": "theirs"}},
+    "exporter": {"metrics": {"enabled": True, "podMonitor": {"enabled": True}}},
     "scheduling": SCHEDULING,
 }
 OBSERVABILITY: dict[str, Values] = {
@@ -78,7 +157,7 @@ OBSERVABILITY: dict[str, Values] = {
         "tempo": {"persistence": {"enabled": True, "storageClass": "fast"}},
         "networkPolicy": {"enabled": False},
     },
-    "scheduling": SCHEDULING,
+    "scheduling": PARENT_SCHEDULING,
 }
 SHOP: dict[str, Values] = {
     "traced": {
@@ -92,7 +171,9 @@ SHOP: dict[str, Values] = {
             for service in ("order", "invoice")
         },
     },
-    "scheduling": SCHEDULING,
+    "backup": {"backup": {"enabled": True, "upload": {"image": {"repository": "up", "tag": "1"}}}},
+    "their-redis-secret": {"global": {"lockRedis": {"existingSecret": "theirs", "port": 6380}}},
+    "scheduling": PARENT_SCHEDULING,
 }
 
 

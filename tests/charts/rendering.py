@@ -51,6 +51,25 @@ class Charts:
         text = self.text(chart, json.dumps(values or {}), file, release)
         return [manifest for manifest in load_all(text) if manifest]
 
+    def notes(self, chart: str, values: Values | None = None, *, file: str = "") -> str:
+        """What Helm tells the person who installs it; here in a manifest, to be rendered."""
+        path = self.directory.with_name(f"{self.directory.name}-notes") / chart
+        if not path.exists():
+            shutil.copytree(self.directory / chart, path)
+            (path / "notes").write_text((path / "templates/NOTES.txt").read_text())
+            held = 'notes: {{ tpl (.Files.Get "notes") . | toJson }}\n'
+            (path / "templates/notes.yaml").write_text(held)
+        files = [f"--values={path / file}"] if file else []
+        command = ["template", RELEASE, str(path), f"--namespace={NAMESPACE}", *files]
+        text = helm(
+            *command,
+            "--show-only=templates/notes.yaml",
+            "--values=-",
+            stdin=json.dumps(values or {}),
+        )
+        notes: str = yaml.safe_load(text)["notes"]
+        return notes
+
     @functools.cache  # noqa: B019  (one object for the whole session)
     def text(self, chart: str, values: str = "{}", file: str = "", release: str = RELEASE) -> str:
         """What Helm prints for these values, given as JSON."""
@@ -62,8 +81,20 @@ class Charts:
 
 def load_all(text: str) -> list[Manifest]:
     """The documents of a stream, by the fast parser where it is there."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return list(yaml.load_all(text, Loader=loader))
+    return list(yaml.load_all(text, Loader=Strict))
+
+
+class Strict(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Refuses a key that is there twice: Kubernetes does, or takes the last one silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Manifest:
+        """A mapping whose keys differ."""
+        keys = [key.value for key, _ in node.value]
+        twice = {key for key in keys if keys.count(key) > 1}
+        if twice:
+            raise ValueError(f"twice in one mapping: {twice}, line {node.start_mark.line}")
+        made: Manifest = super().construct_mapping(node, deep)
+        return made
 
 
 def helm(*arguments: str, stdin: str = "") -> str:
@@ -90,7 +121,8 @@ def pod_template(manifest: Manifest) -> Manifest | None:
     """The pod a manifest is or makes, with its labels; None for anything else."""
     if manifest["kind"] == "Pod":
         return manifest
-    template: Manifest | None = manifest.get("spec", {}).get("template")
+    inside = manifest.get("spec", {}).get("jobTemplate", manifest).get("spec", {})
+    template: Manifest | None = inside.get("template")
     return template
 
 

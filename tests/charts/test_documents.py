@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from tests.charts.rendering import CHARTS
 from tests.e2e.harness.programs import ROOT
@@ -28,3 +30,28 @@ def test_every_value_has_a_comment(chart: str) -> None:
         return found
 
     assert bare(chartdocs.read_values(ROOT / "charts" / chart / "values.yaml")) == []
+
+
+COMMAND = re.compile(r"^(?:\$ )?(kubectl|helm) .*(?:\\\n.*)*", re.MULTILINE)
+OF_NO_NAMESPACE = (
+    "kubectl apply -f k8s/",
+    "kubectl config ",
+    "kubectl delete namespace ",
+    "helm template ",
+)
+
+
+def test_every_command_of_the_documents_names_its_namespace() -> None:
+    """Without it the command goes to the default namespace, where the shop is not."""
+    found = [
+        (path.name, command.group())
+        for path in (ROOT / "docs").rglob("*.md")
+        for command in COMMAND.finditer(path.read_text())
+    ]
+    bare = [
+        each
+        for each in found
+        if not re.search(r" (--namespace|-n) ", each[1]) and not each[1].startswith(OF_NO_NAMESPACE)
+    ]
+    assert len(found) > 50
+    assert bare == []

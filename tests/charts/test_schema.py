@@ -11,6 +11,43 @@ from tests.charts.rendering import CHARTS, Charts, Refused, Values
 from tests.e2e.harness.programs import ROOT
 
 NEGATIVES: dict[str, tuple[str, Values, str]] = {
+    "nothing where something is needed": ("order", {"networkPolicy": None}, "networkPolicy"),
+    "nothing deep inside": (
+        "shop",
+        {"order": {"shutdown": {"drainSeconds": None}}},
+        "drainSeconds",
+    ),
+    "a threshold of an alert that has none": (
+        "order",
+        {"alerts": {"thresholds": {"OrderDown": 2}}},
+        "OrderDown",
+    ),
+    "a pull secret that is neither": (
+        "order",
+        {"global": {"imagePullSecrets": [3]}},
+        "PullSecrets",
+    ),
+    "a limit as long as the one around it": (
+        "order",
+        {"config": {"invoiceTimeoutSeconds": 20}},
+        "config.invoiceTimeoutSeconds is 20: it must be less than config.requestTimeoutSeconds",
+    ),
+    "a port of the nodes that nobody opens": (
+        "order",
+        {"service": {"nodePort": 30080}},
+        "service.type NodePort or LoadBalancer",
+    ),
+    "an ingress without a host": ("order", {"ingress": {"enabled": True}}, "needs ingress.hosts"),
+    "a route without a gateway": (
+        "order",
+        {"httpRoute": {"enabled": True}},
+        "needs httpRoute.parentRefs",
+    ),
+    "a Secret that only Redis is told of": (
+        "shop",
+        {"redis": {"auth": {"existingSecret": "theirs"}}},
+        "set global.lockRedis.existingSecret=theirs instead",
+    ),
     "a typo at the top": ("order", {"replicaCuont": 3}, "replicaCuont"),
     "a typo in a section": ("order", {"image": {"tagg": "1"}}, "tagg"),
     "a typo in a service inside the shop": ("shop", {"order": {"replicas": 1}}, "replicas"),
@@ -64,7 +101,7 @@ NEGATIVES: dict[str, tuple[str, Values, str]] = {
     "more time to stop than the pod gets": (
         "invoice",
         {"shutdown": {"requestSeconds": 60}},
-        "terminationGracePeriodSeconds is 40",
+        "terminationGracePeriodSeconds is 60",
     ),
     "fewer pods at most than at least": (
         "order",

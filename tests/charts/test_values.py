@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.charts.combinations import EXTERNAL_DATABASE, SECRETS
+from tests.charts.combinations import EXTERNAL_DATABASE, HTTP_ROUTE, INGRESS, SECRETS
 from tests.charts.rendering import Charts, Values, merged
 from tests.e2e.harness.programs import ROOT
 
@@ -41,10 +41,24 @@ CONTEXT: dict[str, Values] = {
         "redis": {"enabled": False},
         "externalRedis": {"existingSecret": "one"},
     },
+    "externalDatabase.clientCertificate": merged(
+        EXTERNAL_DATABASE, {"externalDatabase": {"tlsSecret": "certificates"}}
+    ),
+    "externalRedis.clientCertificate": merged(
+        THEIR_REDIS, {"externalRedis": {"tlsSecret": "certificates"}}
+    ),
+    "service.nodePort": {"service": {"type": "NodePort"}},
+    "service.externalTrafficPolicy": {"service": {"type": "LoadBalancer"}},
+    "service.loadBalancer": {"service": {"type": "LoadBalancer"}},
+    "ingress.": INGRESS,
+    "backup.": {"backup": {"enabled": True}},
+    "backup.upload.": {"backup": {"enabled": True, "upload": {"image": {"repository": "up"}}}},
+    "httpRoute.": HTTP_ROUTE,
     "migrations.hook": SECRETS,
     "autoscaling.": {"autoscaling": {"enabled": True}},
     "metrics.serviceMonitor.": {"metrics": {"serviceMonitor": {"enabled": True}}},
     "alerts.prometheusRule.": {"alerts": {"prometheusRule": {"enabled": True}}},
+    "metrics.podMonitor.": {"metrics": {"podMonitor": {"enabled": True}}},
     "tracing.": {"tracing": {"endpoint": "http://here:4317"}},
     "networkPolicy.databaseTo": EXTERNAL_DATABASE,
     "networkPolicy.redisTo": THEIR_REDIS,
@@ -54,11 +68,38 @@ CONTEXT: dict[str, Values] = {
     "grafana.persistence.storageClass": {"grafana": {"persistence": {"enabled": True}}},
     "jaeger.": {"tempo": {"enabled": False}, "jaeger": {"enabled": True}},
 }
+STORES = ("redis", "postgres")
 # What a key is changed to where "another of the same type" is not accepted.
 OTHER: dict[str, Any] = {
     "image.digest": "sha256:" + "a" * 64,
     "image.pullPolicy": "Never",
     "service.type": "NodePort",
+    "service.nodePort": 30080,
+    "service.externalTrafficPolicy": "Local",
+    "service.loadBalancerSourceRanges": ["192.0.2.0/24"],
+    "service.ipFamilyPolicy": "PreferDualStack",
+    "service.ipFamilies": ["IPv6"],
+    "ingress.enabled": False,
+    "ingress.hosts": [{"host": "elsewhere.example.com"}],
+    "ingress.tls": [{"secretName": "certificate"}],
+    "httpRoute.enabled": False,
+    "httpRoute.parentRefs": [{"name": "elsewhere"}],
+    "httpRoute.hostnames": ["elsewhere.example.com"],
+    "httpRoute.path": "/elsewhere",
+    "httpRoute.filters": [{"type": "RequestHeaderModifier"}],
+    "backup.enabled": False,
+    "backup.schedule": "1 2 3 4 5",
+    "upload.command": ["copy"],
+    "upload.env": [{"name": "A", "value": "b"}],
+    "extraVolumes": [{"name": "more", "emptyDir": {}}],
+    "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+    "initContainers": [{"name": "first", "image": "busybox:1.37"}],
+    "sidecars": [{"name": "beside", "image": "busybox:1.37"}],
+    "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "more"}}],
+    "externalDatabase.sslMode": "verify-full",
+    "autoscaling.metrics": [{"type": "Pods"}],
+    "topologySpread.zones": "DoNotSchedule",
+    "podMonitor.interval": "99s",
     "config.logLevel": "debug",
     "config.logFormat": "console",
     "topologySpread.whenUnsatisfiable": "DoNotSchedule",
@@ -96,6 +137,9 @@ OTHER: dict[str, Any] = {
 NETWORK_PEERS = [{"podSelector": {"matchLabels": {"a": "b"}}}]
 # Keys that cannot be changed alone, and what holds them instead.
 ELSEWHERE = {
+    "global.lockRedis.existingSecret": "needs the Redis of the release to be another: test_shop",
+    "global.lockRedis.port": "needs the Redis of the release to be another: test_shop",
+    "allowEmptyMajor": "takes a check away: test_stores",
     "enabled": "the switch of a subchart, read by the parent: order.redis.enabled below",
     "redis.enabled": "needs another Redis at the same time: test_schema, combinations",
     "postgres.enabled": "needs another database at the same time: test_schema, combinations",
@@ -158,10 +202,14 @@ def nested(path: str, value: Any) -> Values:
     return result
 
 
-def context(path: str) -> Values:
+def context(chart: str, path: str) -> Values:
     found = [values for start, values in CONTEXT.items() if path.startswith(start)]
     exact = CONTEXT.get(path)
-    return exact if exact is not None else merged(*found)
+    wanted = exact if exact is not None else merged(*found)
+    of_exporter = path.startswith("metrics.") or path == "networkPolicy.metricsFrom"
+    if chart in STORES and of_exporter and path != "metrics.enabled":
+        return merged(wanted, {"metrics": {"enabled": True}})
+    return wanted
 
 
 @pytest.mark.parametrize(
@@ -169,7 +217,7 @@ def context(path: str) -> Values:
     [(chart, path) for chart in FIXED for path in keys(chart)],
 )
 def test_changes_the_output(charts: Charts, chart: str, path: str) -> None:
-    base = merged(FIXED[chart], context(path))
+    base = merged(FIXED[chart], context(chart, path))
     default = dict(leaves(merged(defaults(chart), base))).get(path)
     changed = merged(base, nested(path, other(path, default)))
     before = charts.text(chart, json.dumps(base))

@@ -36,9 +36,9 @@ with ThreadPoolExecutor(16) as executor:
 SLEEP: Final = ("python", "-c", "import signal; signal.pause()")
 WAYS: Final = {
     "orders": "shop-order:3000",
-    "order metrics": "shop-order:9100",
+    "order metrics": "shop-order-metrics:9100",
     "invoices": "shop-invoice:3001",
-    "invoice metrics": "shop-invoice:9101",
+    "invoice metrics": "shop-invoice-metrics:9101",
     "locks": "shop-redis:6379",
     "order database": "shop-order-postgres:5432",
     "invoice database": "shop-invoice-postgres:5432",

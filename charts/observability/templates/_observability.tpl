@@ -42,7 +42,7 @@ spec:
         - {{ .container | nindent 10 | trim }}
           {{- include "workload.imageFields" (dict "root" .root "image" $values.image) | nindent 10 }}
           securityContext:
-            {{- include "workload.containerSecurity" dict | nindent 12 }}
+            {{- include "workload.containerSecurity" (dict "root" .root) | nindent 12 }}
           resources:
             {{- toYaml $values.resources | nindent 12 }}
           ports:
@@ -83,8 +83,17 @@ spec:
 
 {{- define "observability.selector" -}}
 app.kubernetes.io/name: {{ .part }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ ternary "traces" .part (or (eq .part "tempo") (eq .part "jaeger")) }}
+{{- end }}
+
+{{/* The labels of a resource of one part; the chart's own win over those that the values add. Takes {root, part}. */}}
+{{- define "observability.labels" -}}
+{{- $own := include "observability.selector" . | fromYaml -}}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63) -}}
+{{- $_ := set $own "app.kubernetes.io/part-of" "observability" -}}
+{{- $_ := set $own "app.kubernetes.io/managed-by" .root.Release.Service -}}
+{{- merge $own (include "workload.commonLabels" .root | fromYaml) | toYaml -}}
 {{- end }}
 
 {{/* apiVersion, kind and metadata of a resource of one part. Takes {root, part, api, kind, name}, optionally annotations. */}}
@@ -95,10 +104,7 @@ metadata:
   name: {{ .name }}
   namespace: {{ .namespace | default .root.Release.Namespace }}
   labels:
-    helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 }}
-    {{- include "observability.selector" . | nindent 4 }}
-    app.kubernetes.io/part-of: observability
-    app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+    {{- include "observability.labels" . | nindent 4 }}
   {{- with .annotations }}
   annotations:
     {{- toYaml . | nindent 4 }}
@@ -130,7 +136,7 @@ spec:
   from:
     - podSelector:
         matchLabels:
-          app.kubernetes.io/instance: {{ .root.Release.Name }}
+          app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
     {{- include "workload.peers" . | nindent 4 }}
 {{- end }}
 

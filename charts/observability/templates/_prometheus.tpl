@@ -8,7 +8,7 @@ global:
   evaluation_interval: {{ .Values.prometheus.scrapeInterval }}
 storage:
   exemplars:
-    max_exemplars: {{ .Values.prometheus.maxExemplars }}
+    max_exemplars: {{ int64 .Values.prometheus.maxExemplars }}
 rule_files:
   - /etc/prometheus/rules/*.yaml
 scrape_configs:

@@ -59,7 +59,7 @@ volumeMounts:
 
 {{- define "jaeger.container" -}}
 name: jaeger
-args: ["--memory.max-traces={{ .Values.jaeger.maxTraces }}"]
+args: ["--memory.max-traces={{ int64 .Values.jaeger.maxTraces }}"]
 env:
   - {name: COLLECTOR_OTLP_ENABLED, value: "true"}
 startupProbe:

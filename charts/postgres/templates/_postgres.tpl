@@ -2,6 +2,32 @@
 {{- include "store.secretName" . -}}
 {{- end }}
 
+{{- define "postgres.port" -}}
+{{- .Values.port -}}
+{{- end }}
+
+{{/* The major version that the tag names; the newest that this chart knows where it names none. */}}
+{{- define "postgres.major" -}}
+{{- regexFind "^[0-9]+" (.Values.image.tag | toString) | default .Chart.AppVersion -}}
+{{- end }}
+
+{{/* Where the data are: on the volume with every image. Those before 18 would keep them beside it, lost with the pod. */}}
+{{- define "postgres.data" -}}
+/var/lib/postgresql/{{ include "postgres.major" . }}/docker
+{{- end }}
+
+{{/* Another major version finds an empty folder and would begin with an empty database: say so instead. */}}
+{{- define "postgres.startScript" -}}
+for held in /var/lib/postgresql/*/docker/PG_VERSION; do
+  if [ -s "$held" ] && [ ! -s "$PGDATA/PG_VERSION" ]; then
+    echo "this volume holds the data of PostgreSQL $(cat "$held"), this image is another major version:" \
+      "see 'Upgrade PostgreSQL' in docs/kubernetes.md" >&2
+    exit 1
+  fi
+done
+exec docker-entrypoint.sh "$@"
+{{- end }}
+
 {{/* Asked over TCP: the server that prepares the first start answers on the socket only. */}}
 {{- define "postgres.ready" -}}
 pg_isready -q -h 127.0.0.1 -p {{ .Values.port }} -d "$POSTGRES_DB" -U "$POSTGRES_USER"
@@ -12,6 +38,7 @@ pg_isready -q -h 127.0.0.1 -p {{ .Values.port }} -d "$POSTGRES_DB" -U "$POSTGRES
 {{- range $name, $key := dict "POSTGRES_USER" "username" "POSTGRES_PASSWORD" "password" "POSTGRES_DB" "database" }}
 {{ include "workload.secretEnv" (dict "env" $name "secret" $secret "key" $key) }}
 {{- end }}
+- {name: PGDATA, value: {{ include "postgres.data" . }}}
 {{- end }}
 
 {{- define "postgres.arguments" -}}
@@ -19,13 +46,16 @@ pg_isready -q -h 127.0.0.1 -p {{ .Values.port }} -d "$POSTGRES_DB" -U "$POSTGRES
 {{- $required := dict "port" .Values.port "max_connections" .Values.maxConnections "synchronous_commit" "on" }}
 {{- range $name, $value := merge $required .Values.settings }}
 - -c
-- {{ printf "%s=%s" $name ($value | toString) | quote }}
+- {{ printf "%s=%s" $name ($value | toJson | trimAll "\"") | quote }}
 {{- end }}
 {{- end }}
 
 {{- define "postgres.container" -}}
 {{- $ready := list "sh" "-c" (include "postgres.ready" .) | toJson -}}
 name: postgres
+{{- if not .Values.allowEmptyMajor }}
+command: ["sh", "-ec", {{ include "postgres.startScript" . | quote }}, "start"]
+{{- end }}
 args:
   {{- include "postgres.arguments" . | nindent 2 }}
 env:
@@ -34,9 +64,9 @@ ports:
   - {name: postgres, containerPort: {{ .Values.port }}, protocol: TCP}
 startupProbe:
   exec: {command: {{ $ready }}}
-  periodSeconds: 2
+  periodSeconds: 1
   timeoutSeconds: 5
-  failureThreshold: 150
+  failureThreshold: 300
 livenessProbe:
   exec: {command: {{ $ready }}}
   periodSeconds: 10
@@ -44,7 +74,7 @@ livenessProbe:
   failureThreshold: 6
 readinessProbe:
   exec: {command: {{ $ready }}}
-  periodSeconds: 5
+  periodSeconds: 2
   timeoutSeconds: 5
 volumeMounts:
   - {name: data, mountPath: /var/lib/postgresql}
@@ -55,4 +85,12 @@ volumeMounts:
 {{- define "postgres.volumes" -}}
 {{ include "workload.scratch" (dict "name" "run" "size" "16Mi") }}
 {{ include "workload.scratch" (dict "name" "tmp" "size" "64Mi") }}
+{{- end }}
+
+{{- define "postgres.exporterEnv" -}}
+- {name: DATA_SOURCE_URI, value: "127.0.0.1:{{ .Values.port }}/postgres?sslmode=disable"}
+- {name: PG_EXPORTER_WEB_LISTEN_ADDRESS, value: ":{{ .Values.metrics.port }}"}
+{{- range $name, $key := dict "DATA_SOURCE_USER" "username" "DATA_SOURCE_PASS" "password" }}
+{{ include "workload.secretEnv" (dict "env" $name "secret" (include "postgres.secretName" $) "key" $key) }}
+{{- end }}
 {{- end }}

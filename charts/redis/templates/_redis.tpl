@@ -1,48 +1,55 @@
 {{- define "redis.secretName" -}}
-{{- include "store.secretName" . -}}
+{{- .Values.global.lockRedis.existingSecret | default (include "store.secretName" .) -}}
 {{- end }}
 
-{{/* Compares the answer: redis-cli also exits with 0 when Redis answers NOAUTH or LOADING. */}}
+{{- define "redis.port" -}}
+{{- .Values.global.lockRedis.port | default .Values.port -}}
+{{- end }}
+
+{{/*
+Compares the answer: redis-cli also exits with 0 when Redis answers NOAUTH or LOADING. In the pod the password is read from
+a file, which follows the Secret: a changed password needs no new pod.
+*/}}
 {{- define "redis.ping" -}}
-test "$(redis-cli -h "$REDIS_HOST" -p {{ .Values.port }} ping)" = PONG
+test "$(redis-cli -h "$REDIS_HOST" -p {{ include "redis.port" . }} ping)" = PONG
 {{- end }}
 
-{{- define "redis.env" -}}
-{{ include "workload.secretEnv" (dict "env" "REDISCLI_AUTH" "secret" (include "redis.secretName" .) "key" "password") }}
-- name: REDIS_HOST
+{{- define "redis.probe" -}}
+export REDISCLI_AUTH="$(cat /run/redis/password)"; {{ include "redis.ping" . }}
 {{- end }}
 
 {{- define "redis.container" -}}
+{{- $probe := list "sh" "-c" (include "redis.probe" .) | toJson -}}
 name: redis
-command: ["sh", "-ec", 'exec redis-server /etc/redis/redis.conf --requirepass "$REDISCLI_AUTH"']
+command: ["sh", "-ec", 'exec redis-server /etc/redis/redis.conf --requirepass "$(cat /run/redis/password)"']
 env:
-  {{- include "redis.env" . | nindent 2 }}
-    value: 127.0.0.1
+  - {name: REDIS_HOST, value: 127.0.0.1}
 ports:
-  - {name: redis, containerPort: {{ .Values.port }}, protocol: TCP}
+  - {name: redis, containerPort: {{ include "redis.port" . }}, protocol: TCP}
 startupProbe:
-  exec: {command: ["sh", "-c", {{ include "redis.ping" . | quote }}]}
-  periodSeconds: 2
+  exec: {command: {{ $probe }}}
+  periodSeconds: 1
   timeoutSeconds: 5
-  failureThreshold: 60
+  failureThreshold: 120
 livenessProbe:
   tcpSocket: {port: redis}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
 readinessProbe:
-  exec: {command: ["sh", "-c", {{ include "redis.ping" . | quote }}]}
-  periodSeconds: 5
+  exec: {command: {{ $probe }}}
+  periodSeconds: 2
   timeoutSeconds: 5
 volumeMounts:
   - {name: data, mountPath: /data}
   - {name: config, mountPath: /etc/redis, readOnly: true}
+  - {name: password, mountPath: /run/redis, readOnly: true}
 {{- end }}
 
 {{- define "redis.config" -}}
 bind * -::*
 protected-mode no
-port {{ .Values.port }}
+port {{ include "redis.port" . }}
 dir /data
 # A lock that was granted must survive a crash: on disk before the answer.
 appendonly yes
@@ -57,4 +64,14 @@ maxmemory-policy noeviction
 - name: config
   configMap:
     name: {{ include "workload.fullname" . }}
+- name: password
+  secret:
+    secretName: {{ include "redis.secretName" . }}
+    items: [{key: password, path: password}]
+{{- end }}
+
+{{- define "redis.exporterEnv" -}}
+- {name: REDIS_ADDR, value: "redis://127.0.0.1:{{ include "redis.port" . }}"}
+- {name: REDIS_EXPORTER_WEB_LISTEN_ADDRESS, value: ":{{ .Values.metrics.port }}"}
+{{ include "workload.secretEnv" (dict "env" "REDIS_PASSWORD" "secret" (include "redis.secretName" .) "key" "password") }}
 {{- end }}

@@ -3,8 +3,11 @@
 {{- include "workload.fullnameOf" (dict "release" (first .).Release.Name "name" (last .) "override" "") -}}
 {{- end }}
 
+{{/* The Secret of the lock Redis, as the services are told by default; nothing where they are given a server instead. */}}
 {{- define "shop.redisSecret" -}}
-{{- include "shop.nameOf" (list . "redis") -}}
+{{- if not (.Values.externalRedis).host -}}
+{{- .Values.global.lockRedis.existingSecret | default (include "shop.nameOf" (list . "redis")) -}}
+{{- end -}}
 {{- end }}
 
 {{/* Both services must use one lock Redis, and find each other; what would break that is refused. */}}
@@ -17,16 +20,63 @@
 {{- $order := mustDeepCopy .Values.order.externalRedis -}}
 {{- $invoice := mustDeepCopy .Values.invoice.externalRedis -}}
 {{- if ne (toJson $order) (toJson $invoice) -}}
-{{- fail "order.externalRedis and invoice.externalRedis differ: the services must share one lock Redis, or the lock protects nothing" -}}
+{{- fail "order.externalRedis and invoice.externalRedis differ: the services must share one lock Redis, or the lock protects nothing (global.lockRedis sets both)" -}}
 {{- end -}}
-{{- $secret := tpl $order.existingSecret . -}}
-{{- if and .Values.redis.enabled (ne $secret (include "redis.secretName" .Subcharts.redis)) -}}
-{{- fail (printf "redis.enabled, but the services use Secret %q and not %q: leave order.externalRedis and invoice.externalRedis as they are, or switch redis off" $secret (include "redis.secretName" .Subcharts.redis)) -}}
-{{- else if and (not .Values.redis.enabled) (eq $secret (include "shop.redisSecret" .)) -}}
-{{- fail "redis.enabled is false, so order.externalRedis.existingSecret and invoice.externalRedis.existingSecret must both name the Secret of your lock Redis" -}}
-{{- end -}}
+{{- include "shop.validateRedis" . -}}
 {{- $url := printf "http://%s:%v" (include "workload.fullname" .Subcharts.invoice) .Values.invoice.service.port -}}
 {{- if ne (tpl .Values.order.invoice.url .) $url -}}
-{{- fail (printf "order.invoice.url is %s, but the invoice service answers at %s" (tpl .Values.order.invoice.url .) $url) -}}
+{{- fail (printf "order.invoice.url is %s, but the invoice service answers at %s: set order.invoice.url=%s" (tpl .Values.order.invoice.url .) $url $url) -}}
 {{- end -}}
+{{- end }}
+
+{{- define "shop.validateRedis" -}}
+{{- $external := .Values.order.externalRedis -}}
+{{- $secret := .Values.global.lockRedis.existingSecret | default (tpl $external.existingSecret .Subcharts.order) -}}
+{{- if .Values.redis.enabled -}}
+{{- $own := include "redis.secretName" .Subcharts.redis -}}
+{{- if $external.host -}}
+{{- fail "redis.enabled and order.externalRedis.host exclude each other: switch redis off, or leave the host empty" -}}
+{{- else if and (ne $secret $own) .Values.redis.auth.existingSecret -}}
+{{- fail (printf "redis.auth.existingSecret is %q, but the services use Secret %q: set global.lockRedis.existingSecret=%s instead, which tells Redis and both services" $own $secret $own) -}}
+{{- else if ne $secret $own -}}
+{{- fail (printf "redis.enabled, but the services use Secret %q and not %q: leave order.externalRedis and invoice.externalRedis as they are, or switch redis off" $secret $own) -}}
+{{- end -}}
+{{- else if and (not $external.host) (eq $secret (include "shop.nameOf" (list . "redis"))) -}}
+{{- fail "redis.enabled is false: name the Secret of your lock Redis in global.lockRedis.existingSecret, or your server in order.externalRedis.host and invoice.externalRedis.host" -}}
+{{- end -}}
+{{- end }}
+
+{{/*
+Without the bundled Redis, the way to yours, where networkPolicy.redisTo still says the bundled one: at its port, to any
+address. Policies add up.
+*/}}
+{{- define "shop.lockPolicies" -}}
+{{- range $name := list "order" "invoice" }}
+{{- $service := index $.Subcharts $name }}
+{{- $policy := $service.Values.networkPolicy }}
+{{- if and $policy.enabled (not $.Values.redis.enabled) (contains "app.kubernetes.io/name\":\"redis" (toJson $policy.redisTo)) }}
+---
+{{ include "workload.head" (dict "root" $service "component" "api" "api" "networking.k8s.io/v1" "kind" "NetworkPolicy" "name" (printf "%s-locks" (include "workload.fullname" $service))) }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- include "service.ownPods" $service | nindent 6 }}
+  policyTypes: [Egress]
+  egress:
+    {{- include "workload.egress" (dict "root" $ "port" ($.Values.global.lockRedis.port | default $service.Values.externalRedis.port)) | nindent 4 }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What an uninstallation leaves behind, if anything. */}}
+{{- define "shop.kept" -}}
+{{- $order := .Values.order -}}
+{{- $invoice := .Values.invoice -}}
+{{- $kept := list -}}
+{{- range $what, $there := dict "the volumes of the databases and of Redis" (or $order.postgres.enabled $invoice.postgres.enabled .Values.redis.enabled) "the Secrets to log in to them" (or $order.postgres.enabled $invoice.postgres.enabled .Values.redis.enabled $order.externalDatabase.host $invoice.externalDatabase.host $order.externalRedis.host) -}}
+{{- if $there -}}
+{{- $kept = append $kept $what -}}
+{{- end -}}
+{{- end -}}
+{{- join " and " ($kept | sortAlpha | reverse) -}}
 {{- end }}

@@ -5,7 +5,7 @@ Its name ends in a hash of what it runs, because a Job cannot be changed, only r
 */}}
 {{- define "migrations.waitScript" -}}
 import os, time, psycopg
-deadline = time.monotonic() + {{ .Values.migrations.databaseWaitSeconds }}
+deadline = time.monotonic() + {{ int64 .Values.migrations.databaseWaitSeconds }}
 while True:
     try:
         psycopg.connect(os.environ["DATABASE_URI"], connect_timeout=2).close()
@@ -19,24 +19,26 @@ while True:
 
 {{/* Waits for a database that is still starting: quicker and quieter than a Job that fails and backs off. */}}
 {{- define "migrations.waitContainer" -}}
-{{- $env := include "workload.secretEnv" (dict "env" "DATABASE_URI" "secret" (include "service.databaseSecret" .) "key" "uri") | fromYamlArray -}}
+{{- $env := printf "%s\n%s" (include "workload.secretEnv" (dict "env" "DATABASE_URI" "secret" (include "service.databaseSecret" .) "key" "uri")) (include "service.databaseTlsEnv" .) | fromYamlArray -}}
 {{- $rest := dict "command" (list "python" "-c" (include "migrations.waitScript" .)) "env" $env "resources" .Values.migrations.resources -}}
 {{ include "service.container" (dict "root" . "name" "wait-for-database" "rest" (toYaml $rest)) }}
 {{- end }}
 
 {{- define "migrations.container" -}}
-{{- $rest := dict "args" (list "migrate") "env" (include "service.env" . | fromYamlArray) "resources" .Values.migrations.resources -}}
+{{- $rest := dict "args" (list "migrate") "env" (printf "%s\n%s" (include "service.env" .) (include "service.databaseTlsEnv" .) | fromYamlArray) "resources" .Values.migrations.resources -}}
 {{ include "service.container" (dict "root" . "name" "migrate" "rest" (toYaml $rest)) }}
 {{- end }}
 
 {{- define "migrations.spec" -}}
-backoffLimit: {{ .Values.migrations.backoffLimit }}
-activeDeadlineSeconds: {{ .Values.migrations.activeDeadlineSeconds }}
+backoffLimit: {{ int64 .Values.migrations.backoffLimit }}
+activeDeadlineSeconds: {{ int64 .Values.migrations.activeDeadlineSeconds }}
+{{- if ge (int64 .Values.migrations.ttlSecondsAfterFinished) 0 }}
+ttlSecondsAfterFinished: {{ int64 .Values.migrations.ttlSecondsAfterFinished }}
+{{- end }}
 template:
   metadata:
     labels:
-      {{- include "workload.selectorLabels" (dict "root" . "component" "migrations") | nindent 6 }}
-      app.kubernetes.io/part-of: shop
+      {{- merge (dict "app.kubernetes.io/part-of" "shop") (include "workload.selectorLabels" (dict "root" . "component" "migrations") | fromYaml) .Values.podLabels (include "workload.commonLabels" . | fromYaml) | toYaml | nindent 6 }}
   spec:
     restartPolicy: OnFailure
     initContainers:
@@ -54,10 +56,14 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- $hash := sha256sum (printf "%s %d" (include "migrations.spec" .) .Release.Revision) | trunc 8 }}
 {{- $head := dict "root" . "component" "migrations" "api" "batch/v1" "kind" "Job" "name" (printf "%s-migrate-%s" (include "workload.fullname" .) $hash) }}
 {{- if .Values.migrations.hook }}
-{{- $_ := set $head "annotations" (include "migrations.hookAnnotations" . | fromYaml) }}
+{{- $_ := set $head "annotations" (merge (include "migrations.hookAnnotations" . | fromYaml) .Values.migrations.annotations) }}
+{{- else }}
+{{- $_ := set $head "annotations" .Values.migrations.annotations }}
 {{- end }}
 {{ include "workload.head" $head }}
 spec:
   {{- include "migrations.spec" . | nindent 2 }}
 {{- end }}
+---
+{{- include "migrations.networkPolicy" . }}
 {{- end }}

@@ -58,12 +58,34 @@ spec:
 spec:
   selector:
     matchLabels:
-      {{- include "workload.selectorLabels" (dict "root" . "component" "api") | nindent 6 }}
+      {{- include "workload.selectorLabels" (dict "root" . "component" "metrics") | nindent 6 }}
   jobLabel: app.kubernetes.io/name
   scrapeProtocols: [OpenMetricsText1.0.0, PrometheusText0.0.4]
   endpoints:
     - port: metrics
       path: /metrics
       interval: {{ .Values.metrics.serviceMonitor.interval }}
+{{- end }}
+{{- end }}
+
+{{/* For Prometheus Operator, pods as they are: no Service is needed. Takes {root, component}. */}}
+{{- define "monitoring.podMonitorOf" -}}
+{{- $monitor := .root.Values.metrics.podMonitor -}}
+{{ include "workload.head" (dict "root" .root "component" "monitoring" "api" "monitoring.coreos.com/v1" "kind" "PodMonitor" "name" (include "workload.fullname" .root) "labels" $monitor.labels) }}
+spec:
+  selector:
+    matchLabels:
+      {{- include "workload.selectorLabels" . | nindent 6 }}
+  jobLabel: app.kubernetes.io/name
+  scrapeProtocols: [OpenMetricsText1.0.0, PrometheusText0.0.4]
+  podMetricsEndpoints:
+    - port: metrics
+      path: /metrics
+      interval: {{ $monitor.interval }}
+{{- end }}
+
+{{- define "monitoring.podMonitor" -}}
+{{- if .Values.metrics.podMonitor.enabled }}
+{{ include "monitoring.podMonitorOf" (dict "root" . "component" "api") }}
 {{- end }}
 {{- end }}

@@ -1,6 +1,6 @@
 {{/* A pinned image reference. A digest wins over a tag, global.imageRegistry over the image's own. Takes {root, image}. */}}
 {{- define "workload.image" -}}
-{{- $registry := (.root.Values.global).imageRegistry | default .image.registry -}}
+{{- $registry := (.root.Values.global).imageRegistry | default .image.registry | trimSuffix "/" -}}
 {{- $name := .image.repository -}}
 {{- if $registry -}}
 {{- $name = printf "%s/%s" $registry .image.repository -}}
@@ -18,14 +18,43 @@ image: {{ include "workload.image" . | quote }}
 imagePullPolicy: {{ .image.pullPolicy }}
 {{- end }}
 
-{{/* The container's half of the hardening: the same for every container of every chart. Takes {writable}. */}}
+{{/* Lays the fields of one map over another's; null takes a field away. (Sprig's merges pass over false, 0 and null.) */}}
+{{- define "workload.overlay" -}}
+{{- $onto := .onto -}}
+{{- range $field, $value := .from -}}
+{{- if kindIs "invalid" $value -}}
+{{- $_ := unset $onto $field -}}
+{{- else -}}
+{{- $_ := set $onto $field $value -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* The container's half of the hardening: what the values say, for every container of the chart. Takes {root, writable}. */}}
 {{- define "workload.containerSecurity" -}}
-allowPrivilegeEscalation: false
-privileged: false
-readOnlyRootFilesystem: {{ not .writable }}
-runAsNonRoot: true
-capabilities:
-  drop: ["ALL"]
+{{- $security := dict "allowPrivilegeEscalation" false "privileged" false "readOnlyRootFilesystem" true "runAsNonRoot" true "capabilities" (dict "drop" (list "ALL")) -}}
+{{- include "workload.overlay" (dict "onto" $security "from" .root.Values.securityContext) -}}
+{{- if .writable -}}
+{{- $_ := set $security "readOnlyRootFilesystem" false -}}
+{{- end -}}
+{{- toYaml $security -}}
+{{- end }}
+
+{{/* The pod's half: the image's user, unless the cluster is to choose one. Takes {root, uid}. */}}
+{{- define "workload.podSecurity" -}}
+{{- $security := dict "runAsNonRoot" true "fsGroupChangePolicy" "OnRootMismatch" "seccompProfile" (dict "type" "RuntimeDefault") -}}
+{{- if not (.root.Values.global).openshift -}}
+{{- $security = merge $security (dict "runAsUser" .uid "runAsGroup" .uid "fsGroup" .uid) -}}
+{{- end -}}
+{{- include "workload.overlay" (dict "onto" $security "from" .root.Values.podSecurityContext) -}}
+{{- toYaml $security -}}
+{{- end }}
+
+{{/* Secrets to pull images with: names and {name: ...} alike. */}}
+{{- define "workload.pullSecrets" -}}
+{{- range (.Values.global).imagePullSecrets }}
+- name: {{ ternary (dict "name" .) . (kindIs "string" .) | dig "name" "" | quote }}
+{{- end }}
 {{- end }}
 
 {{/* The pod's half of the hardening, and where it may run. Takes {root, uid}, optionally serviceAccount. */}}
@@ -34,16 +63,10 @@ serviceAccountName: {{ .serviceAccount | default "default" }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 securityContext:
-  runAsNonRoot: true
-  runAsUser: {{ .uid }}
-  runAsGroup: {{ .uid }}
-  fsGroup: {{ .uid }}
-  fsGroupChangePolicy: OnRootMismatch
-  seccompProfile:
-    type: RuntimeDefault
+  {{- include "workload.podSecurity" . | nindent 2 }}
 {{- with (.root.Values.global).imagePullSecrets }}
 imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
+  {{- include "workload.pullSecrets" $.root | nindent 2 }}
 {{- end }}
 {{- with .root.Values.priorityClassName }}
 priorityClassName: {{ . }}
@@ -82,4 +105,17 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
     secretKeyRef:
       name: {{ .secret }}
       key: {{ .key }}
+{{- end }}
+
+{{/* A list of the values, with the templates in it filled in. Takes {root, list}. */}}
+{{- define "workload.filled" -}}
+{{- tpl (toYaml .list) .root -}}
+{{- end }}
+
+{{/* Manifests of the user's own, as maps or as text; templates in them are filled in. */}}
+{{- define "workload.extraObjects" -}}
+{{- range .Values.extraObjects }}
+---
+{{ tpl (ternary . (toYaml .) (kindIs "string" .)) $ }}
+{{- end }}
 {{- end }}

@@ -47,17 +47,42 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ include "workload.egress" (dict "root" . "port" .Values.service.port "peers" (list $own)) }}
 {{- end }}
 
-{{/* To the database and the lock Redis: the bundled ones by label, external ones by the peers named in the values. */}}
+{{/*
+To the database and the lock Redis: the bundled ones by label, external ones by the peers named in the values. Pods among
+the peers are also let through at the port that they call by its name, so that no number has to be said twice.
+*/}}
 {{- define "service.storeEgress" -}}
 {{- range $bundled, $keys := dict "postgres" (list "externalDatabase" "databaseTo") "redis" (list "externalRedis" "redisTo") }}
 {{- $peers := index $.Values.networkPolicy (last $keys) }}
 {{- $port := (index $.Values (first $keys)).port }}
+{{- if and (eq $bundled "redis") $.Values.global.lockRedis.port }}
+{{- $port = $.Values.global.lockRedis.port }}
+{{- end }}
 {{- if (index $.Values $bundled).enabled }}
 {{- $store := index $.Subcharts $bundled }}
 {{- $labels := include "workload.selectorLabels" (dict "root" $store "component" "database") | fromYaml }}
 {{- $peers = list (dict "podSelector" (dict "matchLabels" $labels)) }}
-{{- $port = $store.Values.port }}
+{{- $port = include (printf "%s.port" $bundled) $store }}
 {{- end }}
-{{ include "workload.egress" (dict "root" $ "port" $port "peers" $peers) }}
+{{ include "workload.egress" (dict "root" $ "port" $port "portName" $bundled "peers" $peers) }}
+{{- end }}
+{{- end }}
+
+{{/*
+The way of migrations that run before the release they belong to: the policy in force may still be that of a release whose
+database was another one. Policies add up, so this one takes nothing away.
+*/}}
+{{- define "migrations.networkPolicy" -}}
+{{- if and .Values.migrations.enabled .Values.migrations.hook .Values.networkPolicy.enabled }}
+{{- $annotations := merge (dict "helm.sh/hook-weight" "-10") (include "migrations.hookAnnotations" . | fromYaml) }}
+{{ include "workload.head" (dict "root" . "component" "migrations" "api" "networking.k8s.io/v1" "kind" "NetworkPolicy" "name" (printf "%s-migrate" (include "workload.fullname" .)) "annotations" $annotations) }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- include "workload.selectorLabels" (dict "root" . "component" "migrations") | nindent 6 }}
+  policyTypes: [Egress]
+  egress:
+    {{- include "workload.dnsEgress" . | nindent 4 }}
+    {{- include "service.storeEgress" . | nindent 4 }}
 {{- end }}
 {{- end }}
