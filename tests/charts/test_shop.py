@@ -110,6 +110,16 @@ def test_the_data_of_another_major_version_stop_the_start(charts: Charts) -> Non
     assert command({"allowEmptyMajor": True}) is None
 
 
+def test_a_probe_of_postgres_that_is_cut_off_leaves_no_child_to_the_server(charts: Charts) -> None:
+    """Seen: "untracked child process exited with exit code 2", and every connection was dropped."""
+    (container,) = stateful(charts, "postgres", {})["spec"]["template"]["spec"]["containers"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        shell, option, script = container[probe]["exec"]["command"]
+        assert (shell, option) == ("sh", "-c")
+        assert script.startswith("exec pg_isready ")
+        assert not set(";&|") & set(script)
+
+
 @pytest.mark.parametrize("chart", ["redis", "postgres"])
 def test_a_claim_of_ones_own_is_used(charts: Charts, chart: str) -> None:
     spec = stateful(charts, chart, {"persistence": {"existingClaim": "theirs"}})["spec"]

@@ -28,9 +28,13 @@ done
 exec docker-entrypoint.sh "$@"
 {{- end }}
 
-{{/* Asked over TCP: the server that prepares the first start answers on the socket only. */}}
+{{/*
+Asked over TCP: the server that prepares the first start answers on the socket only. In the shell's place, not below it: of a
+probe that takes too long the kubelet ends the shell only; what that leaves behind becomes a child of process 1, the server,
+and when it exits with 2 the server takes it for a crash of its own and drops every connection.
+*/}}
 {{- define "postgres.ready" -}}
-pg_isready -q -h 127.0.0.1 -p {{ .Values.port }} -d "$POSTGRES_DB" -U "$POSTGRES_USER"
+exec pg_isready -q -h 127.0.0.1 -p {{ .Values.port }} -d "$POSTGRES_DB" -U "$POSTGRES_USER"
 {{- end }}
 
 {{- define "postgres.env" -}}
