@@ -66,6 +66,10 @@ test-observed: $(VENV)/.ready ## run the tests on Prometheus and Jaeger (OBSERVE
 test-play: $(VENV)/.ready ## run the playground's tests in a real browser (PLAY_REQUIRED=1: fail without Chromium)
 	@$(BIN)/python -m pytest -m play tests/playground $(ARGS)
 
+.PHONY: test-package
+test-package: $(VENV)/.ready ## build the lock's wheel, install it alone, and run its tests there
+	@$(BIN)/python -m tools.lock_package
+
 .PHONY: check
 check: $(VENV)/.ready ## lint, formatting, types, import contracts, what must not be tracked
 	@$(BIN)/ruff check

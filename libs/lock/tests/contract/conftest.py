@@ -16,6 +16,10 @@ else:
 def pytest_asyncio_loop_factories(
     item: pytest.Item,
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run each promise on both loops; that its check can fail at all is shown on one."""
+    """Run each promise on both loops, but what has a loop of its own or none on one.
+
+    That a check can fail at all is shown on one, too.
+    """
     asyncio_alone = {"asyncio": asyncio.new_event_loop}
-    return asyncio_alone if "caught" in item.name else asyncio_alone | _LOOPS
+    once = any(word in item.name for word in ("caught", "blocking", "the_fake"))
+    return asyncio_alone if once else asyncio_alone | _LOOPS

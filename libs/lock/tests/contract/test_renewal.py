@@ -7,9 +7,8 @@ from libs.lock.tests.eventually import eventually
 from libs.lock.tests.server_view import lock_keys, queue_length, script_calls
 from redis.asyncio import Redis
 
-pytestmark = both_apis
 
-
+@both_apis
 async def test_fifty_leases_are_renewed_in_one_call(clients: Clients, admin: Redis) -> None:
     client = clients.make(ttl=6.0)
     leases = [await client.acquire(f"order:{{{i}}}", f"invoice:{{{i}}}") for i in range(50)]
@@ -28,6 +27,7 @@ async def test_fifty_leases_are_renewed_in_one_call(clients: Clients, admin: Red
         await lease.release()
 
 
+@both_apis
 async def test_a_lease_outlives_its_first_term(clients: Clients, admin: Redis) -> None:
     client = clients.make(ttl=1.0)
     async with client.lock("order:{1}") as lease:
@@ -42,6 +42,7 @@ async def test_a_lease_outlives_its_first_term(clients: Clients, admin: Redis) -
     assert await lock_keys(admin) == []
 
 
+@both_apis
 async def test_a_lease_that_came_by_push_is_stretched_to_its_full_term(
     clients: Clients, admin: Redis
 ) -> None:
