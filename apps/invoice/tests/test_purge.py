@@ -63,6 +63,23 @@ async def test_a_direct_clients_old_operations_go_except_for_each_invoices_last(
     ]
 
 
+async def test_a_purge_removes_all_that_is_old_however_much_it_is(
+    app: FastAPI, shop: Shop, engine: AsyncEngine, query: Query
+) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(
+            text(
+                "INSERT INTO applied_operations (op_id, invoice_id, request_hash, kind, outcome,"
+                " version, fence, direct, response_status, response_headers, response_body,"
+                " created_at) SELECT gen_random_uuid(), gen_random_uuid(), 'x', 'delete',"
+                " 'rejected', 2, 0, true, 404, '[]', '', now() - interval '2 days'"
+                " FROM generate_series(1, 2500)"
+            )
+        )
+    assert await service_of(app).purge(retention_seconds=DAY) == 2500
+    assert await query("SELECT 1 FROM applied_operations") == []
+
+
 async def test_the_purge_runs_by_itself(
     shop: Shop, app: FastAPI, engine: AsyncEngine, query: Query
 ) -> None:

@@ -1,6 +1,7 @@
 """Old keys go; what the protocol still needs stays."""
 
 import uuid
+from dataclasses import replace
 
 from apps.order.tests.fakes import FakeInvoices, lost_reply
 from apps.order.tests.test_changes import a_change, a_creation, an_update
@@ -19,10 +20,11 @@ async def keys(engine: AsyncEngine) -> set[str]:
         return set(rows.scalars())
 
 
-async def test_only_keys_past_their_retention_whose_operation_is_over_are_removed(
+async def test_only_keys_of_refused_requests_past_their_retention_are_removed(
     use_cases: UseCases, invoices: FakeInvoices, engine: AsyncEngine
 ) -> None:
-    await use_cases.changes.apply(a_change(a_creation(), key="finished"))
+    first = a_change(a_creation(), key="finished")
+    await use_cases.changes.apply(first)
     await use_cases.changes.apply(a_change(an_update(uuid.uuid4()), key="refused"))
     invoices.before = [lost_reply()]
     await use_cases.changes.apply(a_change(a_creation(), key="pending"))
@@ -37,8 +39,12 @@ async def test_only_keys_past_their_retention_whose_operation_is_over_are_remove
         retention_seconds=86_400,
         interval_seconds=60,
     )
-    assert await retention.purge() == 2
-    assert await keys(engine) == {"pending", "young"}
+    assert await retention.purge() == 1
+    assert await keys(engine) == {"finished", "pending", "young"}
     async with engine.connect() as connection:
         left = (await connection.execute(text("SELECT count(*) FROM operations"))).scalar_one()
     assert left == 3
+    invoices_before = len(invoices.rows)
+    late = await use_cases.changes.apply(replace(first, op_id=uuid.uuid4()))
+    assert late.status == 201
+    assert len(invoices.rows) == invoices_before

@@ -14,7 +14,7 @@ from invoice.operations import Identity, RecordedOperation
 from servicekit.idempotency import StoredResponse
 from servicekit.walks import Listing, Walk
 
-_PURGE_BATCH: Final = 1000
+PURGE_BATCH: Final = 1000
 _LISTING: Final = Listing(
     created_at=InvoiceRow.__table__.c.created_at,
     row_id=InvoiceRow.__table__.c.id,
@@ -174,7 +174,7 @@ class InvoiceRepository:
                 ~last_of_an_invoice.exists(),
             )
             .order_by(AppliedOperation.created_at)
-            .limit(_PURGE_BATCH)
+            .limit(PURGE_BATCH)
             .with_for_update(skip_locked=True, of=AppliedOperation)
         )
         statement = (

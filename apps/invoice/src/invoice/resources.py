@@ -100,7 +100,7 @@ async def _purge_for_ever(
         await asyncio.sleep(interval_seconds)
         try:
             count = await service.purge(retention_seconds=retention_seconds)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, TimeoutError) as error:
             _log.warning("purge_failed", error_type=type(error).__name__)
         else:
             _log.info("purged", count=count)

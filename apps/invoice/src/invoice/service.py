@@ -1,5 +1,6 @@
 """The use cases: preconditions, repetitions, the caller's lock, and then the decision."""
 
+import asyncio
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from invoice.errors import (
 from invoice.locks import LockGuard
 from invoice.metrics import InvoiceMetrics
 from invoice.operations import Identity, Operation, RecordedOperation
-from invoice.repository import InvoiceRepository
+from invoice.repository import PURGE_BATCH, InvoiceRepository
 from invoice.terms import Terms
 from servicekit import idempotency
 from servicekit.failpoints import Failpoints
@@ -39,6 +40,8 @@ from servicekit.money import to_text
 from servicekit.walks import Walk
 
 _ATTEMPTS: Final = 3
+_PURGE_SECONDS: Final = 30.0
+"""Limit for one batch of a purge, also on a connection that has gone silent."""
 
 
 def utc_now() -> datetime:
@@ -219,12 +222,16 @@ class InvoiceService:
         )
 
     async def purge(self, *, retention_seconds: float) -> int:
-        """Remove one batch of direct clients' operations older than their retention."""
+        """Remove direct clients' operations older than their retention, in small transactions."""
         before = self._clock() - timedelta(seconds=retention_seconds)
-        async with self._sessions.begin() as session:
-            count = await self._repository(session).purge(before=before)
-        self._metrics.purged(count)
-        return count
+        total = 0
+        while True:
+            async with asyncio.timeout(_PURGE_SECONDS), self._sessions.begin() as session:
+                count = await self._repository(session).purge(before=before)
+            self._metrics.purged(count)
+            total += count
+            if count < PURGE_BATCH:
+                return total
 
     async def _change(self, request: _ChangeRequest) -> RecordedOperation:
         """Change an invoice under its lock.

@@ -29,8 +29,9 @@ or dropped as a whole, by itself, and its page says which. Until then the page s
 while the operation is not recorded yet; a `404` there is final.
 
 **Repeating.** Send an `Idempotency-Key` with every change and repeat it as often as you like: the
-same key and body get the same answer, byte for byte. While the first request is still running the
-answer is `409` with the operation's address.
+same key and body get the same answer, byte for byte, as long as the change itself is kept. The
+answer to a request that was refused is kept for a day by default. While the first request is still
+running the answer is `409` with the operation's address.
 
 **Versions.** The `ETag` is the order's version: `"1"`, `"2"`, ... `If-Match` makes a change only at
 that version.

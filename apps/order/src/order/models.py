@@ -174,4 +174,9 @@ idempotency_keys: Final = Table(
     CheckConstraint("length(idempotency_key) BETWEEN 1 AND 255", name="idempotency_keys_key_check"),
     Index("idempotency_keys_op_id_idx", "op_id", unique=True),
     Index("idempotency_keys_created_at_idx", "created_at"),
+    Index(
+        "idempotency_keys_refused_created_at_idx",
+        "created_at",
+        postgresql_where=text("op_id IS NULL"),
+    ),
 )

@@ -1,4 +1,4 @@
-"""Removes idempotency keys whose retention is over."""
+"""Removes idempotency keys of refused requests whose retention is over."""
 
 import asyncio
 from typing import Final
@@ -18,8 +18,9 @@ _log = structlog.stdlib.get_logger(__name__)
 class Retention:
     """Purges old idempotency keys in the background, in every replica.
 
-    Only keys go, and none of a pending operation: the operations are the history that the audit
-    reads, and what recovery needs is in them.
+    Only the keys of requests that were refused go: the key of an operation lives as long as the
+    operation, so that a retry never does again what was done, however late it comes. Operations
+    stay: they are the history that the audit reads.
 
     Args:
         engine: the order database.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -81,19 +81,12 @@ class IdempotencyKeys:
         return (await self._connection.execute(statement)).one_or_none() is not None
 
     async def purge(self, *, older_than_seconds: float, limit: int) -> int:
-        """Delete up to ``limit`` keys past their retention, except those of pending operations."""
-        unfinished = (
-            select(operations.c.op_id)
-            .where(
-                operations.c.op_id == idempotency_keys.c.op_id, operations.c.finished_at.is_(None)
-            )
-            .exists()
-        )
+        """Delete up to ``limit`` keys past their retention, except those of operations."""
         old = (
             select(idempotency_keys.c.client, idempotency_keys.c.idempotency_key)
             .where(
                 idempotency_keys.c.created_at < func.now() - timedelta(seconds=older_than_seconds),
-                or_(idempotency_keys.c.op_id.is_(None), ~unfinished),
+                idempotency_keys.c.op_id.is_(None),
             )
             .limit(limit)
             .with_for_update(skip_locked=True)
