@@ -39,6 +39,11 @@ class Proxy:
         for pipe in self._pipes:
             pipe.black_hole()
 
+    def lose_clients(self) -> None:
+        """Break the connections to the clients; the server does not notice."""
+        for pipe in self._pipes:
+            pipe.lose_client()
+
     def cut(self) -> None:
         """Break every open connection."""
         for pipe in list(self._pipes):
@@ -85,9 +90,14 @@ class _Pipe:
         self._open = asyncio.Event()
         self._open.set()
         self.lose_next_reply = False
+        self._keep_upstream = False
 
     def black_hole(self) -> None:
         self._open.clear()
+
+    def lose_client(self) -> None:
+        self._keep_upstream = True
+        self._writers[0].transport.abort()
 
     def close(self) -> None:
         self._open.set()
@@ -99,7 +109,8 @@ class _Pipe:
             await self._open.wait()
             writer.write(data)
             await writer.drain()
-        self.close()
+        if not self._keep_upstream:
+            self.close()
 
     async def replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):

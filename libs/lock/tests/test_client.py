@@ -1,4 +1,5 @@
 import asyncio
+import math
 
 import pytest
 from libs.lock.tests.clients import Clients
@@ -6,7 +7,14 @@ from libs.lock.tests.eventually import eventually
 from libs.lock.tests.server_view import lock_connections, lock_keys, queue_length
 from redis.asyncio import Redis
 
-from fencelock import AsyncLockClient, ConfigurationError, LeaseLost, NotOwner, RedisUnavailable
+from fencelock import (
+    AsyncLockClient,
+    ConfigurationError,
+    LeaseLost,
+    NotOwner,
+    RedisUnavailable,
+    _forks,
+)
 
 
 def test_making_a_client_does_no_io() -> None:
@@ -20,6 +28,14 @@ def test_making_a_client_does_no_io() -> None:
         {"ttl": 400.0},
         {"wait": -1.0},
         {"ttl": 2.0, "reply_timeout": 1.5},
+        {"max_hold": math.inf},
+        {"wait": 1e300},
+        {"wait": math.nan},
+        {"ttl": True},
+        {"ttl": "5"},
+        {"connect_timeout": 0.0},
+        {"connect_timeout": math.inf},
+        {"reply_timeout": 0.0},
     ],
 )
 def test_times_that_are_not_safe_together_are_refused(options: dict[str, float]) -> None:
@@ -102,3 +118,30 @@ async def test_a_body_may_release_early(client: AsyncLockClient, admin: Redis) -
     async with client.lock("order:{1}") as lease:
         await lease.release()
         assert await lock_keys(admin) == []
+
+
+async def test_a_lease_of_its_own_length_keeps_the_rule_of_the_limits(url: str) -> None:
+    async with AsyncLockClient.from_url(url) as client:
+        await (await client.acquire("order:{1}", ttl=0.5)).release()
+    async with AsyncLockClient.from_url(url, reply_timeout=2.0) as client:
+        with pytest.raises(ConfigurationError, match="reply_timeout"):
+            await client.acquire("order:{1}", ttl=0.5)
+
+
+async def test_a_child_process_has_a_name_and_a_connection_of_its_own(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = clients.make()
+    lease = await client.acquire("order:{1}")
+    parent = client._running
+    assert parent is not None
+    with monkeypatch.context() as child:
+        child.setattr(_forks, "_generation", _forks.generation() + 1)
+        with pytest.raises(RedisUnavailable, match="parent"):
+            await parent.ping(1.0)
+        await client.acquire("order:{2}")
+        assert client._running is not None
+        assert client._running.client_id != parent.client_id
+        await client._running.close()
+    client._running, client._generation = parent, _forks.generation()
+    await lease.release()

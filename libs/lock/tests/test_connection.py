@@ -9,6 +9,7 @@ from libs.lock.tests.server_view import lock_connections
 from redis.asyncio import Redis
 
 from fencelock import AsyncLockClient, ConfigurationError, RedisUnavailable
+from fencelock._connection import BACKOFF_SECONDS_MAX, _backoff
 from fencelock._fitness import check_mode, eviction
 
 Answer = Callable[[bytes], bytes]
@@ -137,3 +138,8 @@ async def test_a_closed_client_says_so(clients: Clients) -> None:
     await client.aclose()
     with pytest.raises(RedisUnavailable, match="closed"):
         await client.acquire("order:{1}")
+
+
+def test_the_pause_between_attempts_is_bounded_however_long_the_outage() -> None:
+    assert 0 < _backoff(1) <= BACKOFF_SECONDS_MAX
+    assert 0 < _backoff(100_000) <= BACKOFF_SECONDS_MAX

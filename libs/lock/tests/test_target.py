@@ -35,3 +35,27 @@ def test_tls_is_verified_unless_the_url_says_otherwise() -> None:
 def test_another_scheme_is_refused() -> None:
     with pytest.raises(ConfigurationError):
         Target.from_url("http://host")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "http://:s3cret@h",
+        "redis://:12/s3cret@h:1/0",
+        "redis://:se#s3cret@h:1/0",
+        "redis://:s3cret@h:notaport/0",
+        "redis://h:1/abc",
+        "redis://h:99999/0",
+        "redis://:s3cret@h1:1,h2:2/0",
+        "rediss://h?ssl_ca_certs=/nope",
+        "rediss://h?ssl_cert_reqs=bogus",
+    ],
+)
+def test_a_url_that_cannot_be_read_says_so_without_a_part_of_the_password(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Target.from_url(url)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert "s3cret" not in str(error)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

@@ -43,6 +43,8 @@ _CHANGES: dict[str, tuple[str, str, str]] = {
     "fence without the clock": ("record", "math.max(last + 1, time)", "last + 1"),
     # The clock alone repeats itself, or falls when it is set back.
     "fence without the counter": ("record", "math.max(last + 1, time)", "time"),
+    # What the network kept back counts however late it comes.
+    "acquire ignores its time": ("acquire", "time > not_after then", "false then"),
     # A new request overtakes those that stand in line.
     "acquire ignores the queue": (
         "acquire",

@@ -40,7 +40,15 @@ _PASSING = (
     "NOGOODSLAVE",
     "IOERR",
 )
-_REFUSED = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR unknown command", "ERR DB index")
+_REFUSED = (
+    "NOAUTH",
+    "WRONGPASS",
+    "NOPERM",
+    "ERR AUTH",
+    "ERR ACL failure",
+    "ERR unknown command",
+    "ERR DB index",
+)
 # Before version 7 the error of a command in a script was wrapped in an error of the script.
 _WRAPPED = re.compile(r"^ERR Error running script.*?: -?([A-Z]+ .*)$", re.DOTALL)
 
@@ -255,7 +263,10 @@ class Connection:
             return reply
         text = refusal(reply)
         if text.startswith(_REFUSED):
-            raise ConfigurationError(f"{self._target} refuses a command that locks need: {text}")
+            raise ConfigurationError(
+                f"{self._target} refuses a command that locks need: {text}. A user for locks needs "
+                f"at least: {_fitness.ACL_LINE}"
+            )
         if text.startswith(_MOVED_ON):
             # The same name may lead to the right server soon.
             self._failures += 1

@@ -28,6 +28,8 @@ ACL_LINE: Final = (
 ACL_BETTER: Final = "+client|info +client|kill +config|get"
 """Rights that are used if they are there: a connection that broke is ended for certain before its
 successor is used; and a server that may evict locks is refused."""
+# How servers of several ages say that a script may not do something.
+_NO_RIGHT: Final = ("NOPERM", "ACL failure", "permission", "can't run this", "can't access")
 _IDENTITY: Final = re.compile(r"\bid=(\d+) addr=(\S+:[1-9]\d*) ")
 
 
@@ -99,7 +101,7 @@ def check_rights(target: str, reply: Reply) -> tuple[float, list[str]]:
     for what, text in pairwise(said):
         if "nknown" in text:
             raise ConfigurationError(f"{target} does not know {what}: Redis 6.2 or newer is needed")
-        if "NOPERM" in text or "can't run this command" in text or "can't access" in text:
+        if any(sign in text for sign in _NO_RIGHT):
             raise ConfigurationError(
                 f"{target} does not allow {what} ({text}). A user for locks needs at least: "
                 f"{ACL_LINE}; and better also {ACL_BETTER}"
