@@ -297,7 +297,7 @@ async def crash_between(stage: Stage) -> Result:
         kill = f"{lock_only.AFTER_INVOICE_WRITE}=kill"
         await stage.control.change(control_order, _sum(7), failpoints=kill)
         stage.say(
-            "control", "The process is dead, the lock ran out, and nobody knows what is owed."
+            "control", "The process is dead. Its lock will run out, and nobody knows what is owed."
         )
 
     await _together(shop(), control())
