@@ -1,6 +1,7 @@
 """The service as its clients see it."""
 
 import asyncio
+import json
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -371,3 +372,56 @@ async def test_the_api_document_describes_every_route_and_its_problems(
         "/operations/{op_id}",
         "/operations/{op_id}/cancel",
     }
+
+
+async def test_a_head_is_answered_as_the_get_without_its_body(
+    client: httpx.AsyncClient, new_order: dict[str, Any]
+) -> None:
+    path = f"/orders/{await created(client, new_order)}"
+    for each in (path, "/orders", "/operations", "/livez", "/openapi.json"):
+        head, get = await client.head(each), await client.get(each)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == get.headers["content-length"]
+    assert "HEAD" in (await client.put(path)).headers["allow"]
+
+
+@pytest.mark.parametrize("tag", ["0", "01", "1" * 5000])
+async def test_a_tag_that_is_no_version_is_412_never_an_error(
+    client: httpx.AsyncClient, new_order: dict[str, Any], tag: str
+) -> None:
+    path = f"/orders/{await created(client, new_order)}"
+    answer = await client.delete(path, headers={"If-Match": f'"{tag}"'})
+    assert answer.status_code == 412
+
+
+async def test_every_line_of_a_header_counts(
+    client: httpx.AsyncClient, new_order: dict[str, Any]
+) -> None:
+    path = f"/orders/{await created(client, new_order)}"
+    lines = [("If-None-Match", '"999"'), ("If-None-Match", '"1"')]
+    assert (await client.get(path, headers=lines)).status_code == 304
+    assert (await client.delete(path, headers=[("If-None-Match", "*")])).status_code == 412
+    keys = [("Idempotency-Key", "k1"), ("Idempotency-Key", "k2")]
+    assert (await client.post("/orders", json=new_order, headers=keys)).status_code == 422
+    match = [("If-Match", '"999"'), ("If-Match", '"1"')]
+    assert (await client.delete(path, headers=match)).status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("given", "status"), [("2.0", 201), ("2e0", 201), ("-0", 422), ("true", 422), ("1e30", 422)]
+)
+async def test_a_quantity_is_an_integer_as_json_means_it(
+    client: httpx.AsyncClient, new_order: dict[str, Any], given: str, status: int
+) -> None:
+    body = json.dumps(new_order).replace('"quantity": 2', f'"quantity": {given}')
+    answer = await client.post(
+        "/orders", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == status
+
+
+async def test_a_compressed_body_is_415(
+    client: httpx.AsyncClient, new_order: dict[str, Any]
+) -> None:
+    answer = await client.post("/orders", json=new_order, headers={"Content-Encoding": "gzip"})
+    assert answer.status_code == 415

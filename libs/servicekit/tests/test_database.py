@@ -3,13 +3,15 @@
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
+import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import exc, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from devkit.servers import PostgresServer
+from servicekit import database
 from servicekit.database import (
     constraint_name,
     create_engine,
@@ -115,3 +117,12 @@ async def test_connections_cut_by_the_server_cost_the_next_request_nothing(
 def test_what_is_no_postgres_url_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(ValueError, match="the database URL"):
         driver_url(url)
+
+
+def test_the_cause_that_is_shown_has_neither_statement_nor_parameters() -> None:
+    error = exc.OperationalError(
+        "UPDATE secret_table", {"card": "4111"}, psycopg.errors.LockNotAvailable("row 4111")
+    )
+    shown = database.cause_of(error)
+    assert shown == "the database failed (LockNotAvailable, SQLSTATE 55P03)"
+    assert database.cause_of(ValueError("a\nb")) == "ValueError: a"

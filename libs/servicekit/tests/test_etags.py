@@ -1,9 +1,15 @@
 """Entity tags as in RFC 9110."""
 
 import pytest
+from starlette.datastructures import Headers
 
-from servicekit.etags import format_etag, parse_entity_tags
-from servicekit.problems import ValidationFailed
+from servicekit.etags import (
+    entity_tags_of,
+    format_etag,
+    parse_entity_tags,
+    refuse_if_none_match,
+)
+from servicekit.problems import PreconditionFailed, ValidationFailed
 
 
 @pytest.mark.parametrize("value", ['"3"', ' "3" ', '"1", "3"', '"1" ,"3"', "*"])
@@ -41,3 +47,25 @@ def test_headers_of_the_same_meaning_have_the_same_canonical_text() -> None:
         for value in ('"2", W/"9","1"', 'W/"9" , "1","2"')
     )
     assert left == right
+
+
+@pytest.mark.parametrize("tag", ["0", "01", "00", "1" * 5000, "1" * 10, "-1", "1.0"])
+def test_a_tag_that_is_no_version_names_none(tag: str) -> None:
+    tags = parse_entity_tags(f'"{tag}"', header="If-Match")
+    assert (tags.versions(), tags.only_version()) == (frozenset(), None)
+
+
+def test_all_lines_of_a_header_count_together() -> None:
+    headers = Headers(raw=[(b"if-match", b'"9"'), (b"if-match", b'"1"')])
+    tags = entity_tags_of(headers, header="If-Match")
+    assert tags is not None
+    assert tags.versions() == {1, 9}
+    assert entity_tags_of(Headers(), header="If-Match") is None
+
+
+def test_a_change_under_if_none_match_is_refused() -> None:
+    with pytest.raises(PreconditionFailed):
+        refuse_if_none_match(Headers({"If-None-Match": "*"}))
+    with pytest.raises(ValidationFailed):
+        refuse_if_none_match(Headers({"If-None-Match": '"1"'}))
+    refuse_if_none_match(Headers())

@@ -3,7 +3,9 @@
 from decimal import Decimal
 
 import pytest
+from starlette.datastructures import Headers
 
+from servicekit import idempotency
 from servicekit.idempotency import StoredResponse, parse_key, request_hash
 from servicekit.problems import ValidationFailed
 
@@ -56,3 +58,11 @@ def test_a_stored_answer_survives_the_database_and_is_replayed_byte_for_byte() -
 
 def test_an_answer_without_content_has_no_length() -> None:
     assert StoredResponse(204, (), b"").to_response().raw_headers == []
+
+
+def test_a_header_that_has_one_value_is_refused_with_two() -> None:
+    lines = [(b"idempotency-key", b"a"), (b"idempotency-key", b"b")]
+    with pytest.raises(ValidationFailed, match="more than once"):
+        idempotency.require_one_line(Headers(raw=lines), "Lock-Token", "Idempotency-Key")
+    idempotency.require_one_line(Headers(raw=lines[:1]), "Idempotency-Key")
+    idempotency.require_one_line(Headers(), "Idempotency-Key")

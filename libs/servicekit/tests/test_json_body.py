@@ -32,3 +32,12 @@ def test_numbers_are_exact() -> None:
 def test_what_is_not_one_unambiguous_document_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedJson):
         loads(body)
+
+
+def test_a_byte_order_mark_is_refused_in_our_own_words() -> None:
+    with pytest.raises(MalformedJson, match="byte order mark"):
+        loads(b"\xef\xbb\xbf{}")
+
+
+def test_a_zero_keeps_its_sign_until_somebody_judges_it() -> None:
+    assert str(loads(b"-0")) == "-0"

@@ -132,3 +132,15 @@ def test_on_a_terminal_it_writes_in_colour() -> None:
     logging.configure(service="shop", form="auto", stream=terminal)
     structlog.stdlib.get_logger().info("hello")
     assert "\x1b[" in terminal.getvalue()
+
+
+def test_a_terminal_is_never_sent_what_it_would_obey() -> None:
+    stream = io.StringIO()
+    logging.configure(service="s", form="console", stream=stream)
+    structlog.get_logger().info(
+        "event", path="/\x1b[2Jx\x07", text="a\nFAKE\u202e", **{"key\x9b": ["\x1b[1m"]}
+    )
+    written = stream.getvalue()
+    for control in ("\x1b[2J", "\x07", "\x9b", "\u202e", "\nFAKE"):
+        assert control not in written
+    assert "\\x1b[2Jx\\x07" in written

@@ -31,3 +31,16 @@ def test_what_is_no_amount_is_refused(given: str | None) -> None:
 
 def test_no_amount_is_written_with_an_exponent() -> None:
     assert to_text(Decimal("1E+3")) == "1000.00"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("-0", "-0.00", "+5", "1_000", "\uff11\uff12", " 5", "5 ", "1e3", "1E+2", "05", "00"),
+        *(".5", "5.", "5.000", "0x10", "9" * 17, "9" * 5000, "1\x00"),
+        *(Decimal("-0"), Decimal("1E+3"), True, 1.5),
+    ],
+)
+def test_an_amount_has_one_form(given: object) -> None:
+    with pytest.raises(ValidationError):
+        Bill.model_validate({"total": given})

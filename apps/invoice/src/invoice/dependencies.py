@@ -9,7 +9,7 @@ from invoice.resources import Resources
 from invoice.service import InvoiceService
 from invoice.terms import Terms
 from servicekit import idempotency
-from servicekit.etags import EntityTags, parse_entity_tags
+from servicekit.etags import EntityTags, entity_tags_of, refuse_if_none_match
 from servicekit.failpoints import Failpoints
 
 
@@ -27,6 +27,7 @@ def _failpoints(resources: Annotated[Resources, Depends(_resources)]) -> Failpoi
 
 
 def _terms(
+    request: Request,
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -49,22 +50,26 @@ def _terms(
         ),
     ] = None,
 ) -> Terms:
+    refuse_if_none_match(request.headers)
+    idempotency.require_one_line(request.headers, idempotency.HEADER, "Lock-Token", "Order-Id")
     return Terms(
         key=None if idempotency_key is None else idempotency.parse_key(idempotency_key),
-        if_match=None if if_match is None else parse_entity_tags(if_match, header="If-Match"),
+        if_match=None if if_match is None else entity_tags_of(request.headers, header="If-Match"),
         proof=lock_token,
         order_id=order_id,
     )
 
 
 def _if_none_match(
+    request: Request,
     if_none_match: Annotated[
         str | None, Header(description="Answers 304 if the invoice is still at this version.")
     ] = None,
 ) -> EntityTags | None:
-    if if_none_match is None:
-        return None
-    return parse_entity_tags(if_none_match, header="If-None-Match")
+    # FastAPI hands over one line of a header; all of them count.
+    return (
+        None if if_none_match is None else entity_tags_of(request.headers, header="If-None-Match")
+    )
 
 
 ServiceDependency = Annotated[InvoiceService, Depends(_service)]

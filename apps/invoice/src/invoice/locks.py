@@ -3,13 +3,17 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+import structlog
 from opentelemetry import trace
 
-from fencelock import NotOwner, RedisUnavailable
+from fencelock import FencelockError, NotOwner
 from invoice.errors import InvoiceNotLocked
 from invoice.metrics import InvoiceMetrics, LockCheckResult
 from servicekit.deadlines import remaining_seconds
 from servicekit.problems import ServiceUnavailable
+from servicekit.quiet_log import Interval
+
+_log = structlog.stdlib.get_logger(__name__)
 
 
 class Verified(Protocol):
@@ -47,6 +51,7 @@ class LockGuard:
         tracer: trace.Tracer,
     ) -> None:
         self._tracer = tracer
+        self._interval = Interval()
         self._verifier = verifier
         self._timeout_seconds = timeout_seconds
         self._metrics = metrics
@@ -79,7 +84,9 @@ class LockGuard:
             raise InvoiceNotLocked(
                 f"The caller does not hold the lock on {' and '.join(names)}."
             ) from error
-        except RedisUnavailable as error:
+        except Exception as error:
+            # No answer, refused credentials, an evicting policy, or a defect: it fails closed.
+            self._say_unavailable(error)
             self._checked("unavailable", span)
             span.set_status(trace.StatusCode.ERROR)
             raise ServiceUnavailable(
@@ -88,6 +95,17 @@ class LockGuard:
         self._checked("held", span)
         span.set_attribute("lock.fence", verified.fence)
         return verified.fence
+
+    def _say_unavailable(self, error: Exception) -> None:
+        """Log the cause at once, then at intervals; answers say only that nobody could tell."""
+        if (times := self._interval.due()) is not None:
+            _log.error(
+                "locks_unavailable",
+                times=times,
+                error_type=type(error).__name__,
+                error=str(error),
+                exc_info=not isinstance(error, FencelockError),
+            )
 
     def _checked(self, result: LockCheckResult, span: trace.Span) -> None:
         self._metrics.lock_checked(result)

@@ -12,7 +12,7 @@ from order.ports import Change
 from order.repository import Key
 from order.use_cases import UseCases
 from servicekit import access_log, idempotency
-from servicekit.etags import EntityTags, parse_entity_tags
+from servicekit.etags import EntityTags, entity_tags_of, refuse_if_none_match
 
 ANONYMOUS: Final = "anonymous"
 """The owner of all idempotency keys, as long as nobody authenticates: then it is who they are."""
@@ -64,26 +64,31 @@ def _terms(
         ),
     ] = None,
 ) -> Terms:
+    refuse_if_none_match(request.headers)
+    idempotency.require_one_line(request.headers, idempotency.HEADER)
     key = None if idempotency_key is None else idempotency.parse_key(idempotency_key)
     return Terms(path=request.url.path, key=key)
 
 
 def _if_match(
+    request: Request,
     if_match: Annotated[
         str | None, Header(description="Makes the change only at this version, else answers 412.")
     ] = None,
 ) -> EntityTags | None:
-    return None if if_match is None else parse_entity_tags(if_match, header="If-Match")
+    return None if if_match is None else entity_tags_of(request.headers, header="If-Match")
 
 
 def _if_none_match(
+    request: Request,
     if_none_match: Annotated[
         str | None, Header(description="Answers 304 if the order is still at this version.")
     ] = None,
 ) -> EntityTags | None:
-    if if_none_match is None:
-        return None
-    return parse_entity_tags(if_none_match, header="If-None-Match")
+    # FastAPI hands over one line of a header; all of them count.
+    return (
+        None if if_none_match is None else entity_tags_of(request.headers, header="If-None-Match")
+    )
 
 
 UseCasesDependency = Annotated[UseCases, Depends(_use_cases)]

@@ -292,7 +292,7 @@ def _versions(tags: EntityTags | None) -> frozenset[int] | None:
     """Return the versions that If-Match admits; None for any that exists."""
     if tags is None or tags.wildcard:
         return None
-    return frozenset(int(tag) for tag in tags.strong if tag.isascii() and tag.isdecimal())
+    return tags.versions()
 
 
 def _sorted(tags: EntityTags | None) -> list[str] | None:

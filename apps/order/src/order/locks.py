@@ -4,10 +4,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
+import structlog
+
 import fencelock
 from order.domain import lock_names
 from order.errors import LocksUnavailable, OrderLocked
 from order.ports import Lease, LeaseLost
+from servicekit.quiet_log import Interval
+
+_log = structlog.stdlib.get_logger(__name__)
 
 
 class RedisLocks:
@@ -19,21 +24,39 @@ class RedisLocks:
 
     def __init__(self, client: fencelock.AsyncLockClient) -> None:
         self._client = client
+        self._interval = Interval()
 
     @asynccontextmanager
     async def hold(self, order_id: UUID, *, wait_seconds: float) -> AsyncIterator[Lease]:
         """Hold both locks inside the ``async with``; see ``order.ports.Locks``."""
+        granted = False
         try:
             async with self._client.lock(*lock_names(order_id), wait=wait_seconds) as lease:
+                granted = True
                 yield lease
         except fencelock.LockNotAcquired as error:
             raise OrderLocked(
                 "Another request is changing this order. Nothing was written."
             ) from error
-        except fencelock.RedisUnavailable as error:
-            raise LocksUnavailable("The locks cannot be reached. Nothing was written.") from error
         except fencelock.LeaseLost as error:
             raise LeaseLost(str(error)) from error
+        except Exception as error:
+            # Refused credentials, an evicting policy, or a defect: without a lock nothing was done.
+            if granted and not isinstance(error, fencelock.FencelockError):
+                raise
+            self._say_unavailable(error)
+            raise LocksUnavailable("The locks cannot be had. Nothing was written.") from error
+
+    def _say_unavailable(self, error: Exception) -> None:
+        """Log the cause at once, then at intervals; answers say only that there are no locks."""
+        if (times := self._interval.due()) is not None:
+            _log.error(
+                "locks_unavailable",
+                times=times,
+                error_type=type(error).__name__,
+                error=str(error),
+                exc_info=not isinstance(error, fencelock.FencelockError),
+            )
 
     async def ping(self, *, timeout_seconds: float) -> None:
         """Return if the locks can be reached.

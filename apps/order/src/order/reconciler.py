@@ -20,6 +20,7 @@ from order.ports import LeaseLost, OutcomeUnknown
 from order.repository import OperationRecord, Operations
 from order.service.helping import Helping
 from order.wakeup import WakeUp
+from servicekit.database import cause_of
 
 BATCH: Final = 16
 """How many operations one replica claims, and works on, at once."""
@@ -115,7 +116,7 @@ class Reconciler:
                 result = "failed"
                 span.record_exception(error)
                 _log.exception("recovery_failed", attempts=record.attempts)
-                await self._note(record, repr(error))
+                await self._note(record, cause_of(error))
             span.set_attribute("operation.result", result)
             self._metrics.recovery(result)
 

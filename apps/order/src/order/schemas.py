@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
@@ -60,8 +61,16 @@ Identifier = Annotated[
 ]
 
 
+def _integral(value: Any) -> Any:  # noqa: ANN401 - whatever the client sent
+    """Take 1.0 for the integer that it is in JSON."""
+    if isinstance(value, Decimal) and not value.is_signed() and value == value.to_integral_value():
+        return int(value)
+    return value
+
+
 Quantity = Annotated[
     int,
+    BeforeValidator(_integral),
     Field(strict=True, ge=1, le=MAXIMUM_QUANTITY, description="How many; a whole number."),
 ]
 
@@ -187,7 +196,7 @@ class OperationOut(BaseModel):
             invoice_id=operation.invoice_id,
             version=operation.version,
             response_status=record.response.status if record.response else None,
-            detail=record.last_error,
+            detail=_shown(record.last_error),
             attempts=record.attempts,
             created_at=record.created_at,
             finished_at=record.finished_at,
@@ -212,6 +221,13 @@ class UnrecordedOperation(BaseModel):
             return cls(id=unrecorded.op_id, state=State.PENDING, detail="It is not recorded yet.")
         detail = "It was never recorded; nothing was written. The request may be repeated."
         return cls(id=unrecorded.op_id, state=State.REJECTED, detail=detail)
+
+
+def _shown(error: str | None) -> str | None:
+    """Return why an attempt failed, without what earlier releases noted of statements."""
+    if error is not None and ("[SQL" in error or "psycopg" in error):
+        return "the database failed"
+    return error
 
 
 def pending_link(order: Order) -> str | None:

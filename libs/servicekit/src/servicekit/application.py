@@ -12,6 +12,7 @@ from servicekit.access_log import AccessLogMiddleware
 from servicekit.admission import AdmissionMiddleware
 from servicekit.body_limit import BodyLimitMiddleware
 from servicekit.deadlines import DeadlineMiddleware
+from servicekit.head import HeadMiddleware
 from servicekit.request_metrics import RequestMetrics, RequestMetricsMiddleware
 from servicekit.runtime import Runtime
 from servicekit.settings import ServerSettings
@@ -84,6 +85,7 @@ def _middleware(
             limit_seconds=settings.request_timeout_seconds,
             exempt_paths=health.PATHS,
         ),
+        Middleware(HeadMiddleware),
         Middleware(BodyLimitMiddleware, maximum_bytes=settings.max_body_bytes),
     ]
 

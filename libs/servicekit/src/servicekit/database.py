@@ -121,6 +121,17 @@ def constraint_name(error: BaseException) -> str | None:
     return None
 
 
+def cause_of(error: BaseException) -> str:
+    """Return in one line what went wrong, as it may be shown: no statement, no parameter."""
+    original = getattr(error, "orig", error)
+    if isinstance(original, psycopg.Error):
+        state = f", SQLSTATE {original.sqlstate}" if original.sqlstate else ""
+        return f"the database failed ({type(original).__name__}{state})"
+    if isinstance(error, exc.SQLAlchemyError):
+        return f"the database failed ({type(error).__name__})"
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
 def is_unreachable(error: BaseException) -> bool:
     """Tell whether the database could not be reached or no connection was free."""
     if isinstance(error, exc.TimeoutError):

@@ -139,9 +139,10 @@ def _last_word(cut: _Cut, scope: Scope) -> Response:
 
 
 def _requested_seconds(headers: Headers) -> float:
-    value = headers.get(HEADER)
-    if value is None:
+    lines = headers.getlist(HEADER)
+    if not lines:
         return float("inf")
+    value = lines[0] if len(lines) == 1 else ""
     if not (value.isascii() and value.isdecimal() and 0 < len(value) <= _MAXIMUM_DIGITS):
         raise ValidationFailed.of(HEADER, "must be a whole number of milliseconds")
     return int(value) / 1000

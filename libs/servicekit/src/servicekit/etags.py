@@ -3,8 +3,12 @@
 import re
 from dataclasses import dataclass
 
-from servicekit.problems import ValidationFailed
+from starlette.datastructures import Headers
 
+from servicekit.problems import PreconditionFailed, ValidationFailed
+
+# How ``format_etag`` writes a version: "01" is another tag than "1", and no row has version 0.
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 # RFC 9110, section 8.8.3; without the obs-text octets, which no tag of ours contains.
 _TAG = re.compile(r'\s*(?P<weak>W/)?"(?P<opaque>[\x21\x23-\x7e]*)"\s*(?:,|$)')
 
@@ -34,8 +38,11 @@ class EntityTags:
         """Return the version if the header names exactly one strong tag with a number."""
         if self.wildcard or self.weak or len(self.strong) != 1:
             return None
-        (tag,) = self.strong
-        return int(tag) if tag.isascii() and tag.isdecimal() and len(tag) < 10 else None  # noqa: PLR2004 - fits an integer column
+        return next(iter(self.versions()), None)
+
+    def versions(self) -> frozenset[int]:
+        """Return the versions that the strong tags name; other tags name none."""
+        return frozenset(int(tag) for tag in self.strong if _VERSION.fullmatch(tag))
 
     def canonical(self) -> str:
         """Return a text that is the same for headers of the same meaning."""
@@ -69,3 +76,30 @@ def parse_entity_tags(value: str, *, header: str) -> EntityTags:
     if not strong and not weak:
         raise ValidationFailed.of(header, "must not be empty")
     return EntityTags(wildcard=False, strong=frozenset(strong), weak=frozenset(weak))
+
+
+def entity_tags_of(headers: Headers, *, header: str) -> EntityTags | None:
+    """Return what a conditional header says, all of its lines together (RFC 9110, 5.3).
+
+    Raises:
+        ValidationFailed: it is neither ``*`` nor a list of entity tags.
+    """
+    lines = headers.getlist(header)
+    return parse_entity_tags(", ".join(lines), header=header) if lines else None
+
+
+def refuse_if_none_match(headers: Headers) -> None:
+    """Refuse a change under ``If-None-Match``, whose answer would have to be 412 if it holds.
+
+    Changes know ``If-Match``; ignoring the other would make a change that was not wanted.
+
+    Raises:
+        PreconditionFailed: the header is ``*``: what is to be changed exists.
+        ValidationFailed: it names tags.
+    """
+    tags = entity_tags_of(headers, header="If-None-Match")
+    if tags is None:
+        return
+    if tags.wildcard:
+        raise PreconditionFailed("If-None-Match: * demands that there is nothing to change yet.")
+    raise ValidationFailed.of("If-None-Match", "is for reading; a change knows If-Match")

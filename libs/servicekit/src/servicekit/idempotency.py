@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from servicekit.problems import ValidationFailed
@@ -36,6 +37,17 @@ def parse_key(value: str) -> str:
     if not 0 < len(key) <= MAXIMUM_LENGTH:
         raise ValidationFailed.of(HEADER, f"must have 1 to {MAXIMUM_LENGTH} characters")
     return key
+
+
+def require_one_line(headers: Headers, *names: str) -> None:
+    """Refuse several lines of a header that has one value: any of them could be meant.
+
+    Raises:
+        ValidationFailed: a header of ``names`` comes more than once.
+    """
+    for name in names:
+        if len(headers.getlist(name)) > 1:
+            raise ValidationFailed.of(name, "must not be given more than once")
 
 
 def request_hash(operation: str, content: Mapping[str, Any]) -> bytes:

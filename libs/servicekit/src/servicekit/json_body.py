@@ -3,6 +3,7 @@
 Use as ``APIRouter(route_class=StrictJsonRoute)``.
 """
 
+import codecs
 import json
 from collections.abc import Callable, Coroutine
 from decimal import Decimal, InvalidOperation
@@ -59,6 +60,8 @@ def loads(body: bytes) -> Any:  # noqa: ANN401 - a JSON document can be anything
         MalformedJson: not UTF-8, not one document, a key twice, or a number out of range.
     """
     try:
+        if body.startswith(codecs.BOM_UTF8):
+            raise MalformedJson("The body begins with a byte order mark; send UTF-8 without one.")
         return json.loads(
             body.decode("utf-8"),
             parse_float=_exact,
@@ -86,10 +89,11 @@ def _exact(text: str) -> Decimal:
     return number
 
 
-def _whole(text: str) -> int:
+def _whole(text: str) -> int | Decimal:
     if len(text) > _GREATEST_EXPONENT:
         raise MalformedJson(f"A number in the body is out of range: {text[:40]}")
-    return int(text)
+    # An int would forget the sign.
+    return Decimal(text) if text == "-0" else int(text)
 
 
 def _refuse_constant(name: str) -> None:
@@ -105,6 +109,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _require_json(request: Request) -> None:
     """Refuse another media type by name; none at all is taken as JSON."""
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise HTTPException(
+            status_code=415,
+            detail="Send the body without Content-Encoding.",
+            headers={"Accept-Encoding": "identity"},
+        )
     given = request.headers.get("content-type")
     if not given:
         return

@@ -91,7 +91,29 @@ def _console_tail() -> list[Processor]:
     renderer = structlog.dev.ConsoleRenderer(
         colors=True, exception_formatter=structlog.dev.plain_traceback
     )
-    return [redact_secrets, renderer]
+    return [redact_secrets, _escape_controls, renderer]
+
+
+# C0, DEL and C1: what a terminal obeys. Line ends and tabs of tracebacks stay as they are.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def _escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Show control characters instead of letting a terminal obey what a client has sent."""
+    return {_escaped(str(key)): _visible(key, value) for key, value in event.items()}
+
+
+def _visible(key: str, value: object) -> object:
+    if not isinstance(value, str):
+        # The renderer shows these by repr, which escapes.
+        return value
+    if key not in {"exception", "stack"}:
+        value = value.replace("\n", "\\n").replace("\t", "\\t")
+    return _escaped(value)
+
+
+def _escaped(text: str) -> str:
+    return _CONTROLS.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def _quieten() -> None:

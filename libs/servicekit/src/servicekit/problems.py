@@ -284,10 +284,15 @@ def _allowed(request: Request) -> list[str]:
         method
         for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
         if any(
-            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            route.matches({**request.scope, "method": _standing_for(method)})[0] is Match.FULL
             for route in request.app.router.routes
         )
     ]
+
+
+def _standing_for(method: str) -> str:
+    """Return the method by which the router knows it."""
+    return "GET" if method == "HEAD" else method
 
 
 def _kind_of(status_code: int) -> type[Problem]:

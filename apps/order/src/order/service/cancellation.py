@@ -12,6 +12,7 @@ from order.repository import OperationRecord
 from order.service.reading import Reading
 from order.transactions import briefly
 from servicekit import deadlines
+from servicekit.database import cause_of
 from servicekit.deadlines import remaining_seconds
 
 _HAND_OVER_SECONDS = 1.0
@@ -82,7 +83,7 @@ class Cancellation:
             await self._completions.complete(operation, decision)
             return await self._reading.operation(op_id)
         except (OutcomeUnknown, DatabaseUnavailable) as error:
-            await self._hand_over(op_id, reason=str(error))
+            await self._hand_over(op_id, reason=cause_of(error))
             raise NotCancelledYet(operation) from error
 
     async def _hand_over(self, op_id: UUID, *, reason: str) -> None:

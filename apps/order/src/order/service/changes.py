@@ -43,7 +43,7 @@ from order.service.helping import Helping
 from order.transactions import briefly, uninterrupted
 from servicekit import deadlines, problems
 from servicekit.commits import Attempt
-from servicekit.database import is_transient
+from servicekit.database import cause_of, is_transient
 from servicekit.deadlines import remaining_seconds
 from servicekit.failpoints import Failpoints
 from servicekit.idempotency import StoredResponse
@@ -230,7 +230,7 @@ class Changes:
             exc_info=not expected,
         )
         self._metrics.handed_over(kind_of(change.command))
-        await self._hand_over(change, reason=f"{type(error).__name__}: {error}")
+        await self._hand_over(change, reason=cause_of(error))
         return answers.accepted(change.op_id, change.command.order_id)
 
     async def _hand_over(self, change: Change, *, reason: str) -> None:
