@@ -20,9 +20,10 @@ class Failing:
 
     @asynccontextmanager
     async def lock(self, *names: str, wait: float) -> AsyncIterator[None]:
-        yield await self._refusal()
+        self._refuse()
+        yield
 
-    async def _refusal(self) -> None:
+    def _refuse(self) -> None:
         raise self._error
 
 
