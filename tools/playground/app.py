@@ -64,6 +64,8 @@ class Playground:
         self.people = People(world, self.holders.learn)
         self.crowd = Crowd(self.customers)
         self.observer: Observer | None = None
+        self.arming = False
+        """Whether the second order service is being started anew, to fail at a step."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self.pages: dict[str, int] = {}
         """How many streams each open page has."""
@@ -226,10 +228,16 @@ async def fail_at_step(playground: Playground, body: dict[str, Any]) -> str:
     async def act() -> None:
         world = playground.world
         with contextlib.suppress(DevkitError):  # the page shows that it is down
-            await world.order_b.restart(steps.failing(step, action, slowly=world.slow))
+            try:
+                await world.order_b.restart(steps.failing(step, action, slowly=world.slow))
+            finally:
+                playground.arming = False
             await playground.customers.update(order, quantity=quantity, to="order-b")
 
+    if playground.arming:  # starts would pile up, and each would end the one before
+        raise Refused("Order service B is being prepared already. Wait a moment.")
     playground.start(act())
+    playground.arming = True
     return f"Order service B starts anew, to fail when {step.label}."
 
 
