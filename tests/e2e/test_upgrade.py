@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from tests.e2e.harness.installation import STORES, Shop
 from tests.e2e.harness.shop import disagreements, new_order
@@ -33,6 +35,27 @@ def test_two_upgrades_keep_secrets_data_and_the_stores_pods(shop: Shop) -> None:
     with shop.orders() as orders, shop.invoices() as invoices:
         assert orders.one(path) == order
         assert disagreements(orders, invoices) == []
+
+
+def test_the_same_release_applied_again_changes_nothing(shop: Shop) -> None:
+    """Neither what runs nor its description: whoever compares sees no difference, ever."""
+    kinds = "deployments,statefulsets,networkpolicies,services,configmaps,poddisruptionbudgets"
+
+    def versions() -> dict[str, str]:
+        items = json.loads(shop.namespace.kubectl("get", kinds, "--output=json"))["items"]
+        return {
+            f"{each['kind']}/{each['metadata']['name']}": str(
+                each["metadata"].get("generation", each["metadata"]["resourceVersion"])
+            )
+            for each in items
+        }
+
+    shop.upgrade()
+    before = versions()
+    shop.upgrade()
+    assert versions() == before
+    manifest = shop.release.manifest()
+    assert shop.namespace.kubectl("diff", "--filename=-", stdin=manifest) == ""
 
 
 def test_an_upgrade_that_changes_nothing_restarts_nothing(shop: Shop) -> None:

@@ -52,6 +52,10 @@ class Release:
         newest: dict[str, Any] = json.loads(said)[-1]
         return newest
 
+    def manifest(self) -> str:
+        """What Helm has given to the cluster."""
+        return self._run("get", "manifest", self.name, timeout_seconds=30)
+
     def notes(self) -> str:
         """What Helm tells the person who has installed it."""
         return self._run("get", "notes", self.name, timeout_seconds=30)
