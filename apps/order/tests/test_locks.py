@@ -10,6 +10,13 @@ import pytest
 import fencelock
 from order.errors import LocksUnavailable
 from order.locks import RedisLocks
+from servicekit.testing.logs import route_to_stdlib
+
+
+@pytest.fixture(autouse=True)
+def plain_logs() -> None:
+    """Let pytest collect what the service logs."""
+    route_to_stdlib()
 
 
 class Failing:
