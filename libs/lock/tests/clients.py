@@ -58,6 +58,8 @@ async def crash(client: AsyncLockClient, tasks: Sequence[asyncio.Task[AsyncLease
     link = engine._connection._link
     assert link is not None
     engine._connection._closed = True
+    engine._debts._closed = True
+    engine._debts._owed.clear()
     link.abort("crashed")
     await link.closed
     for task in tasks:

@@ -74,11 +74,15 @@ _CHANGES: dict[str, tuple[str, str, str]] = {
         "",
     ),
     # Trusts that every waiter is still there.
-    "grant does not look who listens": ("queue", "== 0 then return false end", "< 0 then end"),
+    "grant does not look who listens": (
+        "queue",
+        "lease_ms = math.min(lease_ms, RECONNECT_MS)",
+        "",
+    ),
     # A frozen process keeps what it was granted for the whole lease.
     "grant for the whole lease": (
         "queue",
-        "hold(ticket.bodies, ticket.owner, fence, ticket.annotation, ticket.claim_ms)",
+        "hold(ticket.bodies, ticket.owner, fence, ticket.annotation, lease_ms)",
         "hold(ticket.bodies, ticket.owner, fence, ticket.annotation, 3600000)",
     ),
 }

@@ -12,6 +12,8 @@ local QUEUE, CLIENTS, CHANNEL = 'fencelock:q:', 'fencelock:w:', 'fencelock:c:'
 -- One script drops so many tickets of the dead at most (about a millisecond); the next goes on.
 local budget = 400
 local CHUNK = 100
+-- How long a client that does not listen may take to connect again and keep its place.
+local RECONNECT_MS = 300
 
 local function hold(bodies, owner, fence, annotation, lease_ms)
   local value = owner .. ' ' .. fence .. ' ' .. annotation
@@ -118,32 +120,35 @@ end
 
 -- Two clients that wait too, wherever in the line, learn how long the new lease runs, so that they
 -- can ask for the name when the holder's whole process is gone, its waiters included.
-local function tell_bystanders(body, ticket)
+local function tell_bystanders(body, ticket, lease_ms)
   local told = 0
   for _, client in ipairs(redis.call('HRANDFIELD', CLIENTS .. body, 5)) do
     if client ~= ticket.client and string.sub(client, 1, 1) ~= '!' then
-      local news = 'watch ' .. body .. ' ' .. ticket.claim_ms
+      local news = 'watch ' .. body .. ' ' .. lease_ms
       if redis.call('PUBLISH', CHANNEL .. client, news) > 0 then told = told + 1 end
       if told == 2 then return end
     end
   end
 end
 
--- Make the ticket the holder and tell it. False if nobody listens: its process has gone.
+-- Make the ticket the holder and tell it.
 -- The grant runs for a short claim only, so that a frozen process costs that and not a whole lease;
--- the new holder's first renewal stretches it to the full time.
+-- the new holder's first renewal stretches it to the full time. If nobody listens, its process has
+-- gone, or is connecting anew: it is given a moment for that, in which it finds itself the holder.
 local function grant(ticket, text, previous)
   local time = now()
   local fence = mint(time)
-  local message = table.concat({'grant', ticket.owner, fence, ticket.claim_ms, exact(time),
+  local lease_ms = ticket.claim_ms
+  local message = table.concat({'grant', ticket.owner, fence, lease_ms, exact(time),
     previous, unpack(ticket.bodies)}, ' ')
-  if redis.call('PUBLISH', CHANNEL .. ticket.client, message) == 0 then return false end
-  hold(ticket.bodies, ticket.owner, fence, ticket.annotation, ticket.claim_ms)
+  if redis.call('PUBLISH', CHANNEL .. ticket.client, message) == 0 then
+    lease_ms = math.min(lease_ms, RECONNECT_MS)
+  end
+  hold(ticket.bodies, ticket.owner, fence, ticket.annotation, lease_ms)
   for _, body in ipairs(ticket.bodies) do
     redis.call('LSET', QUEUE .. body, 0, '*' .. text)
-    tell_bystanders(body, ticket)
+    tell_bystanders(body, ticket, lease_ms)
   end
-  return true
 end
 
 local function absent(body, client)
@@ -166,9 +171,8 @@ local function settle(body, previous, caller)
     return drop_run(body, ticket.client)
   end
   if ready(text, ticket.bodies) then
-    if grant(ticket, text, previous) then return nil end
-    absent(body, ticket.client)
-    return drop_run(body, ticket.client)
+    grant(ticket, text, previous)
+    return nil
   end
   -- A dead waiter for several names must not keep those of them that are free.
   if #ticket.bodies > 1 and redis.call('PUBSUB', 'NUMSUB', CHANNEL .. ticket.client)[2] == 0 then
