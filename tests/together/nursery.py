@@ -22,6 +22,8 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def main() -> None:
     sys.path[0] = str(Path(__file__).parents[2])
     mains = {name: import_module(f"{name}.__main__").main for name in SERVICES}
+    for name in SERVICES:
+        import_module(f"{name}.commands")  # what a start imports, once for all of them
     gc.freeze()  # what is here now is shared with the children, not copied when they collect
     children: set[int] = set()
     for line in sys.stdin:

@@ -126,3 +126,27 @@ def test_the_cause_that_is_shown_has_neither_statement_nor_parameters() -> None:
     shown = database.cause_of(error)
     assert shown == "the database failed (LockNotAvailable, SQLSTATE 55P03)"
     assert database.cause_of(ValueError("a\nb")) == "ValueError: a"
+
+
+async def test_options_of_the_url_are_obeyed_and_ours_win(url: str) -> None:
+    options = "options=-csearch_path%3Dpg_catalog%20-cstatement_timeout%3D0"
+    engine = create_engine(f"{url}?{options}", application_name="kit", statement_timeout_seconds=2)
+    try:
+        async with engine.connect() as connection:
+            path = (await connection.execute(text("SHOW search_path"))).scalar_one()
+            limit = (await connection.execute(text("SHOW statement_timeout"))).scalar_one()
+    finally:
+        await engine.dispose()
+    assert (path, limit) == ("pg_catalog", "2s")
+
+
+async def test_behind_a_pooler_of_transactions_nothing_is_kept_in_the_session(url: str) -> None:
+    engine = create_engine(url, application_name="kit", pooler="transaction")
+    count = text("SELECT count(*) FROM pg_prepared_statements")
+    try:
+        async with engine.connect() as connection:
+            found = [(await connection.execute(count)).scalar_one() for _ in range(10)]
+            limit = (await connection.execute(text("SHOW statement_timeout"))).scalar_one()
+    finally:
+        await engine.dispose()
+    assert (sum(found), limit) == (0, "0")  # psycopg would prepare from the sixth on

@@ -4,7 +4,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg import sql
 from sqlalchemy import text
 
 from devkit.servers import PostgresServer
@@ -86,3 +88,17 @@ async def test_a_migration_that_fails_leaves_nothing_of_itself_or_its_predecesso
         tables = text("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
         assert (await connection.execute(tables)).scalar_one() == 0
     await engine.dispose()
+
+
+def test_a_database_that_does_not_check_its_text_is_refused_in_a_clear_line(
+    postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    name = f"ascii_{uuid.uuid4().hex}"
+    with psycopg.connect(postgres_server.url(), autocommit=True) as connection:
+        made = "CREATE DATABASE {} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0"
+        connection.execute(sql.SQL(made).format(sql.Identifier(name)))
+    try:
+        with pytest.raises(ValueError, match="encoded in SQL_ASCII: create it with ENCODING"):
+            release(tmp_path / "one", "CREATE TABLE a ()").upgrade(postgres_server.url(name))
+    finally:
+        postgres_server.drop_database(name)

@@ -37,6 +37,7 @@ def create_engine(settings: Settings) -> AsyncEngine:
         application_name="invoice",
         pool_size=settings.database_pool_size,
         statement_timeout_seconds=settings.statement_timeout_seconds,
+        pooler=settings.database_pooler,
     )
 
 

@@ -35,12 +35,14 @@ class Resources:
                 application_name="order",
                 pool_size=settings.database_pool_size,
                 statement_timeout_seconds=settings.statement_timeout_seconds,
+                pooler=settings.database_pooler,
             ),
             recovery_engine=create_engine(
                 url,
                 application_name="order-recovery",
                 pool_size=2,
                 statement_timeout_seconds=settings.statement_timeout_seconds,
+                pooler=settings.database_pooler,
             ),
             locks=fencelock.AsyncLockClient.from_url(
                 settings.redis_url.get_secret_value(),

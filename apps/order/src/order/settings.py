@@ -15,6 +15,7 @@ from servicekit.settings import (
     ServerSettings,
     service_config,
 )
+from servicekit.urls import HttpUrl
 
 
 class Settings(ServerSettings, DatabaseSettings, RedisSettings, LoggingSettings):
@@ -25,11 +26,12 @@ class Settings(ServerSettings, DatabaseSettings, RedisSettings, LoggingSettings)
     port: Port = 3000
     metrics_port: Port = 9100
     request_timeout_seconds: PositiveSeconds = 15.0
-    invoice_url: str = "http://127.0.0.1:3001"
+    invoice_url: HttpUrl = "http://127.0.0.1:3001"
     invoice_timeout_seconds: PositiveSeconds = 3.0
     """Limit for one call of the invoice service."""
-    lock_ttl_seconds: PositiveSeconds = 10.0
-    """How long the locks outlive a process that has died."""
+    lock_ttl_seconds: Annotated[float, Field(ge=0.05, le=300, allow_inf_nan=False)] = 10.0
+    """How long the locks outlive a process that has died; at most as long as
+    fencelock holds a lock at all."""
     lock_wait_seconds: Seconds = 2.0
     """How long a request waits for the locks before it is answered 423."""
     update_time_skew_seconds: Annotated[float, Field(ge=0, le=315_576_000, allow_inf_nan=False)] = (
@@ -48,7 +50,10 @@ class Settings(ServerSettings, DatabaseSettings, RedisSettings, LoggingSettings)
         """A limit inside another must be shorter, or the outer one always speaks first."""
         for name in ("statement_timeout_seconds", "invoice_timeout_seconds", "lock_wait_seconds"):
             if getattr(self, name) >= self.request_timeout_seconds:
-                raise ValueError(f"{name} must be less than request_timeout_seconds")
+                prefix = self.model_config.get("env_prefix", "")
+                raise ValueError(
+                    f"{prefix}{name.upper()} must be less than {prefix}REQUEST_TIMEOUT_SECONDS"
+                )
         return self
 
 

@@ -1,19 +1,21 @@
 """Postgres by async SQLAlchemy and psycopg 3: sessions with limits, errors by constraint name."""
 
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 import structlog
 from fastapi import FastAPI
 from psycopg import errors as pg
 from sqlalchemy import exc, text
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from starlette.requests import Request
 from starlette.responses import Response
 
 from servicekit import problems
 from servicekit.problems import ServiceUnavailable
+from servicekit.settings import Pooler
+from servicekit.urls import postgres_url
 
 _CONNECT_TIMEOUT_SECONDS: Final = 5
 _POOL_TIMEOUT_SECONDS: Final = 3.0
@@ -36,12 +38,9 @@ def driver_url(url: str) -> URL:
         ValueError: it is no such URL.
     """
     try:
-        parsed = make_url(url)
-    except exc.ArgumentError as error:
-        raise ValueError("the database URL cannot be read") from error
-    if parsed.get_backend_name() not in {"postgresql", "postgres"}:
-        raise ValueError("the database URL must start with postgresql://")
-    return parsed.set(drivername="postgresql+psycopg")
+        return postgres_url(url)
+    except ValueError as error:
+        raise ValueError(f"the database URL {error}") from error
 
 
 def session_options(*, statement_timeout_seconds: float, lock_timeout_seconds: float) -> str:
@@ -70,6 +69,7 @@ def create_engine(
     statement_timeout_seconds: float = 5.0,
     lock_timeout_seconds: float = _LOCK_TIMEOUT_SECONDS,
     pool_timeout_seconds: float = _POOL_TIMEOUT_SECONDS,
+    pooler: Pooler = "session",
 ) -> AsyncEngine:
     """Return an engine that has not connected yet.
 
@@ -80,30 +80,43 @@ def create_engine(
         statement_timeout_seconds: limit for one statement, enforced by the server.
         lock_timeout_seconds: limit for one wait for a row lock.
         pool_timeout_seconds: limit for the wait for a free connection.
+        pooler: ``transaction`` behind PgBouncer in that mode: the next transaction may run on
+            another connection, so nothing is prepared and nothing set for the session. The role
+            must bring the limits then (docs/kubernetes.md).
 
     Raises:
         ValueError: the URL is not one of Postgres.
     """
+    target = driver_url(url)
+    arguments: dict[str, Any] = {
+        "application_name": application_name,
+        # Not the database's own: with SQL_ASCII psycopg would answer bytes for text.
+        "client_encoding": "utf8",
+        "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
+        "keepalives_idle": 15,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 15_000,
+    }
+    if pooler == "transaction":
+        arguments["prepare_threshold"] = None
+    else:
+        # Ours come last, so that they win over the URL's where both name one.
+        given = target.query.get("options", ())
+        ours = session_options(
+            statement_timeout_seconds=statement_timeout_seconds,
+            lock_timeout_seconds=lock_timeout_seconds,
+        )
+        arguments["options"] = " ".join([*([given] if isinstance(given, str) else given), ours])
     return create_async_engine(
-        driver_url(url),
+        target,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=pool_timeout_seconds,
         pool_recycle=_RECYCLE_SECONDS,
         # One round trip, so that a restarted server costs no request an error.
         pool_pre_ping=True,
-        connect_args={
-            "application_name": application_name,
-            "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
-            "keepalives_idle": 15,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 15_000,
-            "options": session_options(
-                statement_timeout_seconds=statement_timeout_seconds,
-                lock_timeout_seconds=lock_timeout_seconds,
-            ),
-        },
+        connect_args=arguments,
     )
 
 

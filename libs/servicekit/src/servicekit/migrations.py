@@ -53,11 +53,17 @@ class Migrations:
         table, so that a long transaction cannot make the migration block the whole service. Any
         number of processes may call it at once, but in one process only one thread: Alembic keeps
         its context in a global.
+
+        Raises:
+            ValueError: the URL is not one of Postgres, or the database is not encoded in UTF8.
         """
-        engine = create_engine(driver_url(url), poolclass=NullPool)
+        engine = create_engine(
+            driver_url(url), poolclass=NullPool, connect_args={"client_encoding": "utf8"}
+        )
         config = self._config()
         try:
             with engine.connect() as connection:
+                _require_utf8(connection)
                 ahead = self._unknown(_current_heads(connection))
                 if ahead is not None:
                     return ahead
@@ -106,6 +112,13 @@ class Migrations:
 
 def _current_heads(connection: Connection) -> tuple[str, ...]:
     return tuple(MigrationContext.configure(connection).get_current_heads())
+
+
+def _require_utf8(connection: Connection) -> None:
+    """See that the database checks and keeps text as what it is, not as any bytes."""
+    encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+    if encoding != "UTF8":
+        raise ValueError(f"the database is encoded in {encoding}: create it with ENCODING 'UTF8'")
 
 
 def run_in_context(metadata: MetaData) -> None:

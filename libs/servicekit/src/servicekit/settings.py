@@ -9,17 +9,26 @@ Every duration carries its unit in its name. URLs with passwords are ``SecretStr
 nor a log line shows them.
 """
 
-from typing import Annotated, Literal
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from servicekit.urls import DatabaseUrl, RedisUrl
+
 Port = Annotated[int, Field(ge=0, le=65535)]
-PositiveSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+# A millisecond is the least that Postgres and Redis know; 0 would mean no limit to Postgres.
+PositiveSeconds = Annotated[float, Field(ge=0.001, le=86_400, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 LogFormat = Literal["auto", "json", "console"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+Pooler = Literal["session", "transaction"]
+# What Kubernetes adds for a Service of the same name, and nobody has set.
+_SERVICE_LINK: Final = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_\w+)$")
 
 
 def service_config(prefix: str) -> SettingsConfigDict:
@@ -30,7 +39,7 @@ def service_config(prefix: str) -> SettingsConfigDict:
 class ServerSettings(BaseSettings):
     """Where the service listens, how much it takes at once and how it stops."""
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Port
     metrics_port: Port
     drain_seconds: Seconds = 0.0
@@ -40,27 +49,30 @@ class ServerSettings(BaseSettings):
     idle_grace_seconds: Seconds = 2.0
     """How long a connection may still bring a request once the listener has closed."""
     request_timeout_seconds: PositiveSeconds
-    max_body_bytes: Annotated[int, Field(gt=0)] = 65_536
-    max_concurrent_requests: Annotated[int, Field(gt=0)] = 64
+    max_body_bytes: Annotated[int, Field(gt=0, le=1_073_741_824)] = 65_536
+    max_concurrent_requests: Annotated[int, Field(gt=0, le=100_000)] = 64
     """Requests worked on at once; the next wait their turn as long as their time allows."""
     max_connections: Annotated[int, Field(gt=0, le=100_000)] = 1_000
     """Clients connected at once; lowered where the process may not open as many descriptors."""
-    idempotency_retention_seconds: Annotated[int, Field(gt=0)] = 86_400
+    idempotency_retention_seconds: Annotated[int, Field(gt=0, le=315_576_000)] = 86_400
     failpoints: str = ""
 
 
 class DatabaseSettings(BaseSettings):
     """How to reach the service's own Postgres."""
 
-    database_url: SecretStr
-    database_pool_size: Annotated[int, Field(gt=0)] = 10
+    database_url: DatabaseUrl
+    database_pool_size: Annotated[int, Field(gt=0, le=1000)] = 10
+    database_pooler: Pooler = "session"
+    """``transaction`` behind a pooler that gives a connection for one transaction, as PgBouncer
+    does: no prepared statements, and the session's settings are those of the role."""
     statement_timeout_seconds: PositiveSeconds = 5.0
 
 
 class RedisSettings(BaseSettings):
     """How to reach the Redis that keeps the locks."""
 
-    redis_url: SecretStr
+    redis_url: RedisUrl
 
 
 class LoggingSettings(BaseSettings):
@@ -76,7 +88,35 @@ class MigrateSettings(DatabaseSettings, LoggingSettings):
 
 def explain(error: ValidationError, *, prefix: str) -> str:
     """Return one line that names each wrong environment variable, without repeating its value."""
-    return "; ".join(
-        f"{prefix}{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
-        for item in error.errors(include_input=False, include_url=False)
-    )
+    return "; ".join(_explained(error, prefix))
+
+
+def _explained(error: ValidationError, prefix: str) -> Iterator[str]:
+    for item in error.errors(include_input=False, include_url=False):
+        message = item["msg"].removeprefix("Value error, ")
+        name = "_".join(str(part) for part in item["loc"]).upper()
+        # What contradicts another setting belongs to no variable, and names them itself.
+        yield f"{prefix}{name}: {message}" if name else message
+
+
+def variables(*settings: type[BaseSettings]) -> dict[str, dict[str, Any]]:
+    """Return each environment variable that these settings read, with its JSON schema."""
+    found: dict[str, dict[str, Any]] = {}
+    for each in settings:
+        prefix = each.model_config.get("env_prefix", "")
+        schema = each.model_json_schema()
+        for name, field in schema["properties"].items():
+            required = name in schema.get("required", [])
+            found.setdefault(f"{prefix}{name}".upper(), field | {"required": required})
+    return found
+
+
+def unknown(
+    environment: Mapping[str, str], *, prefix: str, known: Mapping[str, object]
+) -> Iterator[str]:
+    """Yield a line for each variable with the prefix that nothing reads."""
+    for name in sorted(environment):
+        upper = name.upper()
+        if upper.startswith(prefix) and upper not in known and not _SERVICE_LINK.search(upper):
+            near = difflib.get_close_matches(upper, known, n=1)
+            yield f"{name} is not a setting" + (f": is {near[0]} meant?" if near else "")

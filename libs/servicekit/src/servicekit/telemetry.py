@@ -20,7 +20,7 @@ from opentelemetry.instrumentation.psycopg import PsycopgInstrumentor
 from opentelemetry.instrumentation.redis import RedisInstrumentor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
 from servicekit import health
 
@@ -44,16 +44,19 @@ class Telemetry:
     ) -> "Telemetry":
         """Return tracing as the ``OTEL_*`` variables say; off unless an endpoint is given.
 
+        ``OTEL_TRACES_EXPORTER=console`` needs none: it prints one span a line.
+
         The exporter, sampler and batch processor read their own variables. ``OTEL_SERVICE_NAME``
         and ``OTEL_RESOURCE_ATTRIBUTES`` win over ``service`` and ``version``.
 
         Raises:
             ValueError: the protocol is neither ``grpc`` nor ``http/protobuf``.
         """
+        exporter = environment.get("OTEL_TRACES_EXPORTER", "").strip() or "otlp"
         if (
-            not any(environment.get(name) for name in _ENDPOINTS)
+            (exporter == "otlp" and not any(environment.get(name) for name in _ENDPOINTS))
             or environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
-            or environment.get("OTEL_TRACES_EXPORTER", "otlp") == "none"
+            or exporter == "none"
         ):
             return cls(None)
         provider = TracerProvider(
@@ -169,15 +172,17 @@ def _resource(*, service: str, version: str) -> Resource:
             "service.instance.id": os.environ.get("HOSTNAME", "") or str(os.getpid()),
         }
     )
-    from_environment = Resource.create()
+    given = dict(Resource.create().attributes)
     # Resource.create() fills in a placeholder when the environment names no service.
-    if str(from_environment.attributes["service.name"]).startswith("unknown_service"):
-        return from_environment.merge(defaults)
-    return defaults.merge(from_environment)
+    if str(given["service.name"]).startswith("unknown_service"):
+        del given["service.name"]
+    return defaults.merge(Resource(given))
 
 
 def _exporter(environment: Mapping[str, str]) -> SpanExporter:
     """Return the exporter for the protocol; imported here, since gRPC is slow to load."""
+    if environment.get("OTEL_TRACES_EXPORTER", "").strip() == "console":
+        return ConsoleSpanExporter(formatter=lambda span: span.to_json(indent=None) + "\n")
     protocol = next(filter(None, map(environment.get, _PROTOCOLS)), _DEFAULT_PROTOCOL)
     if protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (  # noqa: PLC0415
