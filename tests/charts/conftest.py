@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 from tests.charts.combinations import ALL, Combination
-from tests.charts.rendering import Charts, Manifest
+from tests.charts.rendering import LONG, Charts, Manifest
 
 
 @pytest.fixture(scope="session")
-def charts(tmp_path_factory: pytest.TempPathFactory) -> Charts:
+def rendered(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Where renderings are kept: one directory for all workers of this session."""
+    own = tmp_path_factory.getbasetemp()
+    directory = (own if worker_id == "master" else own.parent) / "rendered"
+    for name in ("charts", "newer"):
+        (directory / name).mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def charts(tmp_path_factory: pytest.TempPathFactory, rendered: Path) -> Charts:
     if shutil.which("helm") is None:
         pytest.skip("the helm binary is not on the PATH")
-    return Charts.copy_to(tmp_path_factory.mktemp("charts"))
+    return Charts.copy_to(tmp_path_factory.mktemp("charts"), kept=rendered / "charts")
 
 
 @pytest.fixture(params=ALL, ids=str)
@@ -24,4 +35,5 @@ def combination(request: pytest.FixtureRequest) -> Combination:
 
 @pytest.fixture
 def manifests(charts: Charts, combination: Combination) -> list[Manifest]:
-    return charts.render(combination.chart, combination.values, file=combination.file)
+    """The combination under the longest name that a release may have."""
+    return charts.render(combination.chart, combination.values, file=combination.file, release=LONG)

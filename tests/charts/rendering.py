@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,8 @@ from tests.e2e.harness.programs import ROOT, CommandFailed, run
 CHARTS = ("redis", "postgres", "order", "invoice", "shop", "observability")
 RELEASE, NAMESPACE = "rel", "somewhere"
 HELM_SECONDS = 60
+# The longest name that Helm takes, and one that differs where a name is cut off.
+LONG, ANOTHER = "r" * 53, "r" * 52 + "s"
 
 Manifest = dict[str, Any]
 Values = dict[str, Any]
@@ -29,13 +33,20 @@ class Charts:
     """A directory of charts whose dependencies are packed."""
 
     directory: Path
+    kept: Path | None = None
 
     @classmethod
-    def copy_to(cls, directory: Path, source: Path = ROOT / "charts") -> Charts:
-        """Copy the charts and pack their dependencies there: the working tree stays as it is."""
+    def copy_to(
+        cls, directory: Path, source: Path = ROOT / "charts", *, kept: Path | None = None
+    ) -> Charts:
+        """Copy the charts and pack their dependencies there: the working tree stays as it is.
+
+        ``kept`` is a directory that the workers of one session share: what one of them has
+        rendered of these charts, the others read.
+        """
         ignored = shutil.ignore_patterns("*.tgz", "Chart.lock")
         shutil.copytree(source, directory, dirs_exist_ok=True, ignore=ignored)
-        charts = cls(directory)
+        charts = cls(directory, kept)
         charts.pack()
         return charts
 
@@ -73,6 +84,17 @@ class Charts:
     @functools.cache  # noqa: B019  (one object for the whole session)
     def text(self, chart: str, values: str = "{}", file: str = "", release: str = RELEASE) -> str:
         """What Helm prints for these values, given as JSON."""
+        if self.kept is None:
+            return self._template(chart, values, file, release)
+        asked = json.dumps([chart, values, file, release])
+        path = self.kept / f"{hashlib.sha256(asked.encode()).hexdigest()}.yaml"
+        if not path.exists():
+            unfinished = path.with_suffix(f".{os.getpid()}")
+            unfinished.write_text(self._template(chart, values, file, release))
+            unfinished.replace(path)
+        return path.read_text()
+
+    def _template(self, chart: str, values: str, file: str, release: str) -> str:
         path = self.directory / chart
         files = [f"--values={path / file}"] if file else []
         command = ["template", release, str(path), f"--namespace={NAMESPACE}", *files]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.charts.combinations import ALL, Combination
-from tests.charts.rendering import Charts, Manifest
+from tests.charts.rendering import LONG, Charts, Manifest
 
 
 @pytest.fixture(scope="session")
-def newer(charts: Charts, tmp_path_factory: pytest.TempPathFactory) -> Charts:
+def newer(charts: Charts, rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Charts:
     """The same charts as they will be one version later."""
     directory = tmp_path_factory.mktemp("newer")
-    later = Charts.copy_to(directory, charts.directory)
+    later = Charts.copy_to(directory, charts.directory, kept=rendered / "newer")
     for path in directory.glob("*/Chart.yaml"):
         text = re.sub(r"(?m)^(\s*)version: 0\.1\.0", r"\1version: 0.2.0", path.read_text())
         path.write_text(text.replace('appVersion: "0.1.0"', 'appVersion: "0.2.0"'))
@@ -49,8 +50,8 @@ def test_what_cannot_change_is_the_same_in_the_next_version(
     charts: Charts, newer: Charts, combination: Combination
 ) -> None:
     chart, values, file = combination.chart, combination.values, combination.file
-    before = by_name(charts.render(chart, values, file=file))
-    after = by_name(newer.render(chart, values, file=file))
+    before = by_name(charts.render(chart, values, file=file, release=LONG))
+    after = by_name(newer.render(chart, values, file=file, release=LONG))
     kept = before.keys() & after.keys()
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
     assert not {name for name in before.keys() - after.keys() if not name.startswith("Job/")}
