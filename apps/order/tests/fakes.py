@@ -36,6 +36,9 @@ class FakeInvoices:
     deaf: bool = False
     """Whether it neither applies nor tells anything; it can still be asked to abort."""
 
+    def permits(self, at_most: int) -> int:
+        return at_most if self.available else 0
+
     def require_available(self) -> None:
         if not self.available:
             raise InvoiceServiceUnavailable("It is down.")

@@ -128,6 +128,18 @@ async def test_it_survives_an_error_of_a_whole_round(
     assert await use_cases.reconciler.work_once() == 1
 
 
+async def test_nothing_loses_its_turn_while_the_invoice_service_is_known_to_be_away(
+    use_cases: UseCases, invoices: FakeInvoices, engine: AsyncEngine, runtime: Runtime
+) -> None:
+    await pending(use_cases, invoices)
+    invoices.available = False
+    rounds = "shop_reconciler_rounds_total"
+    async with running([use_cases.reconciler]):
+        await until(lambda: runtime.registry.get_sample_value(rounds, {"result": "done"}))
+    ((tried, wait),) = await attempts(engine)
+    assert (tried, wait <= 0) == (0, True)
+
+
 async def test_the_backlog_is_shown(
     use_cases: UseCases, invoices: FakeInvoices, locks: FakeLocks, runtime: Runtime
 ) -> None:

@@ -81,3 +81,15 @@ def test_a_cancelled_probe_frees_its_place(breaker: CircuitBreaker, clock: Clock
     breaker.check()
     breaker.cancelled()
     breaker.check()
+
+
+def test_it_says_beforehand_how_many_calls_it_lets_through(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
+    assert breaker.permits(16) == 16
+    opened(breaker)
+    assert breaker.permits(16) == 0
+    clock.now = 5.0
+    assert breaker.permits(16) == 1
+    breaker.check()
+    assert breaker.permits(16) == 0

@@ -86,6 +86,10 @@ class HttpInvoices:
         self._breaker = breaker
         self._usual_timeout_seconds = usual_timeout_seconds
 
+    def permits(self, at_most: int) -> int:
+        """Return how many calls are worth making now; see ``order.ports.Invoices``."""
+        return self._breaker.permits(at_most)
+
     def require_available(self) -> None:
         """Return if it is worth asking; see ``order.ports.Invoices``."""
         if self._breaker.is_open():

@@ -90,6 +90,10 @@ class Invoices(Protocol):
         """
         ...
 
+    def permits(self, at_most: int) -> int:
+        """Return how many calls are worth making now, without making any."""
+        ...
+
     def require_available(self) -> None:
         """Return if it is worth asking.
 

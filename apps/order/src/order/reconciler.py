@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from order.errors import LocksUnavailable, OrderLocked
 from order.metrics import Metrics
-from order.ports import LeaseLost, OutcomeUnknown
+from order.ports import Invoices, LeaseLost, OutcomeUnknown
 from order.repository import OperationRecord, Operations
 from order.service.helping import Helping
 from order.wakeup import WakeUp
@@ -35,6 +35,7 @@ class Reconciler:
 
     Args:
         engine: the order database.
+        invoices: says how many attempts are worth making.
         helping: how one operation is finished.
         wake_up: says when to look.
         metrics: counts attempts and shows the backlog.
@@ -48,6 +49,7 @@ class Reconciler:
         self,
         *,
         engine: AsyncEngine,
+        invoices: Invoices,
         helping: Helping,
         wake_up: WakeUp,
         metrics: Metrics,
@@ -57,6 +59,7 @@ class Reconciler:
         backoff_seconds: float,
     ) -> None:
         self._engine = engine
+        self._invoices = invoices
         self._helping = helping
         self._wake_up = wake_up
         self._metrics = metrics
@@ -68,24 +71,27 @@ class Reconciler:
     async def run(self) -> None:
         """Work until cancelled; no error ends it."""
         while True:
+            # A claim costs an operation its turn, so none is made for a call that the breaker would
+            # refuse: all of them would come late once the invoice service is back.
+            limit = self._invoices.permits(BATCH)
             try:
-                claimed = await self.work_once()
+                claimed = await self.work_once(limit=limit)
             except Exception as error:  # noqa: BLE001 - the next round may succeed; it is counted
                 self._metrics.round("failed")
                 _log.warning("reconciler_round_failed", error=repr(error))
                 claimed = 0
-            if claimed < BATCH:
+            if claimed == 0 or claimed < limit:
                 await self._wake_up.wait(timeout_seconds=self._interval_seconds)
 
-    async def work_once(self) -> int:
-        """Claim what is due, work on it, and return how much that was."""
+    async def work_once(self, *, limit: int = BATCH) -> int:
+        """Claim up to ``limit`` operations that are due, work on them, and return how many."""
         # A connection that has gone silent would otherwise end recovery for good.
         async with (
             asyncio.timeout(self._attempt_timeout_seconds),
             self._engine.begin() as connection,
         ):
             claimed = await Operations(connection).claim_due(
-                limit=BATCH, base_seconds=self._backoff_seconds, cap_seconds=BACKOFF_CAP_SECONDS
+                limit=limit, base_seconds=self._backoff_seconds, cap_seconds=BACKOFF_CAP_SECONDS
             )
         await self._recover_all(claimed)
         async with (

@@ -153,6 +153,7 @@ def _assemble(
         runtime=runtime,
         resources=resources,
         metrics=metrics,
+        invoices=invoices,
         helping=helping,
         wake_up=wake_up,
     )
@@ -186,11 +187,13 @@ def _reconciler(
     runtime: Runtime,
     resources: Resources,
     metrics: Metrics,
+    invoices: Invoices,
     helping: Helping,
     wake_up: WakeUp,
 ) -> Reconciler:
     return Reconciler(
         engine=resources.recovery_engine,
+        invoices=invoices,
         helping=helping,
         wake_up=wake_up,
         metrics=metrics,

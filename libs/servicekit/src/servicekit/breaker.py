@@ -72,6 +72,12 @@ class CircuitBreaker:
         state = self.state
         return state is BreakerState.OPEN or (state is BreakerState.HALF_OPEN and self._probing)
 
+    def permits(self, at_most: int) -> int:
+        """Return how many calls ``check`` would let through now, none of them beginning here."""
+        if self.is_open():
+            return 0
+        return at_most if self.state is BreakerState.CLOSED else min(1, at_most)
+
     def succeeded(self) -> None:
         """Report a call that was answered; closes the breaker."""
         self._failures = 0
