@@ -31,6 +31,8 @@ ORDER_URL: Final = f"http://shop-order:{ORDER_PORT}"
 INVOICE_URL: Final = f"http://shop-invoice:{INVOICE_PORT}"
 INSTALL_SECONDS: Final = 300
 ROLLOUT_SECONDS: Final = 240
+# The container knows its password from a file only, which follows the Secret.
+_REDIS_CLI: Final = 'REDISCLI_AUTH="$(cat /run/redis/password)" exec redis-cli "$@"'
 STORES: Final = ("redis", "order-postgres", "invoice-postgres")
 
 
@@ -96,4 +98,4 @@ class Shop:
     def redis(self, *command: str) -> str:
         """Ask the lock Redis."""
         (pod,) = self.pods("redis")
-        return self.namespace.exec(pod.name, "redis-cli", *command)
+        return self.namespace.exec(pod.name, "sh", "-ec", _REDIS_CLI, "redis-cli", *command)
