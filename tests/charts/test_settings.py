@@ -43,6 +43,11 @@ def extremes(rules: dict[str, Any]) -> tuple[list[Any], list[Any]]:
     return inside, outside
 
 
+def snake(key: str) -> str:
+    """A key of the values as the services' settings have it."""
+    return "".join(f"_{c}" if c.isupper() else c for c in key).lower()
+
+
 CASES = [(service, key) for service in SERVICES for key in schema_of(service)]
 
 
@@ -77,7 +82,7 @@ def beside(key: str, value: Any) -> Values:
         config["requestTimeoutSeconds"] = 86_400
     if key == "requestTimeoutSeconds":
         inner = ("statementTimeoutSeconds", "invoiceTimeoutSeconds")
-        config |= dict.fromkeys(inner, value / 2)
+        config |= dict.fromkeys(inner, max(value / 2, TINY))
         config |= {"lockWaitSeconds": 0}
     return {"config": config}
 
@@ -99,12 +104,29 @@ def test_the_services_start_with_the_outermost_values_that_the_chart_takes(
             start(service, found, patch)
 
 
+def bounds(rules: dict[str, Any]) -> tuple[float | None, float | None]:
+    """The least and the greatest value that a JSON schema takes; of whole numbers if it says so."""
+    least = rules.get("minimum")
+    if rules["type"] == "integer" and "exclusiveMinimum" in rules:
+        least = rules["exclusiveMinimum"] + 1
+    return least, rules.get("maximum")
+
+
+@pytest.mark.parametrize(("service", "key"), CASES)
+def test_the_chart_has_the_bounds_of_the_service(service: str, key: str) -> None:
+    """A value that only the service refuses ends in a pod that starts again and again."""
+    settings = importlib.import_module(f"{service}.settings").Settings.model_json_schema()
+    rules = schema_of(service)[key]
+    if rules["type"] in ("integer", "number"):
+        assert bounds(rules) == bounds(settings["properties"][snake(key)])
+
+
 @pytest.mark.parametrize(("service", "key"), CASES)
 def test_what_the_services_refuse_the_chart_refuses(
     service: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rules = schema_of(service)[key]
-    name = f"{service.upper()}_" + "".join(f"_{c}" if c.isupper() else c for c in key).upper()
+    name = f"{service}_{snake(key)}".upper()
     prefix = service.upper()
     urls = {
         f"{prefix}_DATABASE_URL": "postgresql://u:p@h:5432/d",
@@ -125,7 +147,7 @@ def test_a_limit_that_is_not_shorter_than_the_one_around_it_is_refused_by_both(
         with pytest.raises(Refused, match=f"config.{key} is 15: it must be less"):
             charts.render("order", {"config": {key: 15}})
         found = variables(charts, "order", {"config": {key: 14}})
-        name = "ORDER_" + "".join(f"_{c}" if c.isupper() else c for c in key).upper()
+        name = f"order_{snake(key)}".upper()
         with (
             monkeypatch.context() as patch,
             pytest.raises(ValidationError, match="must be less than"),
