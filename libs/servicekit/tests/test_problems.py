@@ -85,4 +85,4 @@ async def test_a_method_that_is_not_possible_is_answered_with_all_that_are(
     async with client:
         answer = await client.delete("/things")
 
-    assert answer.headers["allow"] == "GET, POST"
+    assert answer.headers["allow"] == "GET, HEAD, POST"
