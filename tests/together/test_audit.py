@@ -168,8 +168,9 @@ def test_an_operation_on_its_way_for_too_long_is_found_and_finished(
     with pytest.raises(httpx.TransportError):
         httpx.delete(f"{shop.order.url}/orders/{order_id}", trust_env=False)
     shop.order.wait_ended()
-    shop.order.start(ORDER_RECONCILE_INTERVAL_SECONDS="3600", ORDER_INVOICE_TIMEOUT_SECONDS="10")
+    # Before the start, whose first look would finish it.
     execute(shop.order_database, "UPDATE operations SET next_attempt_at = now() + interval '1 h'")
+    shop.order.start(ORDER_RECONCILE_INTERVAL_SECONDS="3600", ORDER_INVOICE_TIMEOUT_SECONDS="10")
     assert audit(*source)[0] == 0
     status, report = audit("--pending-after", "0", *source)
     assert (status, report["equal"]) == (1, False)
