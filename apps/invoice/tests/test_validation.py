@@ -109,7 +109,6 @@ async def test_another_media_type_is_refused_with_the_remedy(client: httpx.Async
         (b"129.90", "129.90"),
         (b'"129.90"', "129.90"),
         (b"0", "0.00"),
-        (b"1e2", "100.00"),
         (b"9999999999999999.99", "9999999999999999.99"),
         # As a float this one would become 0.28999999999999998 or 90071992547409.92.
         (b"0.29", "0.29"),
