@@ -86,7 +86,9 @@ class LockGuard:
             ) from error
         except Exception as error:
             # No answer, refused credentials, an evicting policy, or a defect: it fails closed.
-            self._say_unavailable(error)
+            self._interval.report(
+                _log, "locks_unavailable", error, foreseen=isinstance(error, FencelockError)
+            )
             self._checked("unavailable", span)
             span.set_status(trace.StatusCode.ERROR)
             raise ServiceUnavailable(
@@ -95,17 +97,6 @@ class LockGuard:
         self._checked("held", span)
         span.set_attribute("lock.fence", verified.fence)
         return verified.fence
-
-    def _say_unavailable(self, error: Exception) -> None:
-        """Log the cause at once, then at intervals; answers say only that nobody could tell."""
-        if (times := self._interval.due()) is not None:
-            _log.error(
-                "locks_unavailable",
-                times=times,
-                error_type=type(error).__name__,
-                error=str(error),
-                exc_info=not isinstance(error, FencelockError),
-            )
 
     def _checked(self, result: LockCheckResult, span: trace.Span) -> None:
         self._metrics.lock_checked(result)

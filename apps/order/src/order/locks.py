@@ -44,19 +44,13 @@ class RedisLocks:
             # Refused credentials, an evicting policy, or a defect: without a lock nothing was done.
             if granted and not isinstance(error, fencelock.FencelockError):
                 raise
-            self._say_unavailable(error)
-            raise LocksUnavailable("The locks cannot be had. Nothing was written.") from error
-
-    def _say_unavailable(self, error: Exception) -> None:
-        """Log the cause at once, then at intervals; answers say only that there are no locks."""
-        if (times := self._interval.due()) is not None:
-            _log.error(
+            self._interval.report(
+                _log,
                 "locks_unavailable",
-                times=times,
-                error_type=type(error).__name__,
-                error=str(error),
-                exc_info=not isinstance(error, fencelock.FencelockError),
+                error,
+                foreseen=isinstance(error, fencelock.FencelockError),
             )
+            raise LocksUnavailable("The locks cannot be had. Nothing was written.") from error
 
     async def ping(self, *, timeout_seconds: float) -> None:
         """Return if the locks can be reached.

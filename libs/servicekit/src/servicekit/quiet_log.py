@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import structlog
+
 _INTERVAL_SECONDS: Final = 10.0
 
 
@@ -31,3 +33,28 @@ class Interval:
             return None
         times, self._times, self._next = self._times, 0, now + self._seconds
         return times
+
+    def report(
+        self,
+        log: structlog.stdlib.BoundLogger,
+        event: str,
+        error: Exception,
+        *,
+        foreseen: bool,
+    ) -> None:
+        """Log a failure that many requests meet, when it is due; only this says its cause.
+
+        Args:
+            log: where to.
+            event: the line's name.
+            error: the cause.
+            foreseen: whether it is a failure of its kind; any other is a defect and shows where.
+        """
+        if (times := self.due()) is not None:
+            log.error(
+                event,
+                times=times,
+                error_type=type(error).__name__,
+                error=str(error),
+                exc_info=not foreseen,
+            )
