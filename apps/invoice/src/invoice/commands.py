@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
 import fencelock
@@ -10,9 +9,7 @@ from invoice import failpoints
 from invoice.app import create_app
 from invoice.schema import MIGRATIONS
 from invoice.settings import MigrateSettings, Settings
-from servicekit import logging, migrate, server
-from servicekit.failpoints import Failpoints
-from servicekit.runtime import Runtime
+from servicekit import migrate, serve
 from servicekit.settings import variables as read_variables
 
 _SERVICE = "invoice"
@@ -39,14 +36,12 @@ def _serve() -> int:
     settings = Settings()
     # Connects to nothing: what it refuses is said before anything has started.
     fencelock.AsyncLockClient.from_url(settings.redis_url.get_secret_value())
-    logging.configure(service=_SERVICE, level=settings.log_level, form=settings.log_format)
-    runtime = Runtime.of_process(
+    return serve.run(
+        lambda runtime: create_app(settings, runtime=runtime),
         service=_SERVICE,
-        version=version("shop-invoice"),
-        failpoints=Failpoints(failpoints.NAMES, armed=settings.failpoints),
+        failpoints=failpoints.NAMES,
+        settings=settings,
     )
-    runtime.telemetry.instrument()
-    return server.run(create_app(settings, runtime=runtime), runtime=runtime, settings=settings)
 
 
 def _migrate() -> int:

@@ -2,17 +2,13 @@
 
 from servicekit import settings
 from servicekit.settings import (
-    DatabaseSettings,
-    LoggingSettings,
     Port,
     PositiveSeconds,
-    RedisSettings,
-    ServerSettings,
     service_config,
 )
 
 
-class Settings(ServerSettings, DatabaseSettings, RedisSettings, LoggingSettings):
+class Settings(settings.ServeSettings):
     """Everything that can be set."""
 
     model_config = service_config("INVOICE_")

@@ -6,19 +6,15 @@ from pydantic import Field, model_validator
 
 from servicekit import settings
 from servicekit.settings import (
-    DatabaseSettings,
-    LoggingSettings,
     Port,
     PositiveSeconds,
-    RedisSettings,
     Seconds,
-    ServerSettings,
     service_config,
 )
 from servicekit.urls import HttpUrl
 
 
-class Settings(ServerSettings, DatabaseSettings, RedisSettings, LoggingSettings):
+class Settings(settings.ServeSettings):
     """Everything that can be set."""
 
     model_config = service_config("ORDER_")

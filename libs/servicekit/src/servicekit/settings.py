@@ -82,6 +82,10 @@ class LoggingSettings(BaseSettings):
     log_level: LogLevel = "info"
 
 
+class ServeSettings(ServerSettings, DatabaseSettings, RedisSettings, LoggingSettings):
+    """What every service's ``serve`` command needs."""
+
+
 class MigrateSettings(DatabaseSettings, LoggingSettings):
     """What a service's ``migrate`` command needs."""
 
