@@ -113,6 +113,7 @@ def _check_types(place: Path, python: str) -> None:
 
 def _run_tests(folder: Path, python: str) -> None:
     shutil.copytree(LOCK / "tests", folder / "libs/lock/tests")
+    shutil.copy(LOCK / "README.md", folder / "libs/lock")
     (folder / "pyproject.toml").write_text(PYTEST)
     (folder / "conftest.py").write_text('pytest_plugins = ["devkit.testing"]\n')
     _run([python, "-m", "pytest", "-q", "-n", "2", "libs/lock/tests"], folder)

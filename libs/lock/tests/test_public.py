@@ -1,7 +1,9 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import fencelock
+from fencelock._fitness import ACL_BETTER, ACL_LINE
 
 
 def test_the_public_names_are_sorted_and_complete() -> None:
@@ -20,3 +22,9 @@ def test_importing_does_not_load_the_optional_parts() -> None:
         "assert not {'prometheus_client', 'fencelock.contrib.otel'} & set(sys.modules), 'loaded'"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_the_readme_names_the_rights_that_are_tried() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    assert ACL_LINE in readme
+    assert ACL_BETTER in readme
