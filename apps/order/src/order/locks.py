@@ -51,11 +51,3 @@ class RedisLocks:
                 foreseen=isinstance(error, fencelock.FencelockError),
             )
             raise LocksUnavailable("The locks cannot be had. Nothing was written.") from error
-
-    async def ping(self, *, timeout_seconds: float) -> None:
-        """Return if the locks can be reached.
-
-        Raises:
-            fencelock.FencelockError: they cannot.
-        """
-        await self._client.ping(timeout=timeout_seconds)

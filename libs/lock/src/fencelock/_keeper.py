@@ -86,16 +86,6 @@ class Keeper:
         if self.discard(lease):
             isolated(lease.lose, reason)
 
-    def suspect(self, lock_keys: Sequence[str] | None) -> None:
-        """Something happened to these keys (all if None): ask about their leases at once."""
-        suspects = self.held()
-        if lock_keys is not None:
-            suspects = [self._holders[key] for key in lock_keys if key in self._holders]
-        if suspects and not self._closed:
-            for lease in suspects:
-                lease.term.renew_at = 0.0
-            self._wake_at(0.0)
-
     def batches(self, leases: Sequence[Kept]) -> Iterator[tuple[list[Kept], Wanted]]:
         """Split leases into as many as one script renews, each with what to ask for."""
         batch: list[Kept] = []

@@ -69,16 +69,6 @@ def commit_to(last_word: Callable[[], Response], *, within_seconds: float) -> No
     cut.last_word = last_word
 
 
-def set_deadline(timeout_seconds: float) -> None:
-    """Give the current task, and what it starts from now on, this much time."""
-    _deadline.set(time.monotonic() + timeout_seconds)
-
-
-def clear_deadline() -> None:
-    """Take the deadline from the current task: what it does now outlives its request."""
-    _deadline.set(None)
-
-
 class DeadlineMiddleware:
     """Sets the deadline of each request and answers 503 when it passes.
 

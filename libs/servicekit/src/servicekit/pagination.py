@@ -5,9 +5,8 @@ import binascii
 import hashlib
 import hmac
 import json
-from typing import Annotated, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
-from fastapi import Query
 from pydantic import BaseModel, Field
 
 from servicekit.problems import ValidationFailed
@@ -18,17 +17,6 @@ MAXIMUM_CURSOR_LENGTH: Final = 2048
 _CHECK_BYTES: Final = 8
 
 Item = TypeVar("Item", bound=BaseModel)
-
-PageLimit = Annotated[
-    int, Query(ge=1, le=MAXIMUM_LIMIT, description="How many items at most on this page.")
-]
-PageCursor = Annotated[
-    str | None,
-    Query(
-        max_length=MAXIMUM_CURSOR_LENGTH,
-        description="The `next_cursor` of the page before; opaque.",
-    ),
-]
 
 
 class Page(BaseModel, Generic[Item]):

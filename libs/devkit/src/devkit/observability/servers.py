@@ -192,14 +192,6 @@ class JaegerServer(_Backend):
             "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         }
 
-    @property
-    def grpc_environment(self) -> dict[str, str]:
-        """The same over gRPC."""
-        return {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{HOST}:{self._grpc_port}",
-            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
-        }
-
     def _command(self) -> list[str]:
         unused = (
             *("admin.http.host-port", "http-server.host-port", "query.grpc-server.host-port"),
