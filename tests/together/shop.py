@@ -124,10 +124,13 @@ class Shop:
     def operations(self) -> list[dict[str, Any]]:
         return self.order_look.rows("SELECT * FROM operations ORDER BY created_at")
 
-    def recorded(self) -> dict[uuid.UUID, dict[str, Any]]:
-        """What the invoice service has recorded, by operation id."""
+    def recorded(self) -> dict[tuple[uuid.UUID, uuid.UUID], dict[str, Any]]:
+        """What the invoice service has recorded, by operation and invoice, as it tells them apart.
+
+        A direct client may use the id of an order's operation as its key.
+        """
         rows = self.invoice_look.rows("SELECT * FROM applied_operations")
-        return {row["op_id"]: row for row in rows}
+        return {(row["op_id"], row["invoice_id"]): row for row in rows}
 
     def pending(self) -> list[dict[str, Any]]:
         return self.order_look.rows("SELECT * FROM operations WHERE state = 'pending'")
@@ -145,7 +148,8 @@ class Shop:
         for row in self.operations():
             if row["state"] == "pending":
                 continue
-            outcome = recorded.get(row["op_id"], {}).get("outcome", "nothing")
+            record = recorded.get((row["op_id"], row["invoice_id"]), {})
+            outcome = record.get("outcome", "nothing")
             if outcome not in expected[row["state"]]:
                 found.append(f"operation {row['op_id']} {row['state']} but {outcome}")
         return found + _gaps(self.operations())
