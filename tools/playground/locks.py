@@ -6,7 +6,6 @@ secrets and never leave it; of an owner only the id of its client is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -77,16 +76,6 @@ async def last_fence(client: redis.asyncio.Redis) -> int | None:
     """
     fence = await client.get(FENCE)
     return None if fence is None else int(fence)
-
-
-async def take_away(client: redis.asyncio.Redis, names: Iterable[str]) -> int:
-    """Remove the records of held names, as an operator does who breaks a lock; how many there were.
-
-    Raises:
-        redis.RedisError: There was no answer.
-    """
-    keys = [LOCKS + (name if "{" in name else "{" + name + "}") for name in names]
-    return int(await client.delete(*keys))
 
 
 def _take_holder(lock: Lock, value: str | None, remaining_ms: int) -> None:
