@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import yaml
 from tests.charts.combinations import EXTERNAL_DATABASE, HTTP_ROUTE, INGRESS, SECRETS
-from tests.charts.rendering import Charts, Values, merged
+from tests.charts.rendering import Charts, Values, load_all, merged
 from tests.e2e.harness.programs import ROOT
 
 THEIR_REDIS: Values = {
@@ -166,8 +166,9 @@ def written_in_braces(key: str) -> bool:
     return key in ("requests", "limits", "startup", "liveness", "readiness", "labels")
 
 
+@functools.cache
 def defaults(chart: str) -> Values:
-    loaded: Values = yaml.safe_load((ROOT / "charts" / chart / "values.yaml").read_text())
+    (loaded,) = load_all((ROOT / "charts" / chart / "values.yaml").read_text())
     return loaded
 
 
