@@ -210,6 +210,24 @@ async def _crash(bench: Bench) -> list[str]:
     ]
 
 
+async def _told(bench: Bench) -> list[str]:
+    late: list[float] = []
+    holder = Fencelock(bench.url)
+    async with Redis.from_url(bench.url) as redis:
+        for number in range(bench.rounds * 20):
+            name = f"bench:{number}"
+            lease = await holder.client.acquire(name, ttl=300.0)
+            told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            lease.on_lost(told.set_result)
+            await asyncio.sleep(0.02)  # longer than it takes to be watched
+            began = time.perf_counter()
+            await redis.delete(f"fencelock:l:{{{name}}}")
+            await told
+            late.append(time.perf_counter() - began)
+    await holder.close()
+    return [f"told {median(late) * 1000:.2f} ms after (p99 {_p99(late) * 1000:.2f} ms)"]
+
+
 async def _memory(bench: Bench) -> list[str]:
     fencelock = Fencelock(bench.url)
     count = 5000
@@ -244,6 +262,7 @@ ROWS: dict[str, Row] = {
     "closed loop, 32 contenders, hold 0": _closed_loop(0.0),
     "closed loop, 32 contenders, hold 1 ms": _closed_loop(0.001),
     "1,000 waiters on one name": _thousand_waiters,
+    "told that a held name is gone": _told,
     "next owner after a crash": _crash,
     "memory": _memory,
 }

@@ -67,6 +67,16 @@ async def crash(client: AsyncLockClient, tasks: Sequence[asyncio.Task[AsyncLease
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def deafen(client: AsyncLockClient) -> None:
+    """Let a started client do without being told of changes, as on a server that does not tell."""
+    blocking = getattr(client, "blocking", None)
+    engine = client._running if blocking is None else blocking._running.client._running
+    assert engine is not None
+    link = engine._connection._link
+    assert link is not None
+    link.tracks = False
+
+
 def freeze(client: AsyncLockClient) -> None:
     """Let a client stay connected, and neither hear nor say anything, as a stopped process."""
     engine = client._running

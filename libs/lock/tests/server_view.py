@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from libs.lock.tests.eventually import eventually
 from redis.asyncio import Redis
 
 from fencelock import _names
@@ -36,6 +37,15 @@ async def script_calls(admin: Redis) -> int:
     stats: dict[str, Any] = await admin.info("commandstats")
     names = ("cmdstat_evalsha", "cmdstat_eval")
     return sum(int(stats[name]["calls"]) for name in names if name in stats)
+
+
+async def watched(admin: Redis, keys: int = 1) -> None:
+    """Wait until the server tells holders of changes to so many keys."""
+
+    async def tracked() -> bool:
+        return int((await admin.info("stats"))["tracking_total_keys"]) >= keys
+
+    await eventually(tracked, f"the server watches {keys} keys")
 
 
 async def lock_connections(admin: Redis) -> int:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fencelock import ConfigurationError, RedisUnavailable
 from fencelock import _protocol as protocol
-from fencelock._protocol import Blocked, Granted, Push, Request, Term, Watch
+from fencelock._protocol import Blocked, Changed, Granted, Push, Request, Term, Watch
 from fencelock._scripts import packaged
 
 SCRIPTS = packaged()
@@ -179,4 +179,6 @@ def test_pushes_are_read() -> None:
     watch = [b"message", b"channel", b"watch a:{7} 3333"]
     assert protocol.read_push(watch) == Watch("a:{7}", 3.333)
     assert protocol.read_push([b"message", b"channel", b"news of a later version"]) is None
-    assert protocol.read_push([b"invalidate", [b"key"]]) is None
+    assert protocol.read_push([b"invalidate", [b"key"]]) == Changed(("key",))
+    assert protocol.read_push([b"invalidate", None]) == Changed(None)
+    assert protocol.read_push([b"invalidate"]) is None

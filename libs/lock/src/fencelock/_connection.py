@@ -113,7 +113,7 @@ class Connection:
         limit: float | None = None,
         repeat: Callable[[], Command] | None = None,
     ) -> Answer:
-        """Run a script.
+        """Run a script, or a plain command.
 
         Args:
             command: what to run.
@@ -154,7 +154,7 @@ class Connection:
         if command.dated and not self._fitness.sure(sent):
             return None
         try:
-            reply = await link.send(_words(command, link, sent, limit), limit)
+            reply = await _send(link, command, sent, limit)
         except RedisUnavailable as error:
             return error
         if isinstance(reply, hiredis.ReplyError):
@@ -175,14 +175,19 @@ class Connection:
         link = self._link
         if link is None or not link.usable or not self._mine():
             return None
-        return link.send(_words(command, link, now(), self._reply_timeout))
+        return _send(link, command, now(), self._reply_timeout)
 
     async def evaluate(self, link: Link, command: Command) -> Reply:
         """Run a script on a link that is not given to others yet. Error replies are returned."""
-        reply = await link.send(_words(command, link, now(), self._reply_timeout))
-        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
-            reply = await link.send(_whole(command, link, now(), self._reply_timeout))
+        reply = await _send(link, command, now(), self._reply_timeout)
+        if _unknown(reply):
+            reply = await _send(link, command, now(), self._reply_timeout, whole=True)
         return reply
+
+    @property
+    def tracks(self) -> bool:
+        """Whether the server tells of changes to keys that are held."""
+        return self._link is not None and self._link.tracks
 
     def look_again(self) -> None:
         """Something vanished before its time: see soon whether the server still is fit."""
@@ -251,10 +256,10 @@ class Connection:
         return given_up
 
     async def _run(self, link: Link, command: Command, deadline: float, limit: float) -> Reply:
-        reply = await self._bounded(link.send(_words(command, link, now(), limit), limit), deadline)
-        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
-            whole = _whole(command, link, now(), limit)
-            reply = await self._bounded(link.send(whole, limit), deadline)
+        reply = await self._bounded(_send(link, command, now(), limit), deadline)
+        if _unknown(reply):
+            whole = _send(link, command, now(), limit, whole=True)
+            reply = await self._bounded(whole, deadline)
         return self._accept(link, reply)
 
     def _accept(self, link: Link, reply: Reply) -> Reply:
@@ -390,7 +395,7 @@ class Connection:
         must.append(("SUBSCRIBE", self._channel))
         must += [("SCRIPT", "LOAD", script.text) for script in self._scripts]
         must.append(_fitness.probe(self._scripts.probe, self._channel))
-        may: list[tuple[Word, ...]] = [_fitness.SETTINGS, ("CLIENT", "INFO")]
+        may: list[tuple[Word, ...]] = [_fitness.SETTINGS, ("CLIENT", "INFO"), _fitness.TRACKING]
         # What the last connection still has under way must not come after what this one sends.
         if self._predecessor is not None:
             number, address = self._predecessor
@@ -410,7 +415,7 @@ class Connection:
                 raise reply
         for reply in replies[: len(must)]:
             self._accept(link, reply)
-        settings, info = replies[len(must) : len(must) + 2]
+        settings, info, tracking = replies[len(must) : len(must) + 3]
         _fitness.check_mode(replies[0])
         time, refused = _fitness.check_rights(str(self._target), replies[len(must) - 1])
         if any(text.startswith(_MOVED_ON) for text in refused):
@@ -418,6 +423,7 @@ class Connection:
         link.clock.read(sent, time)
         self._fitness.settings_read(settings, sent)
         self._predecessor = _fitness.identity(info)
+        link.tracks = tracking == b"OK"
 
     def _greeting_refused(self, text: str) -> Exception:
         if text.startswith(("NOPROTO", "ERR unknown command", "ERR syntax")):
@@ -455,12 +461,22 @@ def _backoff(failures: int) -> float:
     return random.uniform(ceiling / 2, ceiling)  # noqa: S311 (jitter)
 
 
-def _words(command: Command, link: Link, sent: float, limit: float) -> tuple[Word, ...]:
-    script, keys, args, dated = command
+def _unknown(reply: Reply) -> bool:
+    return isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT")
+
+
+def _send(
+    link: Link, command: Command, sent: float, limit: float, *, whole: bool = False
+) -> asyncio.Future[Reply]:
+    """Send a script by its digest, or its whole text, with what it needs to be known just now."""
+    script, keys, args, dated, tracked = command
+    if tracked and link.tracks:
+        # Holds for the next command only. Whether it was heard shows in the pushes.
+        link.send(_fitness.CACHING, limit)
     if dated:
         args = (*args, link.clock.not_after(sent, limit))
-    return ("EVALSHA", script.digest, len(keys), *keys, *args)
-
-
-def _whole(command: Command, link: Link, sent: float, limit: float) -> tuple[Word, ...]:
-    return ("EVAL", command.script.text, *_words(command, link, sent, limit)[2:])
+    if not script.digest:
+        return link.send((script.text, *keys, *args), limit)
+    if whole:
+        return link.send(("EVAL", script.text, len(keys), *keys, *args), limit)
+    return link.send(("EVALSHA", script.digest, len(keys), *keys, *args), limit)

@@ -23,12 +23,16 @@ from fencelock._keeper import Keeper
 from fencelock._lease import AsyncLease
 from fencelock._link import Link
 from fencelock._proof import Claim
-from fencelock._protocol import Blocked, Granted, Mode, Push, Request, Term
+from fencelock._protocol import Blocked, Changed, Granted, Mode, Push, Request, Term
 from fencelock._scripts import Scripts
 from fencelock._target import Target
 from fencelock._waiting import Waiter, WaitingRoom
 
 logger = logging.getLogger("fencelock")
+
+# What is granted about when the server dropped its data is handed out a little later: every holder
+# is told at the same time as we are, and needs a round trip to be sure.
+SETTLE_SECONDS = 0.02
 
 
 class Verified(NamedTuple):
@@ -56,8 +60,9 @@ class Engine:
         self._scripts = scripts
         self._reply_timeout = reply_timeout
         self._room = WaitingRoom(self._loop)
-        self._keeper = Keeper(self._loop, self._renew)
+        self._keeper = Keeper(self._loop, self._renew, self._look)
         self._debts = Debts(self._loop, lambda: self._connection, self._look_whether_idle)
+        self._settled_at = 0.0
         # Calls that must not be cut off half-way when the client is closed.
         self._operations = 0
         self._idle: asyncio.Event | None = None
@@ -210,6 +215,12 @@ class Engine:
                 )
             if self._idle is not None:
                 raise RedisUnavailable("the client was closed")
+            if now() < self._settled_at:
+                # The server lost its data. Those who held before are told first; and whether this
+                # grant came before or after is asked again.
+                await asyncio.sleep(SETTLE_SECONDS)
+                mode = "again" if wait else "try"
+                continue
             if now() < term.deadline:
                 return reply
             # It came when it was over already: nobody may act on it.
@@ -350,8 +361,27 @@ class Engine:
             self._connection.look_again()
         return extended, answer.sent
 
+    async def _look(
+        self, requests: Sequence[Request], deadline: float, *, tracked: bool
+    ) -> list[bool]:
+        if not self._connection.tracks:
+            # The answer would be old at once, and the next renewal asks anyhow.
+            return [True] * len(requests)
+        command = _protocol.look(requests, tracked=tracked)
+        limit = min(self._limit(request) for request in requests)
+        answer = await self._connection.call(command, deadline=deadline, limit=limit)
+        held = _protocol.read_look(answer.reply, requests)
+        if not all(held):
+            self._connection.look_again()
+        return held
+
     def _on_push(self, message: object) -> None:
         news = _protocol.read_push(message)
+        if isinstance(news, Changed):
+            self._keeper.doubt(news.keys)
+            if news.keys is None:
+                self._settled_at = now() + SETTLE_SECONDS
+            return
         if news is None or self._room.pushed(news) or not isinstance(news, Push):
             return
         if news.owner not in self._keeper and news.bodies:

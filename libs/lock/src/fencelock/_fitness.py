@@ -18,6 +18,9 @@ from fencelock._scripts import Script
 
 LOOK_SECONDS: Final = 15.0
 SETTINGS: Final[tuple[Word, ...]] = ("CONFIG", "GET", "maxmemory*")
+# Tell us when somebody else changes a key that a command read after CACHING.
+TRACKING: Final[tuple[Word, ...]] = ("CLIENT", "TRACKING", "ON", "OPTIN", "NOLOOP")
+CACHING: Final[tuple[Word, ...]] = ("CLIENT", "CACHING", "YES")
 ACL_LINE: Final = (
     "~fencelock:* &fencelock:c:* +hello +auth +client|setname +select +ping +subscribe "
     "+script|load +eval +evalsha +time +exists +get +mget +set +del +pttl +pexpire +publish "
@@ -25,9 +28,10 @@ ACL_LINE: Final = (
     "+hdel +hexists +hrandfield"
 )
 """The least rights; see also :data:`ACL_BETTER`."""
-ACL_BETTER: Final = "+client|info +client|kill +config|get"
+ACL_BETTER: Final = "+client|info +client|kill +config|get +client|tracking +client|caching"
 """Rights that are used if they are there: a connection that broke is ended for certain before its
-successor is used; and a server that may evict locks is refused."""
+successor is used; a server that may evict locks is refused; and a holder is told at once when its
+key is gone."""
 # How servers of several ages say that a script may not do something.
 _NO_RIGHT: Final = ("NOPERM", "ACL failure", "permission", "can't run this", "can't access")
 _IDENTITY: Final = re.compile(r"\bid=(\d+) addr=(\S+:[1-9]\d*) ")

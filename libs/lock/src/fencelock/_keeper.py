@@ -33,14 +33,37 @@ class Kept(Protocol):
 
 Wanted = list[tuple[Request, float]]
 Renew = Callable[[Sequence[tuple[Request, float]], float], Awaitable[tuple[list[bool], float]]]
+# A lease that is held for longer is watched: most end before, and cost nothing.
+WATCH_AFTER_SECONDS = 0.003
+
+
+class Look(Protocol):
+    """Finds out whether leases are held."""
+
+    def __call__(
+        self, requests: Sequence[Request], deadline: float, *, tracked: bool
+    ) -> Awaitable[list[bool]]:
+        """Ask by ``deadline``; with ``tracked``, also to be told of changes from then on."""
+        ...
 
 
 class Keeper:
     """The held leases of one client."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, renew: Renew) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, renew: Renew, look: Look | None = None
+    ) -> None:
         self._loop = loop
         self._renew = renew
+        self._look = look
+        # Leases that the server does not watch yet, and since when they are held.
+        self._unwatched: dict[str, tuple[Kept, float]] = {}
+        self._watch_timer: asyncio.TimerHandle | None = None
+        # Leases that a change is told of, until somebody looks.
+        self._doubted: dict[str, Kept] = {}
+        # Leases of which a change was told that did not matter, since they were renewed last.
+        self._alarmed: set[str] = set()
+        self._looking: set[asyncio.Task[None]] = set()
         self._leases: dict[str, Kept] = {}
         self._holders: dict[str, Kept] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -67,6 +90,10 @@ class Keeper:
                 self.end(former, "taken")
             self._holders[key] = lease
         self._leases[lease.request.owner] = lease
+        if self._look is not None:
+            self._unwatched[lease.request.owner] = (lease, now())
+            if self._watch_timer is None:
+                self._watch_timer = self._loop.call_later(WATCH_AFTER_SECONDS, self._watch)
         at = min(lease.term.renew_at, lease.term.deadline)
         # A timer that is early enough stays: short leases come and go without touching it.
         if self._timer is None or at < self._timer_at:
@@ -74,8 +101,11 @@ class Keeper:
 
     def discard(self, lease: Kept) -> bool:
         """Forget a lease. False if it was not held any more."""
-        if self._leases.pop(lease.request.owner, None) is None:
+        owner = lease.request.owner
+        if self._leases.pop(owner, None) is None:
             return False
+        self._unwatched.pop(owner, None)
+        self._alarmed.discard(owner)
         for key in lease.request.lock_keys:
             if self._holders.get(key) is lease:
                 del self._holders[key]
@@ -108,20 +138,96 @@ class Keeper:
             if self._leases.get(lease.request.owner) is not lease:
                 continue
             if goes_on:
+                self._alarmed.discard(lease.request.owner)
                 lease.term.start(sent, ttl)
             else:
                 self.end(lease, "taken")
             isolated(_report, lease, goes_on)
 
+    def doubt(self, keys: Sequence[str] | None) -> None:
+        """Somebody else changed these keys, or any (None): look whether their leases are held.
+
+        The same key in another database of the server looks the same, so this proves nothing.
+        """
+        if self._look is None or self._closed:
+            return
+        idle = not self._doubted
+        if keys is None:
+            self._doubted.update(self._leases)
+        else:
+            for key in keys:
+                holder = self._holders.get(key)
+                if holder is not None:
+                    self._doubted[holder.request.owner] = holder
+        if idle and self._doubted:
+            # Together with those of which the same read brings news.
+            self._loop.call_soon(self._look_at_doubted)
+
     async def close(self) -> None:
         """Stop renewing."""
         self._closed = True
+        if self._watch_timer is not None:
+            self._watch_timer.cancel()
+        for task in list(self._looking):
+            task.cancel()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._renewal is not None:
             self._renewal.cancel()
             await asyncio.wait([self._renewal])
+
+    def _watch(self) -> None:
+        """Have those watched that are held for long enough, and come again for the others."""
+        self._watch_timer = None
+        moment = now()
+        due: list[Kept] = []
+        for lease, since in self._unwatched.values():
+            if moment - since < WATCH_AFTER_SECONDS / 2:
+                # They are in order of time.
+                delay = since + WATCH_AFTER_SECONDS - moment
+                self._watch_timer = self._loop.call_later(delay, self._watch)
+                break
+            due.append(lease)
+        for lease in due:
+            del self._unwatched[lease.request.owner]
+        self._look_at(due, tracked=True)
+
+    def _look_at_doubted(self) -> None:
+        doubted, self._doubted = self._doubted, {}
+        known = [lease for owner, lease in doubted.items() if self._leases.get(owner) is lease]
+        # A key that changes again and again, or that the server has no room to watch, must not
+        # keep us busy: it is watched again once, and then after the next renewal.
+        first = [lease for lease in known if lease.request.owner not in self._alarmed]
+        again = [lease for lease in known if lease.request.owner in self._alarmed]
+        self._alarmed.update([lease.request.owner for lease in first])
+        self._look_at(first, tracked=True)
+        self._look_at(again, tracked=False)
+
+    def _look_at(self, leases: Sequence[Kept], *, tracked: bool) -> None:
+        if self._closed:
+            return
+        for batch, _ in self.batches(leases):
+            asking = self._find_out(batch, tracked=tracked)
+            task = self._loop.create_task(asking, name="fencelock-look")
+            if not task.done():
+                self._looking.add(task)
+                task.add_done_callback(self._looking.discard)
+
+    async def _find_out(self, batch: list[Kept], *, tracked: bool) -> None:
+        if self._look is None:
+            return
+        deadline = min(lease.term.deadline for lease in batch)
+        try:
+            requests = [lease.request for lease in batch]
+            held = await self._look(requests, deadline, tracked=tracked)
+        except (RedisUnavailable, ConfigurationError) as error:
+            # The next renewal looks again, or the lease ends at its deadline.
+            logger.debug("%d leases were not looked at: %s", len(batch), error)
+            return
+        for lease, goes_on in zip(batch, held, strict=True):
+            if not goes_on and self._leases.get(lease.request.owner) is lease:
+                self.end(lease, "taken")
 
     def _wake_at(self, at: float) -> None:
         if self._timer is not None:

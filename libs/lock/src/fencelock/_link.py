@@ -52,6 +52,8 @@ class Link(asyncio.Protocol):
         self._cause: Exception | None = None
         self.closed = loop.create_future()
         self.clock = ServerClock()
+        # Whether the server tells us of changes to keys that we ask it to watch.
+        self.tracks = False
 
     @property
     def usable(self) -> bool:

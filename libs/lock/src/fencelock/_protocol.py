@@ -41,19 +41,22 @@ RENEWED_KEYS_MAX: Final = 500
 # A fence has 16 digits until the year 2286.
 _FENCE_DIGITS_MAX: Final = 19
 
+_MGET: Final = Script("MGET", "")
 _ANNOTATION: Final = re.compile(r"[!-~]{1,128}")
 
 Mode = Literal["try", "queue", "again"]
 
 
 class Command(NamedTuple):
-    """One call of a script."""
+    """One call of a script, or of a plain command, which is one without a digest."""
 
     script: Script
     keys: tuple[str, ...]
     args: tuple[str | int, ...]
     dated: bool = False
     """The last argument, added when it is sent, says until when the server may run it."""
+    tracked: bool = False
+    """The server shall tell when one of the keys changes, if it can."""
 
 
 class Granted(NamedTuple):
@@ -99,6 +102,13 @@ class Push(NamedTuple):
     granted: Granted
     blocker: str | None
     bodies: tuple[str, ...] = ()
+
+
+class Changed(NamedTuple):
+    """Somebody else changed or deleted keys that this process holds, or the server forgot them."""
+
+    keys: tuple[str, ...] | None
+    """None: any of them, since the server dropped all of its data or of one database."""
 
 
 class Request:
@@ -340,7 +350,18 @@ def renew(scripts: Scripts, leases: Sequence[tuple[Request, float]]) -> Command:
     for request, ttl in leases:
         keys.extend(request.lock_keys)
         args += (request.owner, milliseconds(ttl), len(request.lock_keys))
-    return Command(scripts.renew, tuple(keys), tuple(args))
+    return Command(scripts.renew, tuple(keys), tuple(args), tracked=True)
+
+
+def look(requests: Sequence[Request], *, tracked: bool) -> Command:
+    """Ask whether leases are held.
+
+    Args:
+        requests: those whose leases are looked at.
+        tracked: the server shall tell when one of their keys changes from now on.
+    """
+    keys = [key for request in requests for key in request.lock_keys]
+    return Command(_MGET, tuple(keys), (), tracked=tracked)
 
 
 def verify(scripts: Scripts, owner: str, fence: int, names: tuple[str, ...]) -> Command:
@@ -399,6 +420,22 @@ def read_renew(reply: object, count: int) -> list[bool]:
     raise _unexpected("renew", reply)
 
 
+def read_look(reply: object, requests: Sequence[Request]) -> list[bool]:
+    """Read the answer to :func:`look`: for each lease whether it is held."""
+    if not isinstance(reply, list) or len(reply) != sum(len(each.lock_keys) for each in requests):
+        raise _unexpected("look", reply)
+    held, first = [], 0
+    for request in requests:
+        last = first + len(request.lock_keys)
+        held.append(all(_owned(record, request.owner) for record in reply[first:last]))
+        first = last
+    return held
+
+
+def _owned(record: object, owner: str) -> bool:
+    return isinstance(record, bytes) and record.startswith(owner.encode() + b" ")
+
+
 def read_verify(reply: object) -> float | None:
     """Read the answer to :func:`verify`: seconds left at the server, or None if not held."""
     if isinstance(reply, int) and not isinstance(reply, bool):
@@ -406,9 +443,15 @@ def read_verify(reply: object) -> float | None:
     raise _unexpected("verify", reply)
 
 
-def read_push(message: object) -> Push | Watch | None:
-    """Read a push: news for one of this process's waiters, or something to ignore."""
+def read_push(message: object) -> Push | Watch | Changed | None:
+    """Read a push: news for one of this process's waiters or holders, or something to ignore."""
     match message:
+        case [b"invalidate", None]:
+            return Changed(None)
+        case [b"invalidate", [*keys]]:
+            return Changed(
+                tuple([key.decode("ascii", "replace") for key in keys if isinstance(key, bytes)])
+            )
         case [b"message", bytes(), bytes(payload)]:
             try:
                 return _read_news(payload.split())

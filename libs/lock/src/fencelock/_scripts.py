@@ -16,6 +16,7 @@ class Script:
 
     text: str
     digest: str
+    """Empty for a plain command, of which the text is the name."""
 
     @classmethod
     def of(cls, text: str) -> "Script":

@@ -18,7 +18,11 @@ for i = 1, #ARGV, 3 do
     if not owned(values[k], owner) then held = 0 end
   end
   if held == 1 then
-    for k = first, last do redis.call('PEXPIRE', KEYS[k], ttl) end
+    for k = first, last do
+      redis.call('PEXPIRE', KEYS[k], ttl)
+      -- Writing ends the tracking of a key, reading begins it, for a connection that asked for that.
+      redis.call('EXISTS', KEYS[k])
+    end
   end
   replies[#replies + 1] = held
   first = last + 1
