@@ -13,7 +13,7 @@ help: ## list what can be done
 
 # Nothing is resolved here: what is installed is exactly what the lists name, whatever is released meanwhile.
 PINNED := --require-hashes --only-binary :all:
-MEMBERS := libs/lock libs/servicekit libs/devkit apps/invoice apps/order
+MEMBERS := libs/lock libs/servicekit libs/tandem libs/devkit apps/invoice apps/order
 
 $(VENV)/.ready: requirements/build.txt requirements/dev.txt $(MEMBERS:%=%/pyproject.toml)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

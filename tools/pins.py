@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MEMBERS = {
     "fencelock": ROOT / "libs/lock",
     "servicekit": ROOT / "libs/servicekit",
+    "fencelock-tandem": ROOT / "libs/tandem",
     "devkit": ROOT / "libs/devkit",
     **{f"shop-{service}": ROOT / f"apps/{service}" for service in SERVICES},
 }

@@ -19,7 +19,7 @@ BUDGET_MEGABYTES = 150
 BUILD_SECONDS = 600
 INSIDE = """
 import importlib.util, json, pathlib
-ours = ["devkit", "fencelock", "invoice", "order", "servicekit"]
+ours = ["devkit", "fencelock", "invoice", "order", "servicekit", "tandem"]
 tools = ["hatchling", "pip", "pytest", "setuptools"]
 app = importlib.util.find_spec("{service}.app")
 print(json.dumps({{
@@ -116,4 +116,7 @@ def test_it_holds_its_service_compiled_and_nothing_to_build_or_test_with(
     script = INSIDE.format(service=service)
     hardened = ["--read-only", "--cap-drop=ALL", "--network=none", "--entrypoint=python"]
     said = json.loads(docker("run", "--rm", *hardened, reference, "-c", script))
-    assert said == {"there": sorted([service, "fencelock", "servicekit"]), "compiled": True}
+    assert said == {
+        "there": sorted([service, "fencelock", "servicekit", "tandem"]),
+        "compiled": True,
+    }

@@ -64,9 +64,8 @@ def test_live_update_copies_what_exists_to_where_the_image_has_it(tilt: Tilt, se
     dockerfile = (ROOT / image["dockerfile"]).read_text()
     for step in syncs:
         assert f"{step['sync']} {step['to']}\n" in dockerfile, step
-    assert {f"apps/{service}/src", "libs/lock/src", "libs/servicekit/src"} == {
-        step["sync"] for step in syncs
-    }
+    libraries = {f"libs/{library}/src" for library in ("lock", "servicekit", "tandem")}
+    assert {f"apps/{service}/src", *libraries} == {step["sync"] for step in syncs}
 
 
 def releases(tilt: Tilt) -> dict[str, dict[str, Any]]:

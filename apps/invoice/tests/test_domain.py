@@ -1,40 +1,17 @@
 """The rules without any I/O."""
 
 import uuid
-from datetime import UTC, datetime
-from decimal import Decimal
 
 import pytest
 
 from invoice.domain import (
-    Delete,
-    Invoice,
-    InvoiceStatus,
-    Refusal,
-    Update,
     invoice_id_for_order,
     lock_names,
     operation_id_for_key,
     parse_uuid,
-    refusal_of,
 )
 
 ORDER = uuid.UUID("3f1c2b9e-8a55-4d0e-9a53-0c1d2e3f4a5b")
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def invoice(*, version: int = 3, status: str = "updated", fence: int = 7) -> Invoice:
-    return Invoice(
-        id=ORDER,
-        order_id=None,
-        user_id=ORDER,
-        total=Decimal("1.00"),
-        status=InvoiceStatus(status),
-        version=version,
-        fence=fence,
-        created_at=NOW,
-        updated_at=NOW,
-    )
 
 
 def test_an_orders_invoice_has_the_id_that_the_order_service_derives_too() -> None:
@@ -62,24 +39,3 @@ def test_another_key_always_gives_the_same_operation_id() -> None:
 @pytest.mark.parametrize("text", ["", "17", ORDER.hex, f"{{{ORDER}}}", f"urn:uuid:{ORDER}"])
 def test_only_the_canonical_form_counts_as_a_uuid(text: str) -> None:
     assert parse_uuid(text) is None
-
-
-def test_the_next_version_under_a_lock_that_is_not_older_is_allowed() -> None:
-    change = Update(ORDER, version=4, total=Decimal(2))
-    assert refusal_of(invoice(), change, fence=7) is None
-
-
-@pytest.mark.parametrize(
-    ("found", "fence", "expected"),
-    [
-        (None, 7, Refusal.NOT_FOUND),
-        (invoice(status="deleted"), 7, Refusal.DELETED),
-        (invoice(version=4), 7, Refusal.WRONG_VERSION),
-        (invoice(version=2), 7, Refusal.WRONG_VERSION),
-        (invoice(), 6, Refusal.STALE_FENCE),
-    ],
-)
-def test_every_other_change_is_refused_for_its_reason(
-    found: Invoice | None, fence: int, expected: Refusal
-) -> None:
-    assert refusal_of(found, Delete(ORDER, version=4), fence=fence) is expected

@@ -10,7 +10,7 @@ from sqlalchemy import Select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from invoice.domain import InvoiceStatus
-from invoice.repository import InvoiceRepository
+from invoice.repository import page_of
 from servicekit.testing.plans import plan_of
 from servicekit.walks import Snapshot, Walk
 
@@ -60,8 +60,8 @@ async def test_no_list_scans_a_table(engine: AsyncEngine) -> None:
             for user_id in (None, uuid.uuid4(), USER):
                 for status in (None, *InvoiceStatus):
                     with pytest.raises(Explained) as caught:
-                        await InvoiceRepository(explaining).page(
-                            limit=50, after=walk, user_id=user_id, status=status
+                        await page_of(
+                            explaining, limit=50, after=walk, user_id=user_id, status=status
                         )
                     plan = caught.value.args[0]
                     assert not any("Seq Scan" in node["Node Type"] for node in plan), plan

@@ -141,8 +141,8 @@ async def attempt(
 @pytest.mark.parametrize(
     "fault",
     [
-        ("create", failpoints.IN_T2_BEFORE_COMMIT),
-        ("update", failpoints.IN_T2_AFTER_INSERT),
+        ("create", failpoints.BEFORE_T2),
+        ("update", failpoints.AFTER_LOCK_CHECK),
         ("delete", failpoints.AFTER_T2),
     ],
 )

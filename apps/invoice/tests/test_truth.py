@@ -12,7 +12,7 @@ from apps.invoice.tests.shop import USER, Query, Serve, Shop
 
 import fencelock
 from devkit.database_proxy import DatabaseProxy, Loss, database_proxy
-from invoice import decision, failpoints
+from invoice import failpoints
 from invoice.app import create_app
 from invoice.domain import invoice_id_for_order
 from invoice.settings import Settings
@@ -35,11 +35,10 @@ def proxy(database_url: str) -> Iterator[DatabaseProxy]:
         yield proxy
 
 
-@pytest.fixture
-async def proxied(
-    settings: Settings, proxy: DatabaseProxy, serve: Serve, locks: fencelock.AsyncLockClient
+@asynccontextmanager
+async def behind(
+    proxy: DatabaseProxy, settings: Settings, serve: Serve, locks: fencelock.AsyncLockClient
 ) -> AsyncIterator[Shop]:
-    """The service, with the proxy between it and its database."""
     url = type(settings.database_url)(proxy.url)
     app = create_app(
         settings.model_copy(update={"database_url": url}),
@@ -47,6 +46,25 @@ async def proxied(
     )
     async with serve(app) as client:
         yield Shop(client, locks)
+
+
+@pytest.fixture
+async def proxied(
+    settings: Settings, proxy: DatabaseProxy, serve: Serve, locks: fencelock.AsyncLockClient
+) -> AsyncIterator[Shop]:
+    """The service, with the proxy between it and its database."""
+    async with behind(proxy, settings, serve, locks) as shop:
+        yield shop
+
+
+@pytest.fixture
+async def impatient(
+    settings: Settings, proxy: DatabaseProxy, serve: Serve, locks: fencelock.AsyncLockClient
+) -> AsyncIterator[Shop]:
+    """The same, with little patience for a commit of which it hears nothing."""
+    hasty = settings.model_copy(update={"commit_patience_seconds": 0.5})
+    async with behind(proxy, hasty, serve, locks) as shop:
+        yield shop
 
 
 @asynccontextmanager
@@ -85,23 +103,22 @@ async def test_a_lost_reply_to_the_commit_is_found_out_about(
 
 
 async def test_while_the_end_of_a_commit_cannot_be_found_out_the_answer_is_no_refusal(
-    proxied: Shop, proxy: DatabaseProxy, query: Query, monkeypatch: pytest.MonkeyPatch
+    impatient: Shop, proxy: DatabaseProxy, query: Query
 ) -> None:
-    monkeypatch.setattr(decision, "_PATIENCE_SECONDS", 0.5)
     order_id, op_id = uuid.uuid4(), uuid.uuid4()
-    async with proxied.locked(order_id) as lease:
+    async with impatient.locked(order_id) as lease:
         proxy.lose(Loss.REPLY_SILENT)
         proof = {"Lock-Token": lease.proof(), "Idempotency-Key": str(op_id)}
         body = {"user_id": str(USER), "total": "1", "order_id": str(order_id)}
-        answer = await proxied.client.post("/invoices", json=body, headers=proof | DEADLINE)
+        answer = await impatient.client.post("/invoices", json=body, headers=proof | DEADLINE)
         if answer.status_code == 503:
             assert await query("SELECT * FROM invoices") == []
             return
         assert (answer.status_code, answer.json()["type"]) == (504, "/problems/outcome-unknown")
         assert answer.headers["location"] == f"/operations/{op_id}"
-        page = await proxied.client.get(answer.headers["location"])
+        page = await impatient.client.get(answer.headers["location"])
         assert page.json()["outcome"] == "applied"
-        again = await proxied.client.post("/invoices", json=body, headers=proof)
+        again = await impatient.client.post("/invoices", json=body, headers=proof)
         proxy.close()
         await eventually(nothing_goes_on)
     assert again.status_code == 201
@@ -111,8 +128,7 @@ async def test_while_the_end_of_a_commit_cannot_be_found_out_the_answer_is_no_re
 @pytest.mark.parametrize(
     "point",
     [
-        failpoints.IN_T2_AFTER_INSERT,
-        failpoints.IN_T2_BEFORE_COMMIT,
+        failpoints.BEFORE_T2,
         failpoints.AFTER_T2,
         failpoints.BEFORE_REPLY,
     ],
@@ -128,7 +144,7 @@ async def test_a_deadline_that_passes_on_the_way_leaves_a_true_answer(
         await eventually(nothing_goes_on)
     written = len(await query("SELECT * FROM invoices"))
     assert answer.status_code == (201 if written else 503)
-    if point in {failpoints.IN_T2_AFTER_INSERT, failpoints.IN_T2_BEFORE_COMMIT}:
+    if point == failpoints.BEFORE_T2:
         assert not written
 
 

@@ -35,10 +35,10 @@ from order.service.cancellation import Cancellation
 from order.service.delivery import Delivery
 from order.service.intent import PostgresIntents
 from order.use_cases import UseCases
-from servicekit.commits import Attempt
 from servicekit.failpoints import Failpoints
 from servicekit.idempotency import StoredResponse
 from servicekit.runtime import Runtime
+from tandem.commits import Attempt
 
 
 async def both_sides_agree(

@@ -9,12 +9,20 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from invoice import endpoints
 from invoice.locks import LockVerifier
-from invoice.repository import InvoiceRepository
-from invoice.resources import Resources, create_engine, create_lock_client, create_service, purging
+from invoice.repository import invoice_records
+from invoice.resources import (
+    Resources,
+    create_engine,
+    create_lock_client,
+    create_service,
+    create_store,
+    purging,
+)
 from invoice.schema import MIGRATIONS
 from invoice.settings import Settings
 from servicekit import application, database
 from servicekit.runtime import Runtime
+from tandem.decider import Records
 
 DESCRIPTION: Final = """
 Invoices change only under a lock. The invoice of an order is locked together with its order, by the
@@ -43,7 +51,7 @@ def create_app(
     *,
     runtime: Runtime,
     verifier: LockVerifier | None = None,
-    repository: type[InvoiceRepository] = InvoiceRepository,
+    records: type[Records] = Records,
 ) -> FastAPI:
     """Return the service, which connects to nothing before its first request.
 
@@ -51,7 +59,7 @@ def create_app(
         settings: how it is set up.
         runtime: the parts of this process.
         verifier: another check of locks than Redis; for tests.
-        repository: other statements than ours; for tests.
+        records: makes other statements than ours; for tests.
     """
     engine = create_engine(settings)
     app = application.build(
@@ -64,7 +72,7 @@ def create_app(
             "database": lambda: database.ping(engine),
             "schema": lambda: MIGRATIONS.require_head(engine),
         },
-        lifespan=_lifespan(settings, runtime, engine, verifier, repository),
+        lifespan=_lifespan(settings, runtime, engine, verifier, records),
     )
     app.include_router(endpoints.router)
     return app
@@ -75,17 +83,18 @@ def _lifespan(
     runtime: Runtime,
     engine: AsyncEngine,
     verifier: LockVerifier | None,
-    repository: type[InvoiceRepository],
+    records: type[Records],
 ) -> application.Lifespan:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        lock_client = create_lock_client(settings)
+        lock_client, store = create_lock_client(settings), create_store(settings)
         service = create_service(
             settings,
             runtime=runtime,
+            store=store,
             engine=engine,
             verifier=verifier or lock_client,
-            repository=repository,
+            records=invoice_records(records),
         )
         app.state.resources = Resources(runtime=runtime, engine=engine, service=service)
         try:
@@ -97,6 +106,7 @@ def _lifespan(
                 yield
         finally:
             await lock_client.aclose()
+            await store.close()
             await engine.dispose()
 
     return lifespan

@@ -11,15 +11,16 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
+from tandem.operation import FIRST_VERSION, Kind
+
 ORDER_NAMESPACE: Final = uuid.UUID("6f2d6c0e-6a0e-5d5c-9a53-3f0e0b6b5a11")
 """Namespace of the invoice ids that follow from order ids; the order service has it too."""
 
+FIELDS: Final = ("total",)
+"""What an invoice says: the columns that an update replaces."""
+
 CLIENT_KEY_NAMESPACE: Final = uuid.uuid5(ORDER_NAMESPACE, "client-key")
 """Namespace of the operation ids that follow from clients' idempotency keys."""
-
-FIRST_VERSION: Final = 1
-NO_FENCE: Final = 0
-"""The fence of a change that needed no lock: an invoice's creation by a client."""
 
 
 class InvoiceStatus(StrEnum):
@@ -28,33 +29,6 @@ class InvoiceStatus(StrEnum):
     CREATED = "created"
     UPDATED = "updated"
     DELETED = "deleted"
-
-
-class OperationKind(StrEnum):
-    """What an operation does to its invoice."""
-
-    CREATE = "create"
-    UPDATE = "update"
-    DELETE = "delete"
-    ABORT = "abort"
-
-
-class Outcome(StrEnum):
-    """What has become of an operation, for ever."""
-
-    APPLIED = "applied"
-    REJECTED = "rejected"
-    ABORTED = "aborted"
-
-
-class Refusal(StrEnum):
-    """Why an invoice cannot be changed as asked."""
-
-    NOT_FOUND = "not_found"
-    EXISTS = "exists"
-    DELETED = "deleted"
-    WRONG_VERSION = "wrong_version"
-    STALE_FENCE = "stale_fence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +55,7 @@ class Create:
     user_id: uuid.UUID
     total: Decimal
 
-    kind = OperationKind.CREATE
+    kind = Kind.CREATE
     version = FIRST_VERSION
     status = InvoiceStatus.CREATED
 
@@ -94,7 +68,7 @@ class Update:
     version: int
     total: Decimal
 
-    kind = OperationKind.UPDATE
+    kind = Kind.UPDATE
     status = InvoiceStatus.UPDATED
 
 
@@ -105,7 +79,7 @@ class Delete:
     invoice_id: uuid.UUID
     version: int
 
-    kind = OperationKind.DELETE
+    kind = Kind.DELETE
     status = InvoiceStatus.DELETED
 
 
@@ -141,16 +115,3 @@ def lock_names(invoice_id: uuid.UUID, order_id: uuid.UUID | None) -> tuple[str, 
     if order_id is None:
         return (f"invoice:{{{invoice_id}}}",)
     return (f"order:{{{order_id}}}", f"invoice:{{{order_id}}}")
-
-
-def refusal_of(invoice: Invoice | None, change: Change, *, fence: int) -> Refusal | None:
-    """Return why the change is not allowed on the invoice as it stands, or None if it is."""
-    if invoice is None:
-        return Refusal.NOT_FOUND
-    if invoice.status is InvoiceStatus.DELETED:
-        return Refusal.DELETED
-    if invoice.version != change.version - 1:
-        return Refusal.WRONG_VERSION
-    if invoice.fence > fence:
-        return Refusal.STALE_FENCE
-    return None

@@ -25,7 +25,6 @@ from invoice.errors import (
     StaleLock,
     VersionMismatch,
 )
-from invoice.operations import OUTCOME_HEADER, RecordedOperation
 from invoice.schemas import (
     AbortRequest,
     InvoiceCreation,
@@ -37,16 +36,19 @@ from invoice.schemas import (
 )
 from servicekit import access_log, problems
 from servicekit.etags import format_etag
+from servicekit.idempotency import StoredResponse
 from servicekit.json_body import StrictJsonRoute
 from servicekit.pagination import CursorCodec, Page
 from servicekit.problems import PreconditionRequired, ServiceUnavailable, ValidationFailed
 from servicekit.walks import Walk
+from tandem.decider import Record
+from tandem.http import OPERATION_OUTCOME
 
 router = APIRouter(route_class=StrictJsonRoute)
 
 _ETAG: Final = {"ETag": {"description": "The version.", "schema": {"type": "string"}}}
 _OUTCOME: Final = {
-    OUTCOME_HEADER: {
+    OPERATION_OUTCOME: {
         "description": "The recorded outcome.",
         "schema": {"type": "string", "enum": ["applied", "rejected", "aborted"]},
     }
@@ -203,23 +205,23 @@ async def abort_operation(
     return _operation(await service.abort(op_id, body.invoice_id))
 
 
-async def _answer(recorded: RecordedOperation, points: FailpointsDependency) -> Response:
-    access_log.bind(operation_id=str(recorded.op_id))
+async def _answer(recorded: Record, points: FailpointsDependency) -> Response:
+    access_log.bind(operation_id=str(recorded.identity.op_id))
     await points.hit(failpoints.BEFORE_REPLY)
-    return recorded.response.to_response()
+    return StoredResponse(*recorded.answer).to_response()
 
 
-def _operation(recorded: RecordedOperation) -> Response:
+def _operation(recorded: Record) -> Response:
     document = OperationDocument(
-        id=recorded.op_id,
+        id=recorded.identity.op_id,
         kind=recorded.kind,
         outcome=recorded.outcome,
-        invoice_id=recorded.invoice_id,
+        invoice_id=recorded.identity.subject_id,
         version=recorded.version,
-        status=recorded.response.status,
+        status=recorded.answer.status,
         created_at=recorded.created_at,
     )
-    return _json(document.model_dump_json(), {OUTCOME_HEADER: recorded.outcome.value})
+    return _json(document.model_dump_json(), {OPERATION_OUTCOME: recorded.outcome.value})
 
 
 def _json(body: str, headers: dict[str, str]) -> Response:

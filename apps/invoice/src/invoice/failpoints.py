@@ -5,8 +5,6 @@ from typing import Final
 BEFORE_LOCK_CHECK: Final = "invoice.before_lock_check"
 AFTER_LOCK_CHECK: Final = "invoice.after_lock_check"
 BEFORE_T2: Final = "invoice.before_t2"
-IN_T2_AFTER_INSERT: Final = "invoice.in_t2_after_insert"
-IN_T2_BEFORE_COMMIT: Final = "invoice.in_t2_before_commit"
 AFTER_T2: Final = "invoice.after_t2"
 BEFORE_REPLY: Final = "invoice.before_reply"
 BEFORE_ABORT: Final = "invoice.before_abort"
@@ -16,8 +14,6 @@ NAMES: Final = (
     BEFORE_LOCK_CHECK,
     AFTER_LOCK_CHECK,
     BEFORE_T2,
-    IN_T2_AFTER_INSERT,
-    IN_T2_BEFORE_COMMIT,
     AFTER_T2,
     BEFORE_REPLY,
     BEFORE_ABORT,

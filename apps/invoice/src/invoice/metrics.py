@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter
 
-from invoice.domain import OperationKind, Outcome
+from tandem.operation import Kind, Outcome
 
 LockCheckResult = Literal["held", "not_held", "missing", "unavailable"]
 
@@ -49,11 +49,11 @@ class InvoiceMetrics:
         self._fence_rejections.labels("invoice")
         for result in get_args(LockCheckResult):
             self._lock_checks.labels(result)
-        for kind in OperationKind:
+        for kind in Kind:
             for outcome in Outcome:
                 self._recorded.labels(kind.value, outcome.value)
 
-    def recorded(self, kind: OperationKind, outcome: Outcome) -> None:
+    def recorded(self, kind: Kind, outcome: Outcome) -> None:
         """Count an operation that was decided now."""
         self._recorded.labels(kind.value, outcome.value).inc()
 

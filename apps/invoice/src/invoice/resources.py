@@ -4,20 +4,31 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Final
 
+import psycopg
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 import fencelock
+from invoice import failpoints
+from invoice.answers import InvoiceAnswers
 from invoice.locks import LockGuard, LockVerifier
 from invoice.metrics import InvoiceMetrics
-from invoice.repository import InvoiceRepository
-from invoice.service import InvoiceService
+from invoice.service import InvoiceService, utc_now
 from invoice.settings import Settings
 from servicekit import database
 from servicekit.runtime import Runtime
+from tandem.decider import DecisionPoint, Points, Records
+from tandem.store import Store
 
+_LIST_CONNECTIONS: Final = 2
+_POINTS: Final = Points(
+    before=failpoints.BEFORE_T2,
+    after=failpoints.AFTER_T2,
+    before_abort=failpoints.BEFORE_ABORT,
+    after_abort=failpoints.AFTER_ABORT,
+)
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -31,13 +42,28 @@ class Resources:
 
 
 def create_engine(settings: Settings) -> AsyncEngine:
-    """Return the engine of the invoice database; it connects at first use."""
+    """Return the engine of the invoice database, for lists and probes; it connects at first use."""
     return database.create_engine(
         settings.database_url.get_secret_value(),
-        application_name="invoice",
-        pool_size=settings.database_pool_size,
+        application_name="invoice-lists",
+        pool_size=_LIST_CONNECTIONS,
         statement_timeout_seconds=settings.statement_timeout_seconds,
         pooler=settings.database_pooler,
+    )
+
+
+def create_store(settings: Settings) -> Store:
+    """Return the connections for everything else; they are made at first use."""
+    url = settings.database_url.get_secret_value()
+    return Store(
+        database.libpq_url(url),
+        parameters=database.connection_parameters(
+            url,
+            application_name="invoice",
+            statement_timeout_seconds=settings.statement_timeout_seconds,
+            pooler=settings.database_pooler,
+        ),
+        size=settings.database_pool_size,
     )
 
 
@@ -50,17 +76,26 @@ def create_service(
     settings: Settings,
     *,
     runtime: Runtime,
+    store: Store,
     engine: AsyncEngine,
     verifier: LockVerifier,
-    repository: type[InvoiceRepository] = InvoiceRepository,
+    records: Records,
 ) -> InvoiceService:
-    """Return the use cases on an engine and a lock client."""
+    """Return the use cases on a database and a lock client."""
     metrics = InvoiceMetrics(runtime.registry)
     return InvoiceService(
-        sessions=async_sessionmaker(engine, expire_on_commit=False),
-        # A single SELECT needs no BEGIN and ROLLBACK around it: two round trips less.
-        reads=async_sessionmaker(
-            engine.execution_options(isolation_level="AUTOCOMMIT"), expire_on_commit=False
+        store=store,
+        engine=engine,
+        records=records,
+        decisions=DecisionPoint(
+            store,
+            records,
+            answers=InvoiceAnswers(),
+            observer=metrics,
+            failpoints=runtime.failpoints,
+            points=_POINTS,
+            clock=utc_now,
+            patience_seconds=settings.commit_patience_seconds,
         ),
         guard=LockGuard(
             verifier,
@@ -71,7 +106,7 @@ def create_service(
         metrics=metrics,
         points=runtime.failpoints,
         timeout_seconds=settings.request_timeout_seconds,
-        repository=repository,
+        patience_seconds=settings.commit_patience_seconds,
     )
 
 
@@ -101,7 +136,7 @@ async def _purge_for_ever(
         await asyncio.sleep(interval_seconds)
         try:
             count = await service.purge(retention_seconds=retention_seconds)
-        except (SQLAlchemyError, TimeoutError) as error:
+        except (psycopg.Error, TimeoutError) as error:
             _log.warning("purge_failed", error_type=type(error).__name__)
         else:
             _log.info("purged", count=count)

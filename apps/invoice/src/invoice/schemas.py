@@ -5,9 +5,10 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from invoice.domain import Invoice, InvoiceStatus, OperationKind, Outcome
+from invoice.domain import Invoice, InvoiceStatus
 from servicekit.money import Money
 from servicekit.pagination import DEFAULT_LIMIT, MAXIMUM_CURSOR_LENGTH, MAXIMUM_LIMIT
+from tandem.operation import Kind, Outcome
 
 
 class _Strict(BaseModel):
@@ -90,7 +91,7 @@ class OperationDocument(BaseModel):
     """What has become of an operation; it never changes again."""
 
     id: uuid.UUID
-    kind: OperationKind = Field(description="What it did; `abort` for a tombstone.")
+    kind: Kind = Field(description="What it did; `abort` for a tombstone.")
     outcome: Outcome
     invoice_id: uuid.UUID
     version: int | None = Field(

@@ -2,23 +2,21 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from invoice import failpoints
-from invoice.decision import Clock, Decision, DecisionPoint, Sessions
 from invoice.domain import (
-    NO_FENCE,
     Change,
     Create,
     Delete,
     Invoice,
     InvoiceStatus,
-    Outcome,
-    Refusal,
     Update,
     invoice_id_for_order,
     lock_names,
@@ -28,20 +26,30 @@ from invoice.errors import (
     IdempotencyKeyReused,
     InvoiceNotFound,
     OperationNotFound,
+    OutcomeUnknown,
+    StaleLock,
 )
 from invoice.locks import LockGuard
 from invoice.metrics import InvoiceMetrics
-from invoice.operations import Identity, Operation, RecordedOperation
-from invoice.repository import PURGE_BATCH, InvoiceRepository
+from invoice.repository import invoice_of, page_of
 from invoice.terms import Terms
-from servicekit import idempotency
+from servicekit import deadlines, idempotency, problems
 from servicekit.failpoints import Failpoints
 from servicekit.money import to_text
+from servicekit.problems import DeadlineExceeded
 from servicekit.walks import Walk
+from tandem import errors
+from tandem.decider import PURGE_BATCH, Decision, DecisionPoint, Identity, Proposal, Record, Records
+from tandem.operation import FIRST_VERSION, NO_FENCE, Outcome, Refusal
+from tandem.store import Store
 
 _ATTEMPTS: Final = 3
 _PURGE_SECONDS: Final = 30.0
 """Limit for one batch of a purge, also on a connection that has gone silent."""
+_MARGIN_SECONDS: Final = 2.0
+"""How long a request has to answer once the end of its commit is known."""
+
+Clock = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
@@ -59,15 +67,17 @@ class _ChangeRequest:
     request_hash: bytes
     terms: Terms
 
-    def on_version(self, base: int, *, direct: bool) -> Operation:
+    def on_version(self, base: int, *, direct: bool) -> Proposal:
         """Return the operation that builds on version ``base``."""
-        return Operation(
-            id=self.op_id,
+        command = self.aim(base + 1)
+        return Proposal(
+            identity=Identity(self.op_id, self.invoice_id, direct),
             request_hash=self.request_hash,
-            command=self.aim(base + 1),
-            direct=direct,
+            kind=command.kind,
+            version=command.version,
+            values={"total": command.total} if isinstance(command, Update) else {},
             demands_version=self.terms.if_match is not None,
-            instance=f"/invoices/{self.invoice_id}",
+            path=f"/invoices/{self.invoice_id}",
         )
 
 
@@ -75,43 +85,43 @@ class InvoiceService:
     """What can be done with invoices.
 
     Args:
-        sessions: make transactions.
-        reads: make sessions for single statements, without a transaction around them.
+        store: the invoice database.
+        engine: the same, for what is composed anew at each request.
+        records: the statements by which invoices are decided about.
+        decisions: decides.
         guard: says whether the caller holds the lock.
         metrics: count what happens.
         points: where tests make it fail.
         timeout_seconds: limit for a decision where the request brings none.
+        patience_seconds: how long after its deadline a request waits for the end of its commit.
         clock: the present time.
-        repository: makes the statements of a transaction.
     """
 
     def __init__(
         self,
         *,
-        sessions: Sessions,
-        reads: Sessions,
+        store: Store,
+        engine: AsyncEngine,
+        records: Records,
+        decisions: DecisionPoint,
         guard: LockGuard,
         metrics: InvoiceMetrics,
         points: Failpoints,
         timeout_seconds: float,
+        patience_seconds: float,
         clock: Clock = utc_now,
-        repository: type[InvoiceRepository] = InvoiceRepository,
     ) -> None:
-        self._repository = repository
-        self._sessions = sessions
-        self._reads = reads
+        self._store = store
+        # A single SELECT needs no BEGIN and ROLLBACK around it: two round trips less.
+        self._lists = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._records = records
+        self._decisions = decisions
         self._guard = guard
         self._metrics = metrics
         self._points = points
+        self._timeout_seconds = timeout_seconds
+        self._patience_seconds = patience_seconds
         self._clock = clock
-        self._decisions = DecisionPoint(
-            sessions=sessions,
-            repository=repository,
-            metrics=metrics,
-            points=points,
-            clock=clock,
-            timeout_seconds=timeout_seconds,
-        )
 
     async def invoice(self, invoice_id: uuid.UUID) -> Invoice:
         """Return an invoice as last committed.
@@ -119,11 +129,10 @@ class InvoiceService:
         Raises:
             InvoiceNotFound: there is none.
         """
-        async with self._reads() as session:
-            invoice = await self._repository(session).find(invoice_id)
-        if invoice is None:
+        row = await self._records.subject(self._store, invoice_id)
+        if row is None:
             raise InvoiceNotFound(f"There is no invoice {invoice_id}.")
-        return invoice
+        return invoice_of(row)
 
     async def page(
         self,
@@ -134,14 +143,12 @@ class InvoiceService:
         status: InvoiceStatus | None,
     ) -> tuple[list[Invoice], Walk | None]:
         """Return the next page of a walk over invoices, the newest first."""
-        async with self._reads() as session:
-            return await self._repository(session).page(
-                limit=limit, after=after, user_id=user_id, status=status
+        async with self._lists.connect() as connection:
+            return await page_of(
+                connection, limit=limit, after=after, user_id=user_id, status=status
             )
 
-    async def operation(
-        self, op_id: uuid.UUID, *, invoice_id: uuid.UUID | None
-    ) -> RecordedOperation:
+    async def operation(self, op_id: uuid.UUID, *, invoice_id: uuid.UUID | None) -> Record:
         """Return what has become of an operation.
 
         Args:
@@ -151,23 +158,25 @@ class InvoiceService:
         Raises:
             OperationNotFound: nothing is recorded; it may still be on its way.
         """
-        async with self._reads() as session:
-            repository = self._repository(session)
-            if invoice_id is None:
-                recorded = await repository.recorded_anywhere(op_id)
-            else:
-                recorded = await repository.recorded(Identity(op_id, invoice_id, direct=False))
+        if invoice_id is None:
+            recorded = await self._records.find_anywhere(self._store, op_id)
+        else:
+            identity = Identity(op_id, invoice_id, direct=False)
+            recorded = await self._records.find(self._store, identity)
         if recorded is None:
             raise OperationNotFound(f"Nothing is recorded under operation {op_id}.")
         return recorded
 
-    async def abort(self, op_id: uuid.UUID, invoice_id: uuid.UUID) -> RecordedOperation:
+    async def abort(self, op_id: uuid.UUID, invoice_id: uuid.UUID) -> Record:
         """Record a tombstone unless the operation is decided, and return what stands."""
-        return (await self._decisions.abort(op_id, invoice_id)).recorded
+        identity = Identity(op_id, invoice_id, direct=False)
+        limit = self._committed_to(op_id)
+        decision = await _true_of(self._decisions.abort(identity, deadline_seconds=limit), op_id)
+        return decision.record
 
     async def create(
         self, *, user_id: uuid.UUID, total: Decimal, order_id: uuid.UUID | None, terms: Terms
-    ) -> RecordedOperation:
+    ) -> Record:
         """Create an invoice; one of an order under the order's lock.
 
         Raises:
@@ -180,24 +189,23 @@ class InvoiceService:
             terms.require_operation()
         content = {"user_id": user_id, "total": to_text(total), "order_id": order_id}
         invoice_id = uuid.uuid4() if order_id is None else invoice_id_for_order(order_id)
-        operation = Operation(
-            id=terms.operation_id(),
+        proposal = Proposal(
+            identity=Identity(terms.operation_id(), invoice_id, direct=order_id is None),
             request_hash=idempotency.request_hash("POST /invoices", content),
-            command=Create(invoice_id, order_id, user_id, total),
-            direct=order_id is None,
+            kind=Create.kind,
+            version=FIRST_VERSION,
+            values={"order_id": order_id, "user_id": user_id, "total": total},
             demands_version=True,
-            instance="/invoices",
+            path="/invoices",
         )
-        if terms.key is not None and (known := await self._known(operation.identity)) is not None:
-            return self._repeated(known, operation.request_hash)
+        if terms.key is not None and (known := await self._known(proposal.identity)) is not None:
+            return self._repeated(known, proposal.request_hash)
         fence = NO_FENCE
         if order_id is not None:
             fence = await self._fence(terms, invoice_id, order_id)
-        return self._settled(operation, await self._decisions.decide(operation, fence=fence))
+        return await self._decide(proposal, fence=fence)
 
-    async def update(
-        self, invoice_id: uuid.UUID, *, total: Decimal, terms: Terms
-    ) -> RecordedOperation:
+    async def update(self, invoice_id: uuid.UUID, *, total: Decimal, terms: Terms) -> Record:
         """Give an invoice another total; raises what ``_change`` says."""
         return await self._change(
             _ChangeRequest(
@@ -209,7 +217,7 @@ class InvoiceService:
             )
         )
 
-    async def delete(self, invoice_id: uuid.UUID, *, terms: Terms) -> RecordedOperation:
+    async def delete(self, invoice_id: uuid.UUID, *, terms: Terms) -> Record:
         """Mark an invoice as deleted; raises what ``_change`` says."""
         return await self._change(
             _ChangeRequest(
@@ -226,14 +234,14 @@ class InvoiceService:
         before = self._clock() - timedelta(seconds=retention_seconds)
         total = 0
         while True:
-            async with asyncio.timeout(_PURGE_SECONDS), self._sessions.begin() as session:
-                count = await self._repository(session).purge(before=before)
+            async with asyncio.timeout(_PURGE_SECONDS):
+                count = await self._records.purge(self._store, before=before)
             self._metrics.purged(count)
             total += count
             if count < PURGE_BATCH:
                 return total
 
-    async def _change(self, request: _ChangeRequest) -> RecordedOperation:
+    async def _change(self, request: _ChangeRequest) -> Record:
         """Change an invoice under its lock.
 
         Without ``If-Match`` the change is aimed at whatever version the invoice has; should it be
@@ -254,18 +262,16 @@ class InvoiceService:
                 continue
         return await self._try_change(request)
 
-    async def _try_change(self, request: _ChangeRequest) -> RecordedOperation:
+    async def _try_change(self, request: _ChangeRequest) -> Record:
         terms = request.terms
-        async with self._reads() as session:
-            repository = self._repository(session)
-            invoice = await repository.find(request.invoice_id)
-            direct = invoice is not None and invoice.order_id is None
-            identity = Identity(request.op_id, request.invoice_id, direct)
-            known = None if terms.key is None else await repository.recorded(identity)
-        if known is not None:
-            return self._repeated(known, request.request_hash)
-        if invoice is None:
+        known_as = None if terms.key is None else request.op_id
+        look = await self._records.look(self._store, request.invoice_id, known_as)
+        if look.record is not None:
+            return self._repeated(look.record, request.request_hash)
+        if look.subject is None:
             return await self._refuse_unknown(request)
+        invoice = invoice_of(look.subject)
+        direct = invoice.order_id is None
         # The lock first: whoever does not hold it is told that, whatever else is missing.
         fence = await self._fence(terms, invoice.id, invoice.order_id)
         if not direct:
@@ -273,14 +279,11 @@ class InvoiceService:
             terms.require_version()
         base = terms.base_version(invoice.version)
         if base is None:
-            operation = request.on_version(invoice.version, direct=direct)
-            decision = await self._decisions.refuse(operation, Refusal.WRONG_VERSION)
-        else:
-            operation = request.on_version(base, direct=direct)
-            decision = await self._decisions.decide(operation, fence=fence)
-        return self._settled(operation, decision)
+            proposal = request.on_version(invoice.version, direct=direct)
+            return await self._refuse(proposal, Refusal.WRONG_VERSION)
+        return await self._decide(request.on_version(base, direct=direct), fence=fence)
 
-    async def _refuse_unknown(self, request: _ChangeRequest) -> RecordedOperation:
+    async def _refuse_unknown(self, request: _ChangeRequest) -> Record:
         """Answer 404, and under the order's lock record it, so that its operation has an end.
 
         Who does not hold that lock records nothing: no answer to a stranger may decide an order's
@@ -292,13 +295,33 @@ class InvoiceService:
             raise InvoiceNotFound(f"There is no invoice {request.invoice_id}.")
         await self._fence(terms, request.invoice_id, order_id)
         terms.require_operation()
-        operation = request.on_version(terms.require_version(), direct=False)
-        decision = await self._decisions.refuse(operation, Refusal.NOT_FOUND)
-        return self._settled(operation, decision)
+        proposal = request.on_version(terms.require_version(), direct=False)
+        return await self._refuse(proposal, Refusal.NOT_FOUND)
 
-    async def _known(self, identity: Identity) -> RecordedOperation | None:
-        async with self._reads() as session:
-            return await self._repository(session).recorded(identity)
+    async def _known(self, identity: Identity) -> Record | None:
+        return await self._records.find(self._store, identity)
+
+    async def _decide(self, proposal: Proposal, *, fence: int) -> Record:
+        op_id = proposal.identity.op_id
+        limit = self._committed_to(op_id)
+        deciding = self._decisions.decide(proposal, fence=fence, deadline_seconds=limit)
+        return self._settled(proposal, await _true_of(deciding, op_id))
+
+    async def _refuse(self, proposal: Proposal, refusal: Refusal) -> Record:
+        op_id = proposal.identity.op_id
+        limit = self._committed_to(op_id)
+        refusing = self._decisions.refuse(proposal, refusal, deadline_seconds=limit)
+        return self._settled(proposal, await _true_of(refusing, op_id))
+
+    def _committed_to(self, op_id: uuid.UUID) -> float:
+        """Say what is true of the request from now on, and return how many seconds it has left."""
+        limit = deadlines.remaining_seconds(at_most_seconds=self._timeout_seconds)
+        unknown = OutcomeUnknown(op_id)
+        deadlines.commit_to(
+            lambda: problems.response(unknown, instance=f"/operations/{op_id}"),
+            within_seconds=limit + self._patience_seconds + _MARGIN_SECONDS,
+        )
+        return limit
 
     async def _fence(self, terms: Terms, invoice_id: uuid.UUID, order_id: uuid.UUID | None) -> int:
         await self._points.hit(failpoints.BEFORE_LOCK_CHECK)
@@ -306,12 +329,12 @@ class InvoiceService:
         await self._points.hit(failpoints.AFTER_LOCK_CHECK)
         return fence
 
-    def _settled(self, operation: Operation, decision: Decision) -> RecordedOperation:
+    def _settled(self, proposal: Proposal, decision: Decision) -> Record:
         if decision.new:
-            return decision.recorded
-        return self._repeated(decision.recorded, operation.request_hash)
+            return decision.record
+        return self._repeated(decision.record, proposal.request_hash)
 
-    def _repeated(self, recorded: RecordedOperation, request_hash: bytes) -> RecordedOperation:
+    def _repeated(self, recorded: Record, request_hash: bytes) -> Record:
         """Return a recorded operation to a request that repeats it.
 
         A tombstone has no request of its own: it answers whichever one comes under its id.
@@ -323,6 +346,20 @@ class InvoiceService:
             raise IdempotencyKeyReused("This Idempotency-Key belongs to a different request.")
         self._metrics.replayed(recorded.outcome)
         return recorded
+
+
+async def _true_of(deciding: Awaitable[Decision], op_id: uuid.UUID) -> Decision:
+    """Return the decision, or raise what a client is told when there is none."""
+    try:
+        return await deciding
+    except errors.StaleFence as error:
+        raise StaleLock(f"Nothing was written: {error}.") from error
+    except errors.ChangedMeanwhile as error:
+        raise ChangedMeanwhile(f"Nothing was written: {error}.") from error
+    except errors.GivenUp as error:
+        raise DeadlineExceeded("The time for this request ran out. Nothing was written.") from error
+    except errors.CommitUnknown as error:
+        raise OutcomeUnknown(op_id) from error
 
 
 def _change_hash(method: str, invoice_id: uuid.UUID, terms: Terms, *, total: str | None) -> bytes:

@@ -18,6 +18,8 @@ class Settings(settings.ServeSettings):
     request_timeout_seconds: PositiveSeconds = 5.0
     lock_check_timeout_seconds: PositiveSeconds = 1.0
     """Limit for asking Redis whether the caller holds the lock."""
+    commit_patience_seconds: PositiveSeconds = 10.0
+    """How long after its deadline a request waits for the end of its commit."""
     purge_interval_seconds: PositiveSeconds = 600.0
     """How often operations of direct clients past their retention are removed."""
 

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from order.domain import Command, Operation, Outcome
 from order.repository import Key
-from servicekit.commits import Attempt
 from servicekit.idempotency import StoredResponse
+from tandem.commits import Attempt
 
 
 class OutcomeUnknown(Exception):

@@ -1,5 +1,6 @@
 """A TCP proxy in front of Postgres that loses what a network can lose, right around a COMMIT."""
 
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,12 @@ from urllib.parse import urlsplit, urlunsplit
 _CHUNK: Final = 65_536
 # With its end, since a BEGIN may say READ COMMITTED.
 _COMMIT: Final = b"COMMIT\0"
+_READY: Final = b"Z\0\0\0\5"
+# What begins so is a transaction by itself: a write, and what it returns goes into another one. It
+# comes as a message that parses it under a name or none, or as one that names what was parsed.
+_AT_ONCE: Final = b"WITH written AS"
+_PARSED: Final = re.compile(rb"P.{4}(\w*)\0" + _AT_ONCE, re.DOTALL)
+_BOUND: Final = re.compile(rb"B.{4}\0(\w+)\0", re.DOTALL)
 
 
 class Loss(StrEnum):
@@ -43,6 +50,8 @@ class DatabaseProxy:
         self._dark = threading.Event()
         self.lost = 0
         """How many COMMITs came to grief so far."""
+        self.round_trips = 0
+        """How often the server has said that it is ready for the next request."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -130,6 +139,7 @@ class _Connection:
         self._server = server
         self._loss: Loss | None = None
         self._sent = b""
+        self._at_once: set[bytes] = set()
 
     def requests(self) -> None:
         """Forward what the client sends."""
@@ -137,7 +147,7 @@ class _Connection:
             while data := self._client.recv(_CHUNK):
                 self._proxy.wait_for_light()
                 self._sent += data
-                if _COMMIT in data:
+                if self._commits(data):
                     self._loss = self._proxy.next_loss(self._sent)
                     self._sent = b""
                 if self._loss is Loss.REQUEST_CUT:
@@ -145,11 +155,20 @@ class _Connection:
                 self._server.sendall(data)
         self._end()
 
+    def _commits(self, data: bytes) -> bool:
+        if _COMMIT in data:
+            return True
+        if parsed := _PARSED.findall(data):
+            self._at_once.update(filter(None, parsed))
+            return True
+        return any(name in self._at_once for name in _BOUND.findall(data))
+
     def replies(self) -> None:
         """Forward what the server answers."""
         with suppress(OSError):
             while data := self._server.recv(_CHUNK):
                 self._proxy.wait_for_light()
+                self._proxy.round_trips += data.count(_READY)
                 if self._loss is Loss.REPLY_CUT:
                     break
                 if self._loss is None:

@@ -43,6 +43,15 @@ def driver_url(url: str) -> URL:
         raise ValueError(f"the database URL {error}") from error
 
 
+def libpq_url(url: str) -> str:
+    """Return ``postgresql://...`` as libpq takes it, whichever driver it names.
+
+    Raises:
+        ValueError: it is no such URL.
+    """
+    return driver_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
 def session_options(*, statement_timeout_seconds: float, lock_timeout_seconds: float) -> str:
     """Return the libpq ``options`` that every connection of a service starts with.
 
@@ -59,6 +68,48 @@ def session_options(*, statement_timeout_seconds: float, lock_timeout_seconds: f
         "timezone": "UTC",
     }
     return " ".join(f"-c {name}={value}" for name, value in settings.items())
+
+
+def connection_parameters(
+    url: str,
+    *,
+    application_name: str,
+    statement_timeout_seconds: float,
+    lock_timeout_seconds: float = _LOCK_TIMEOUT_SECONDS,
+    pooler: Pooler = "session",
+) -> dict[str, Any]:
+    """Return the parameters that every connection of a service is made with.
+
+    Args:
+        url: the database's, which may bring options of its own.
+        application_name: shown in ``pg_stat_activity``.
+        statement_timeout_seconds: limit for one statement, enforced by the server.
+        lock_timeout_seconds: limit for one wait for a row lock.
+        pooler: see ``create_engine``.
+
+    Raises:
+        ValueError: the URL is not one of Postgres.
+    """
+    parameters: dict[str, Any] = {
+        "application_name": application_name,
+        # Not the database's own: with SQL_ASCII psycopg would answer bytes for text.
+        "client_encoding": "utf8",
+        "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
+        "keepalives_idle": 15,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 15_000,
+    }
+    if pooler == "transaction":
+        return parameters | {"prepare_threshold": None}
+    # Ours come last, so that they win over the URL's where both name one.
+    given = driver_url(url).query.get("options", ())
+    ours = session_options(
+        statement_timeout_seconds=statement_timeout_seconds,
+        lock_timeout_seconds=lock_timeout_seconds,
+    )
+    options = " ".join([*([given] if isinstance(given, str) else given), ours])
+    return parameters | {"options": options}
 
 
 def create_engine(
@@ -87,36 +138,21 @@ def create_engine(
     Raises:
         ValueError: the URL is not one of Postgres.
     """
-    target = driver_url(url)
-    arguments: dict[str, Any] = {
-        "application_name": application_name,
-        # Not the database's own: with SQL_ASCII psycopg would answer bytes for text.
-        "client_encoding": "utf8",
-        "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
-        "keepalives_idle": 15,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 15_000,
-    }
-    if pooler == "transaction":
-        arguments["prepare_threshold"] = None
-    else:
-        # Ours come last, so that they win over the URL's where both name one.
-        given = target.query.get("options", ())
-        ours = session_options(
-            statement_timeout_seconds=statement_timeout_seconds,
-            lock_timeout_seconds=lock_timeout_seconds,
-        )
-        arguments["options"] = " ".join([*([given] if isinstance(given, str) else given), ours])
     return create_async_engine(
-        target,
+        driver_url(url),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=pool_timeout_seconds,
         pool_recycle=_RECYCLE_SECONDS,
         # One round trip, so that a restarted server costs no request an error.
         pool_pre_ping=True,
-        connect_args=arguments,
+        connect_args=connection_parameters(
+            url,
+            application_name=application_name,
+            statement_timeout_seconds=statement_timeout_seconds,
+            lock_timeout_seconds=lock_timeout_seconds,
+            pooler=pooler,
+        ),
     )
 
 
@@ -176,6 +212,7 @@ def is_transient(error: BaseException) -> bool:
 def install_problems(app: FastAPI) -> None:
     """Make ``app`` answer a database that is down, or a lock that takes too long, with 503."""
     app.add_exception_handler(exc.SQLAlchemyError, _answer_database_error)
+    app.add_exception_handler(psycopg.Error, _answer_database_error)
 
 
 async def _answer_database_error(request: Request, error: Exception) -> Response:

@@ -14,12 +14,12 @@ from order.metrics import Metrics
 from order.ports import Decision, OutcomeUnknown
 from order.repository import Operations, Orders
 from order.transactions import repeated
-from servicekit import commits
-from servicekit.commits import Attempt
 from servicekit.database import is_transient
 from servicekit.deadlines import remaining_seconds
 from servicekit.failpoints import Failpoints
 from servicekit.idempotency import StoredResponse
+from tandem import commits
+from tandem.commits import Attempt
 
 _STATES: Final = {
     Outcome.APPLIED: State.COMMITTED,

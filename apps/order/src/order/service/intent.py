@@ -38,13 +38,13 @@ from order.errors import (
 from order.ports import Answered, Blocked, Change, Intent, Recorded, RecordUnknown
 from order.repository import IdempotencyKeys, Key, KnownKey, Operations, Orders, Unstorable
 from order.transactions import reading, repeated
-from servicekit import commits
-from servicekit.commits import Attempt
 from servicekit.database import constraint_name, is_transient
 from servicekit.deadlines import remaining_seconds
 from servicekit.failpoints import Failpoints
 from servicekit.idempotency import StoredResponse
 from servicekit.problems import DeadlineExceeded, IdempotencyKeyReused, Problem
+from tandem import commits
+from tandem.commits import Attempt
 
 PATIENCE_SECONDS: Final = 1.0
 """How long after its deadline a request waits for the end of a COMMIT."""

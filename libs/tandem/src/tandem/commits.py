@@ -1,20 +1,24 @@
-"""Transactions whose end must be known: neither a deadline nor a lost reply makes them a riddle.
+"""Writes whose end must be known: neither a deadline nor a lost reply makes them a riddle.
 
-Whoever has sent a COMMIT and heard nothing knows nothing. So the work is done in a task of its own,
-which nobody cancels: at the request's deadline it is given up only if its COMMIT is not on its way
-yet, and a COMMIT whose reply was lost is found out about by doing the work again, which has to be
-such that doing it twice is the same as doing it once.
+Whoever has sent a COMMIT, or a statement that commits by itself, and heard nothing knows nothing.
+So the work is done in a task of its own, which nobody cancels: at the request's deadline it is
+given up only if its COMMIT is not on its way yet, and a COMMIT whose reply was lost is found out
+about by doing the work again, which has to be such that doing it twice is the same as doing it
+once.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
+import psycopg
 import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from servicekit.database import is_transient
+from tandem.errors import CommitUnknown, GivenUp, is_transient
+
+__all__ = ["Attempt", "CommitUnknown", "GivenUp", "known"]
 
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 1.0
@@ -25,14 +29,6 @@ _log = structlog.stdlib.get_logger(__name__)
 _left_alone: Final[set["asyncio.Task[Any]"]] = set()
 
 Result = TypeVar("Result")
-
-
-class GivenUp(Exception):
-    """The time ran out before the COMMIT was sent; nothing was or will be written."""
-
-
-class CommitUnknown(Exception):
-    """Whether the transaction was committed could not be found out in time."""
 
 
 class Attempt:
@@ -125,7 +121,7 @@ async def _until_known(
     while True:
         try:
             return await work(attempt)
-        except (DBAPIError, PoolTimeout) as error:
+        except (psycopg.Error, DBAPIError, PoolTimeout) as error:
             if not attempt.may_be_written or not is_transient(error):
                 raise
             if attempt.over:

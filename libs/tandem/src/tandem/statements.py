@@ -1,0 +1,36 @@
+"""Statements of SQLAlchemy Core, compiled once into what psycopg runs.
+
+Building and compiling a statement costs more than running it, and so does SQLAlchemy's way to
+psycopg. Tables, constraints and the construction of statements are SQLAlchemy's; what is run is
+text that is made once a process.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.sql import ClauseElement
+
+
+class Statement:
+    """One statement.
+
+    A parameter without a value (``bindparam("id", type_=...)``) is given when it is run; it takes
+    what psycopg takes: ``Jsonb(...)`` for JSON, the ``.value`` of an enumeration's member.
+
+    Args:
+        construct: the statement in SQLAlchemy Core.
+    """
+
+    def __init__(self, construct: ClauseElement) -> None:
+        compiled = construct.compile(dialect=PGDialect_psycopg())  # type: ignore[no-untyped-call]
+        self.text = str(compiled)
+        self._fixed = {name: value for name, value in compiled.params.items() if value is not None}
+
+    def with_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all parameters: those given and those that the statement brings."""
+        return {**self._fixed, **values}
+
+    def __repr__(self) -> str:
+        """Return its first words, for logs and failed tests."""
+        return f"Statement({' '.join(self.text.split())[:60]!r})"
