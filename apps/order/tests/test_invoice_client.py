@@ -2,20 +2,20 @@
 
 import json
 import uuid
-from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import httpx
 import pytest
+from apps.order.tests.http_fake import HandledHttp, Handler
 
 from order.domain import Body, Kind, Operation, Outcome, Status, invoice_id_for
 from order.errors import InvoiceServiceUnavailable
-from order.invoice_client import HttpInvoices, create_http_client
+from order.invoice_client import HttpInvoices
 from order.ports import OutcomeUnknown
 from servicekit.breaker import BreakerState, CircuitBreaker
+from servicekit.http_client import AiohttpClient
 
-Handler = Callable[[httpx.Request], httpx.Response]
 ORDER = uuid.UUID(int=3)
 
 
@@ -39,8 +39,7 @@ def an_operation(kind: Kind = Kind.UPDATE, *, version: int = 4) -> Operation:
 
 def client_of(handler: Handler, *, failures: int = 3) -> tuple[HttpInvoices, CircuitBreaker]:
     breaker = CircuitBreaker(failure_threshold=failures, reset_seconds=3600)
-    http = httpx.AsyncClient(transport=httpx.MockTransport(handler), base_url="http://invoice")
-    return HttpInvoices(http, breaker=breaker, usual_timeout_seconds=1), breaker
+    return HttpInvoices(HandledHttp(handler), breaker=breaker, usual_timeout_seconds=1), breaker
 
 
 def applied(
@@ -236,7 +235,9 @@ async def test_a_caller_in_a_hurry_does_not_open_the_breaker() -> None:
 
 async def test_a_refused_connection_is_an_unknown_outcome() -> None:
     breaker = CircuitBreaker(failure_threshold=1, reset_seconds=1)
-    async with create_http_client("http://127.0.0.1:1") as http:
-        invoices = HttpInvoices(http, breaker=breaker, usual_timeout_seconds=1)
-        with pytest.raises(OutcomeUnknown):
-            await invoices.send(an_operation(), proof="p", timeout_seconds=5)
+    http = AiohttpClient("http://127.0.0.1:1", user_agent="test")
+    invoices = HttpInvoices(http, breaker=breaker, usual_timeout_seconds=1)
+    with pytest.raises(OutcomeUnknown, match="ClientConnectorError"):
+        await invoices.send(an_operation(), proof="p", timeout_seconds=5)
+    assert breaker.is_open()
+    await http.aclose()

@@ -7,21 +7,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Self
 
-import httpx
 import pytest
 from opentelemetry.instrumentation.psycopg import PsycopgInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
 from sqlalchemy import text
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route
 
 from devkit.servers import PostgresServer
 from servicekit.database import create_engine
 from servicekit.telemetry import Telemetry
 from servicekit.testing import spans
-from servicekit.testing.server import serving
 
 
 @pytest.mark.parametrize(
@@ -122,24 +116,6 @@ async def test_postgres_statements_are_spans_of_the_request(
         assert span.context is not None
         assert span.context.trace_id == request.get_span_context().trace_id
         assert "hunter2" not in str(dict(span.attributes or {}))
-
-
-async def test_calls_to_the_other_service_carry_the_trace() -> None:
-    async def echo(request: Request) -> PlainTextResponse:
-        return PlainTextResponse(request.headers.get("traceparent", "none"))
-
-    with spans.recorded() as (telemetry, recorded):
-        async with (
-            serving(Starlette(routes=[Route("/", echo)])) as url,
-            httpx.AsyncClient(base_url=url, timeout=30) as client,
-        ):
-            telemetry.instrument_client(client)
-            with telemetry.tracer("t").start_as_current_span("request") as request:
-                traceparent = (await client.get("/")).text
-        (call, _) = recorded.all()
-    trace_id = request.get_span_context().trace_id
-    assert call.context is not None
-    assert traceparent.startswith(f"00-{trace_id:032x}-{call.context.span_id:016x}-")
 
 
 async def test_an_exporter_that_is_down_does_not_hold_up_the_stop(

@@ -57,7 +57,12 @@ def create_app(
         invoices: another invoice service than the one over HTTP; for tests.
         locks: other locks than those in Redis; for tests.
     """
-    resources = Resources.create(settings, instrumentation=_instrumentation(runtime))
+    telemetry = runtime.telemetry
+    resources = Resources.create(
+        settings,
+        instrumentation=_instrumentation(runtime),
+        tracer=telemetry.tracer("order.invoice_client") if telemetry.enabled else None,
+    )
 
     def make_use_cases() -> UseCases:
         return create_use_cases(

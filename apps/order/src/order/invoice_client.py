@@ -4,13 +4,13 @@ Only an answer with the header ``Operation-Outcome`` reports a decision. Whateve
 refusal, an error, nonsense or nothing, leaves the outcome unknown.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any, Final
 from uuid import UUID
 
-import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from order.domain import Kind, Operation, Outcome
@@ -19,6 +19,7 @@ from order.ports import Decision, OutcomeUnknown
 from servicekit import deadlines, idempotency
 from servicekit.breaker import BreakerOpen, CircuitBreaker
 from servicekit.etags import format_etag
+from servicekit.http_client import Answer, HttpClient, HttpError, NoAnswerInTime
 from servicekit.money import to_text
 
 OUTCOME_HEADER: Final = "Operation-Outcome"
@@ -27,9 +28,6 @@ ORDER_HEADER: Final = "Order-Id"
 _NOT_RECORDED: Final = "/problems/operation-not-found"
 _SERVER_ERROR: Final = 500
 _TOO_MANY_REQUESTS: Final = 429
-_CONNECTIONS: Final = 64
-# Shorter than the other service keeps an idle connection (30 s), so that none is closed under us.
-_KEEP_ALIVE_SECONDS: Final = 5.0
 # Our own connection may wait for its turn in the pool, and the answer comes back over the network.
 _MARGIN_SECONDS: Final = 0.25
 
@@ -55,20 +53,6 @@ class _RecordedOperation(BaseModel):
         return (self.kind, self.version) == (operation.kind.value, operation.version)
 
 
-def create_http_client(base_url: str) -> httpx.AsyncClient:
-    """Return the HTTP client for the invoice service: no retries, no redirects, no proxies."""
-    return httpx.AsyncClient(
-        base_url=base_url,
-        transport=httpx.AsyncHTTPTransport(
-            retries=0,
-            limits=httpx.Limits(max_connections=_CONNECTIONS, keepalive_expiry=_KEEP_ALIVE_SECONDS),
-        ),
-        follow_redirects=False,
-        trust_env=False,
-        headers={"User-Agent": "shop-order"},
-    )
-
-
 class HttpInvoices:
     """The invoice service over HTTP, behind a circuit breaker.
 
@@ -80,7 +64,7 @@ class HttpInvoices:
     """
 
     def __init__(
-        self, http: httpx.AsyncClient, *, breaker: CircuitBreaker, usual_timeout_seconds: float
+        self, http: HttpClient, *, breaker: CircuitBreaker, usual_timeout_seconds: float
     ) -> None:
         self._http = http
         self._breaker = breaker
@@ -116,9 +100,9 @@ class HttpInvoices:
             query={"invoice_id": str(operation.invoice_id)},
             timeout_seconds=timeout_seconds,
         )
-        if response.status_code == httpx.codes.NOT_FOUND and _says_not_recorded(response):
+        if response.status == HTTPStatus.NOT_FOUND and _says_not_recorded(response):
             return None
-        if response.status_code != httpx.codes.OK:
+        if response.status != HTTPStatus.OK:
             raise _unknown(response)
         return _decision_from_body(response, operation)
 
@@ -130,7 +114,7 @@ class HttpInvoices:
             body={"invoice_id": str(operation.invoice_id)},
             timeout_seconds=timeout_seconds,
         )
-        if response.status_code != httpx.codes.OK:
+        if response.status != HTTPStatus.OK:
             raise _unknown(response)
         return _decision_from_body(response, operation)
 
@@ -143,43 +127,47 @@ class HttpInvoices:
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> httpx.Response:
+    ) -> Answer:
         budget = max(timeout_seconds - _MARGIN_SECONDS, timeout_seconds / 2)
+        sent = {deadlines.HEADER: deadlines.header_value(budget), **(headers or {})}
+        content = None
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+            content = json.dumps(body, separators=(",", ":")).encode()
         try:
-            async with self._watched(timeout_seconds), asyncio.timeout(timeout_seconds):
+            with self._watched(timeout_seconds):
                 response = await self._http.request(
                     method,
                     path,
-                    json=body,
-                    params=query,
-                    headers={deadlines.HEADER: deadlines.header_value(budget), **(headers or {})},
-                    timeout=timeout_seconds,
+                    timeout_seconds=timeout_seconds,
+                    headers=sent,
+                    query=query,
+                    body=content,
+                    # Whatever is sent carries an operation's id, and is done once however often
+                    # it arrives.
+                    repeatable=True,
                 )
-                if response.status_code >= _SERVER_ERROR:
+                if response.status >= _SERVER_ERROR:
                     raise _unknown(response)
                 return response
         except BreakerOpen as error:
             raise OutcomeUnknown(str(error), retryable=False) from error
-        except TimeoutError as error:
-            reason = f"no answer within {timeout_seconds:.2f} s"
-            raise OutcomeUnknown(reason, retryable=True) from error
-        except httpx.HTTPError as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise OutcomeUnknown(reason, retryable=True) from error
+        except HttpError as error:
+            raise OutcomeUnknown(str(error), retryable=True) from error
 
-    @asynccontextmanager
-    async def _watched(self, timeout_seconds: float) -> AsyncIterator[None]:
+    @contextmanager
+    def _watched(self, timeout_seconds: float) -> Iterator[None]:
         """Let the breaker refuse the call, and tell it how the call ended."""
         self._breaker.check()
         try:
             yield
-        except (httpx.TimeoutException, TimeoutError):
+        except NoAnswerInTime:
             if timeout_seconds < self._usual_timeout_seconds:
                 self._breaker.cancelled()
             else:
                 self._breaker.failed()
             raise
-        except (httpx.HTTPError, OutcomeUnknown):
+        except (HttpError, OutcomeUnknown):
             self._breaker.failed()
             raise
         except BaseException:
@@ -207,7 +195,7 @@ def _request_of(
     return "DELETE", path, None, headers
 
 
-def _decision_of(response: httpx.Response, operation: Operation) -> Decision:
+def _decision_of(response: Answer, operation: Operation) -> Decision:
     header = response.headers.get(OUTCOME_HEADER)
     if header is None:
         raise _unknown(response)
@@ -220,7 +208,7 @@ def _decision_of(response: httpx.Response, operation: Operation) -> Decision:
     return Decision(outcome, detail="" if outcome is Outcome.APPLIED else _detail_of(response))
 
 
-def _require_effect_of(operation: Operation, response: httpx.Response) -> None:
+def _require_effect_of(operation: Operation, response: Answer) -> None:
     """Believe a success only if it made this operation's version of this operation's invoice."""
     made = response.headers.get("ETag")
     where = response.headers.get("Location")
@@ -229,9 +217,9 @@ def _require_effect_of(operation: Operation, response: httpx.Response) -> None:
         raise OutcomeUnknown(f"an answer about version {made} of {where}", retryable=False)
 
 
-def _decision_from_body(response: httpx.Response, operation: Operation) -> Decision:
+def _decision_from_body(response: Answer, operation: Operation) -> Decision:
     try:
-        recorded = _RecordedOperation.model_validate_json(response.content)
+        recorded = _RecordedOperation.model_validate_json(response.body)
     except ValidationError as error:
         raise OutcomeUnknown("an answer that is no operation", retryable=False) from error
     if not recorded.is_of(operation):
@@ -244,30 +232,30 @@ def _decision_from_body(response: httpx.Response, operation: Operation) -> Decis
     return Decision(recorded.outcome, detail=detail)
 
 
-def _unknown(response: httpx.Response) -> OutcomeUnknown:
+def _unknown(response: Answer) -> OutcomeUnknown:
     """Return what an answer without a decision means."""
-    code = response.status_code
+    code = response.status
     return OutcomeUnknown(
         f"{code} {_detail_of(response)}",
         retryable=code >= _SERVER_ERROR or code == _TOO_MANY_REQUESTS,
     )
 
 
-def _detail_of(response: httpx.Response) -> str:
+def _detail_of(response: Answer) -> str:
     """Return a problem's detail as far as the answer has one."""
     document = _json_of(response)
     detail = document.get("detail") if isinstance(document, dict) else None
-    return str(detail) if detail else response.reason_phrase
+    return str(detail) if detail else response.reason
 
 
-def _says_not_recorded(response: httpx.Response) -> bool:
+def _says_not_recorded(response: Answer) -> bool:
     """Tell the service's own 404 from that of anything else that may stand at its address."""
     document = _json_of(response)
     return isinstance(document, dict) and document.get("type") == _NOT_RECORDED
 
 
-def _json_of(response: httpx.Response) -> Any:  # noqa: ANN401 - a JSON document can be anything
+def _json_of(response: Answer) -> Any:  # noqa: ANN401 - a JSON document can be anything
     try:
-        return response.json()
+        return json.loads(response.body)
     except ValueError:
         return None

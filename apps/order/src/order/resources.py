@@ -4,13 +4,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import httpx
+from opentelemetry import trace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import fencelock
-from order.invoice_client import create_http_client
 from order.settings import Settings
 from servicekit.database import create_engine
+from servicekit.http_client import AiohttpClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +21,23 @@ class Resources:
     recovery_engine: AsyncEngine
     """A few connections of its own, so that recovery goes on when requests use up theirs."""
     locks: fencelock.AsyncLockClient
-    http: httpx.AsyncClient
+    http: AiohttpClient
 
     @classmethod
     def create(
-        cls, settings: Settings, *, instrumentation: Sequence[fencelock.Instrumentation] = ()
+        cls,
+        settings: Settings,
+        *,
+        instrumentation: Sequence[fencelock.Instrumentation] = (),
+        tracer: trace.Tracer | None = None,
     ) -> "Resources":
-        """Return the resources that ``settings`` describe, without any I/O."""
+        """Return the resources that ``settings`` describe, without any I/O.
+
+        Args:
+            settings: what is where.
+            instrumentation: what observes the locks.
+            tracer: makes the spans of calls of the invoice service.
+        """
         url = settings.database_url.get_secret_value()
         return cls(
             engine=create_engine(
@@ -50,7 +60,11 @@ class Resources:
                 wait=settings.lock_wait_seconds,
                 instrumentation=instrumentation,
             ),
-            http=create_http_client(settings.invoice_url),
+            http=AiohttpClient(
+                settings.invoice_url,
+                user_agent="shop-order",
+                tracer=tracer,
+            ),
         )
 
     @asynccontextmanager

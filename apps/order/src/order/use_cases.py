@@ -81,19 +81,16 @@ def create_use_cases(
         runtime=runtime,
         resources=resources,
         metrics=metrics,
-        invoices=invoices or _http_invoices(settings, runtime, resources, metrics),
+        invoices=invoices or _http_invoices(settings, resources, metrics),
         locks=locks or RedisLocks(resources.locks),
     )
 
 
-def _http_invoices(
-    settings: Settings, runtime: Runtime, resources: Resources, metrics: Metrics
-) -> HttpInvoices:
+def _http_invoices(settings: Settings, resources: Resources, metrics: Metrics) -> HttpInvoices:
     breaker = CircuitBreaker(
         failure_threshold=_BREAKER_FAILURES, reset_seconds=_BREAKER_RESET_SECONDS
     )
     metrics.watch_breaker(lambda: breaker.state)
-    runtime.telemetry.instrument_client(resources.http)
     return HttpInvoices(
         resources.http, breaker=breaker, usual_timeout_seconds=settings.invoice_timeout_seconds
     )

@@ -123,7 +123,7 @@ def _quieten() -> None:
         logger.handlers.clear()
         logger.propagate = True
     logging.getLogger("uvicorn.access").disabled = True
-    for name in ("httpx", "httpcore", "alembic"):
+    for name in ("httpx", "httpcore", "aiohttp", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # A warning each for requests that are no HTTP: we count those.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)

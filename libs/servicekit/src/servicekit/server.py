@@ -29,8 +29,8 @@ from servicekit.ports import PortInUse, listen
 from servicekit.runtime import Runtime
 from servicekit.settings import ServerSettings
 
-# Longer than httpx keeps an idle connection (5 s): otherwise the server may close one in the very
-# moment in which the client sends its next request on it.
+# Longer than clients keep an idle connection (ours and httpx: 5 s): otherwise the server may close
+# one in the very moment in which the client sends its next request on it.
 KEEP_ALIVE_SECONDS: Final = 30
 EXIT_PORT_IN_USE: Final = 1
 # Listeners, the log, the event loop, the database's pools, Redis, the other service.

@@ -11,11 +11,9 @@ from contextlib import suppress
 from threading import Thread
 from typing import Any, Final
 
-import httpx
 import structlog
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry import trace
-from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.instrumentation.psycopg import PsycopgInstrumentor
 from opentelemetry.instrumentation.redis import RedisInstrumentor
 from opentelemetry.sdk.resources import Resource
@@ -96,11 +94,6 @@ class Telemetry:
             return
         PsycopgInstrumentor().uninstrument()
         RedisInstrumentor().uninstrument()
-
-    def instrument_client(self, client: httpx.AsyncClient) -> None:
-        """Trace the calls of one HTTP client and send ``traceparent`` with them."""
-        if self._provider is not None:
-            HTTPXClientInstrumentor.instrument_client(client, tracer_provider=self._provider)
 
     def fastapi_config(self) -> TelemetryConfig:
         """Return what ``FastAPI(telemetry=...)`` needs for one server span a request.
