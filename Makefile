@@ -52,7 +52,7 @@ demo: $(VENV)/.ready ## watch the running shop being driven (or one started for 
 .PHONY: test
 test: $(VENV)/.ready ## run every test that needs no cluster
 	@if command -v helm >/dev/null; then $(MAKE) --no-print-directory charts; fi
-	@$(BIN)/python -m pytest -n $(WORKERS) -m "not e2e and not observed and not play" $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) -m "not e2e and not observed and not play and not topologies" $(ARGS)
 
 .PHONY: truth
 truth: $(VENV)/.ready ## make 2,000 random requests under bad conditions and judge every answer (SEED=N: again)
@@ -61,6 +61,10 @@ truth: $(VENV)/.ready ## make 2,000 random requests under bad conditions and jud
 .PHONY: test-observed
 test-observed: $(VENV)/.ready ## run the tests on Prometheus and Jaeger (OBSERVED_REQUIRED=1: fail without)
 	@$(BIN)/python -m pytest -m observed tests/observability $(ARGS)
+
+.PHONY: test-topologies
+test-topologies: $(VENV)/.ready ## try the lock with Sentinels, as a Cluster and as a quorum, on many real servers
+	@$(BIN)/python -m pytest -n $(WORKERS) -m topologies libs/lock/tests/topologies $(ARGS)
 
 .PHONY: test-play
 test-play: $(VENV)/.ready ## run the playground's tests in a real browser (PLAY_REQUIRED=1: fail without Chromium)
@@ -85,7 +89,7 @@ fmt: $(VENV)/.ready ## format the code and fix what can be fixed
 
 .PHONY: cov
 cov: $(VENV)/.ready ## run the tests and show what they do not reach
-	@$(BIN)/python -m pytest -n $(WORKERS) -m "not e2e and not observed and not play" --cov --cov-report=term-missing $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) -m "not e2e and not observed and not play and not topologies" --cov --cov-report=term-missing $(ARGS)
 
 .PHONY: bench-services
 bench-services: $(VENV)/.ready ## the shop beside what the same work costs with less (ARGS=--help)

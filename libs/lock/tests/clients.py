@@ -11,7 +11,7 @@ from libs.lock.tests.blocking import BlockingAsAsync
 
 from fencelock import AsyncLease, AsyncLockClient
 from fencelock._scripts import Scripts
-from fencelock._target import Target
+from fencelock._topology import read
 
 Api = Literal["async", "blocking"]
 # For contracts that both clients keep.
@@ -19,7 +19,7 @@ both_apis = pytest.mark.parametrize("api", ["async", "blocking"])
 
 
 class Clients(AsyncExitStack):
-    """A factory of clients of one server."""
+    """A factory of clients of one server, or of several that belong together."""
 
     def __init__(self, url: str, api: Api = "async") -> None:
         super().__init__()
@@ -37,9 +37,7 @@ class Clients(AsyncExitStack):
         options.setdefault("wait", 60.0)
         options.setdefault("reply_timeout", min(10.0, options["ttl"] / 4))
         options.setdefault("connect_timeout", 10.0)
-        make = partial(
-            AsyncLockClient, Target.from_url(url or self.url), scripts=scripts, **options
-        )
+        make = partial(AsyncLockClient, read(url or self.url), scripts=scripts, **options)
         # Both have the face of the asyncio client, as far as the tests of contracts use it.
         made = make() if self._api == "async" else cast("AsyncLockClient", BlockingAsAsync(make))
         self.push_async_callback(made.aclose)

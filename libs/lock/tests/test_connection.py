@@ -76,8 +76,8 @@ def test_settings_that_cannot_be_read_are_trusted() -> None:
 @pytest.mark.parametrize("mode", [b"cluster", b"sentinel"])
 def test_a_server_that_is_not_on_its_own_is_refused(mode: bytes) -> None:
     with pytest.raises(ConfigurationError, match=mode.decode()):
-        check_mode({b"mode": mode})
-    check_mode({b"mode": b"standalone"})
+        check_mode("host:1", {b"mode": mode}, b"standalone")
+    check_mode("host:1", {b"mode": b"standalone"}, b"standalone")
 
 
 async def test_tasks_that_start_at_once_share_one_connection(

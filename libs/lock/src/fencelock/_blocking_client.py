@@ -35,7 +35,7 @@ class _Running(NamedTuple):
 
 
 class LockClient:
-    """Locks on one Redis server for threads: they share one connection, and nothing else runs.
+    """Locks on Redis for threads: they share one connection to each server, and nothing else runs.
 
     Making it does no I/O and starts nothing. At the first use it starts one daemon thread, which
     keeps the connection and renews all leases. After a fork the child starts anew, with a
@@ -60,7 +60,7 @@ class LockClient:
     @classmethod
     def from_url(
         cls,
-        url: str,
+        url: str | Sequence[str],
         *,
         ttl: float = 10.0,
         wait: float = 10.0,

@@ -1,11 +1,11 @@
-"""The asyncio client of one server."""
+"""The asyncio client."""
 
 import asyncio
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from fencelock import _forks, _names, _proof, _protocol
+from fencelock import _forks, _names, _proof, _protocol, _topology
 from fencelock._classes import Classes
 from fencelock._engine import Engine, Verified
 from fencelock._errors import ConfigurationError, RedisUnavailable
@@ -16,10 +16,11 @@ from fencelock._lock import AsyncLock
 from fencelock._protocol import Request
 from fencelock._scripts import Scripts, packaged
 from fencelock._target import Target
+from fencelock._topology import Sentinels, Single, Topology
 
 
 class AsyncLockClient:
-    """Locks on one Redis server, over one connection that all tasks share.
+    """Locks on Redis, over one connection to each server that all tasks share.
 
     Use one client in one event loop. Making it does no I/O: it connects at the first use, and
     again when the connection breaks.
@@ -27,7 +28,7 @@ class AsyncLockClient:
 
     def __init__(
         self,
-        target: Target,
+        where: Topology | Target,
         *,
         ttl: float = 10.0,
         wait: float = 10.0,
@@ -51,7 +52,11 @@ class AsyncLockClient:
         self._reply_timeout = reply_timeout
         self._instrumentation = tuple(instrumentation)
         self._scripts = scripts or packaged()
-        self._target = target
+        if isinstance(where, Target):
+            where = Single(where)
+        if not isinstance(where, (Single, Sentinels)):
+            raise ConfigurationError("a quorum and a Cluster are not supported")
+        self._where = where
         self._classes = Classes()
         self._running: Engine | None = None
         self._former: Engine | None = None
@@ -61,7 +66,7 @@ class AsyncLockClient:
     @classmethod
     def from_url(
         cls,
-        url: str,
+        url: str | Sequence[str],
         *,
         ttl: float = 10.0,
         wait: float = 10.0,
@@ -70,10 +75,13 @@ class AsyncLockClient:
         reply_timeout: float | None = None,
         instrumentation: Sequence[Instrumentation] = (),
     ) -> Self:
-        """Make a client for ``redis://``, ``rediss://`` (TLS) or ``unix://``. No I/O yet.
+        """Make a client. No I/O yet.
 
         Args:
-            url: as redis-py reads it, with credentials and database.
+            url: where the locks are kept, with credentials, database and TLS options as redis-py
+                reads them: ``redis://``, ``rediss://`` (TLS), ``unix://``; or
+                ``redis+sentinel://HOST:26379,HOST:26379/NAME`` (``rediss+sentinel`` with TLS) for
+                the master that Sentinels call NAME.
             ttl: seconds a lease runs unless it is renewed, which happens by itself.
             wait: seconds to stand in line at most; 0 never queues.
             max_hold: seconds from the grant after which a lease ends even though it is renewed.
@@ -87,7 +95,7 @@ class AsyncLockClient:
             ConfigurationError: the URL or the times make no sense.
         """
         return cls(
-            Target.from_url(url),
+            _topology.read(url),
             ttl=ttl,
             wait=wait,
             max_hold=max_hold,
@@ -241,7 +249,7 @@ class AsyncLockClient:
         self._former = running
         self._generation = _forks.generation()
         self._running = Engine(
-            self._target,
+            self._where,
             self._scripts,
             client_id=_protocol.new_client_id(),
             connect_timeout=self._connect_timeout,

@@ -15,11 +15,12 @@ from typing import NamedTuple, TypeVar
 
 import hiredis
 
-from fencelock import _fitness, _forks
+from fencelock import _fitness, _forks, _protocol
 from fencelock._clock import now
 from fencelock._errors import ConfigurationError, RedisUnavailable
 from fencelock._link import Link, Reply, Word
 from fencelock._protocol import Command
+from fencelock._route import Route
 from fencelock._scripts import Scripts
 from fencelock._target import Target
 
@@ -75,7 +76,7 @@ class Connection:
 
     def __init__(
         self,
-        target: Target,
+        route: Route,
         scripts: Scripts,
         *,
         channel: str,
@@ -87,7 +88,9 @@ class Connection:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._generation = _forks.generation()
-        self._target = target
+        self._route = route
+        # Where the server was found last.
+        self._target: Target | Route = route
         self._scripts = scripts
         self._channel = channel
         self._connect_timeout = connect_timeout
@@ -104,6 +107,7 @@ class Connection:
         self._trouble: Exception | None = None
         self._fitness = _fitness.Fitness()
         self._closed = False
+        route.follow(self._moved)
 
     async def call(
         self,
@@ -170,6 +174,28 @@ class Connection:
 
         await self._persist(attempt, deadline)
 
+    async def witness(
+        self, command: Command, replicas: int, *, seconds: float, deadline: float
+    ) -> tuple[Answer, int]:
+        """Run a script that writes, and say how many replicas had that after ``seconds`` at most.
+
+        Raises:
+            RedisUnavailable: no answer by the deadline, or a refusal that does not pass.
+            ConfigurationError: the server does not allow what a lock needs.
+        """
+
+        async def attempt(link: Link, before: RedisUnavailable | None) -> tuple[Answer, int]:
+            sent = now()
+            limit = max(0.001, deadline - sent)
+            reply = await self._run(link, command, deadline, limit)
+            wait = ("WAIT", replicas, _protocol.milliseconds(min(seconds, limit)))
+            seen = self._accept(link, await self._bounded(link.send(wait, limit), deadline))
+            if not isinstance(seen, int):
+                raise RedisUnavailable(f"{self._target}: the reply to WAIT makes no sense")
+            return Answer(reply, sent, repeated=before is not None, link=link), seen
+
+        return await self._persist(attempt, deadline)
+
     def send_now(self, command: Command) -> asyncio.Future[Reply] | None:
         """Send a script ahead of everything that is sent later, if connected."""
         link = self._link
@@ -217,6 +243,7 @@ class Connection:
             link = self._link
             link.abort("the client was closed")
             await asyncio.shield(link.closed)
+        await self._route.close()
 
     def _mine(self) -> bool:
         return self._generation == _forks.generation()
@@ -342,9 +369,10 @@ class Connection:
     async def _establish(self) -> Link:
         try:
             async with asyncio.timeout(self._connect_timeout):
-                link = await self._dial()
+                target = self._target = await self._route.find()
+                link = await self._dial(target)
                 try:
-                    await self._introduce(link)
+                    await self._introduce(link, target)
                 except BaseException:
                     link.abort("the greeting failed")
                     raise
@@ -365,8 +393,8 @@ class Connection:
             raise RedisUnavailable(f"{self._target}: the connection broke at once")
         return link
 
-    async def _dial(self) -> Link:
-        loop, target = self._loop, self._target
+    async def _dial(self, target: Target) -> Link:
+        loop = self._loop
 
         def make() -> Link:
             return Link(
@@ -383,9 +411,8 @@ class Connection:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return made[1]
 
-    def _greeting(self) -> tuple[list[tuple[Word, ...]], list[tuple[Word, ...]]]:
+    def _greeting(self, target: Target) -> tuple[list[tuple[Word, ...]], list[tuple[Word, ...]]]:
         """What to say on a new connection: what must succeed, the probe last; and what may."""
-        target = self._target
         hello: tuple[Word, ...] = ("HELLO", "3")
         if target.password is not None or target.username is not None:
             hello += ("AUTH", target.username or "default", target.password or "")
@@ -402,8 +429,8 @@ class Connection:
             may.append(("CLIENT", "KILL", "ID", number, "ADDR", address))
         return must, may
 
-    async def _introduce(self, link: Link) -> None:
-        must, may = self._greeting()
+    async def _introduce(self, link: Link, target: Target) -> None:
+        must, may = self._greeting(target)
         sent = now()
         futures = [link.send(words) for words in (*must, *may)]
         # Not as soon as one fails: the first says why the server hung up, if it does.
@@ -413,10 +440,12 @@ class Connection:
         for reply in replies:
             if isinstance(reply, RedisUnavailable):
                 raise reply
+        _fitness.check_mode(str(target), replies[0], self._route.mode)
+        if self._route.master and _fitness.is_replica(replies[0]):
+            raise _Passing(f"{target} is a replica: another server is the master")
         for reply in replies[: len(must)]:
             self._accept(link, reply)
         settings, info, tracking = replies[len(must) : len(must) + 3]
-        _fitness.check_mode(replies[0])
         time, refused = _fitness.check_rights(str(self._target), replies[len(must) - 1])
         if any(text.startswith(_MOVED_ON) for text in refused):
             raise _Passing(f"{self._target}: {refused[0]}")
@@ -436,6 +465,14 @@ class Connection:
         if text.startswith(_PASSING):
             return _Passing(f"{self._target}: {text}")
         return RedisUnavailable(f"{self._target}: {text}")
+
+    def _moved(self, target: Target) -> None:
+        """The server is elsewhere now: what is sent to the old one counts for nothing."""
+        if self._closed or not self._mine():
+            return
+        self._failures = 0
+        if self._link is not None and target != self._target:
+            self._link.abort(f"{self._target} is not the master any more: {target} is")
 
     def _lost(self, link: Link) -> None:
         if self._link is link:

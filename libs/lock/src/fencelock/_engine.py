@@ -24,8 +24,10 @@ from fencelock._lease import AsyncLease
 from fencelock._link import Link
 from fencelock._proof import Claim
 from fencelock._protocol import Blocked, Changed, Granted, Mode, Push, Request, Term
+from fencelock._replication import Replication
+from fencelock._route import route_to
 from fencelock._scripts import Scripts
-from fencelock._target import Target
+from fencelock._topology import Sentinels, Single
 from fencelock._waiting import Waiter, WaitingRoom
 
 logger = logging.getLogger("fencelock")
@@ -33,6 +35,8 @@ logger = logging.getLogger("fencelock")
 # What is granted about when the server dropped its data is handed out a little later: every holder
 # is told at the same time as we are, and needs a round trip to be sure.
 SETTLE_SECONDS = 0.02
+# The channel of a connection that asks replicas only.
+WITNESS = ".w"
 
 
 class Verified(NamedTuple):
@@ -48,7 +52,7 @@ class Engine:
 
     def __init__(
         self,
-        target: Target,
+        where: Single | Sentinels,
         scripts: Scripts,
         *,
         client_id: str,
@@ -67,16 +71,23 @@ class Engine:
         self._operations = 0
         self._idle: asyncio.Event | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._connection = Connection(
-            target,
+        connect = partial(
+            Connection,
+            route_to(where),
             scripts,
-            channel=_protocol.CHANNEL_PREFIX + client_id,
             connect_timeout=connect_timeout,
             reply_timeout=reply_timeout,
-            on_push=self._on_push,
-            on_down=self._on_down,
-            on_up=self._on_up,
         )
+        channel = _protocol.CHANNEL_PREFIX + client_id
+        self._connection = connect(
+            channel=channel, on_push=self._on_push, on_down=self._on_down, on_up=self._on_up
+        )
+        self._replication: Replication | None = None
+        if where.replicas:
+            witness = connect(
+                channel=channel + WITNESS, on_push=_ignore, on_down=_ignore, on_up=_nothing
+            )
+            self._replication = Replication(self._loop, witness, scripts, where.replicas)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -100,6 +111,8 @@ class Engine:
         self._operations += 1
         try:
             granted = await self._obtain(request, term, wait, started + wait, observations)
+            if self._replication is not None:
+                await self._replication.confirm(request, term, self._limit(request))
         except BaseException as error:
             never_sent = not getattr(error, "reached", True) and not term.granted
             if request.since or not (never_sent or isinstance(error, Contended)):
@@ -196,6 +209,8 @@ class Engine:
             )
         finally:
             await self._debts.close()
+            if self._replication is not None:
+                await self._replication.close()
             await self._connection.close()
 
     async def _obtain(
@@ -408,6 +423,14 @@ class Engine:
             if not isinstance(reply, hiredis.ReplyError):
                 extended = _protocol.read_renew(reply, len(batch))
                 self._keeper.answered(batch, wanted, extended, sent)
+
+
+def _ignore(*_: object) -> None:
+    """A connection that neither waits nor holds hears nothing."""
+
+
+async def _nothing(_: Link) -> None:
+    """Nor does it have anything to look after."""
 
 
 def _report_blocker(news: Blocked | Push, observations: tuple[Observation, ...]) -> None:

@@ -34,6 +34,11 @@ successor is used; a server that may evict locks is refused; and a holder is tol
 key is gone."""
 # How servers of several ages say that a script may not do something.
 _NO_RIGHT: Final = ("NOPERM", "ACL failure", "permission", "can't run this", "can't access")
+_USE_OTHER: Final = "use redis://HOST:PORT"
+_USE: Final = {
+    b"sentinel": "use redis+sentinel://HOST:26379,HOST:26379/NAME, which finds the master",
+    b"cluster": "use redis+cluster://HOST:6379,HOST:6379",
+}
 _IDENTITY: Final = re.compile(r"\bid=(\d+) addr=(\S+:[1-9]\d*) ")
 
 
@@ -113,15 +118,23 @@ def check_rights(target: str, reply: Reply) -> tuple[float, list[str]]:
     return int(micros[:16]) / 1e6, said[1::2]
 
 
-def check_mode(greeting: Reply) -> None:
-    """Refuse a node of a Cluster and a Sentinel.
+def check_mode(target: str, greeting: Reply, expected: bytes) -> None:
+    """Refuse a server of another kind than the URL says.
 
     Raises:
-        ConfigurationError: the server is not a server of its own.
+        ConfigurationError: it is.
     """
     mode = greeting.get(b"mode") if isinstance(greeting, dict) else None
-    if isinstance(mode, bytes) and mode != b"standalone":
-        raise ConfigurationError(f"the server runs in {mode.decode()} mode: use a standalone one")
+    if isinstance(mode, bytes) and mode != expected:
+        raise ConfigurationError(
+            f"{target} runs in {mode.decode('ascii', 'replace')} mode: {_USE.get(mode, _USE_OTHER)}"
+        )
+
+
+def is_replica(greeting: Reply) -> bool:
+    """Whether the server says that it copies another one."""
+    role = greeting.get(b"role") if isinstance(greeting, dict) else None
+    return role in (b"replica", b"slave")
 
 
 def eviction(settings: Reply) -> str | None:

@@ -1,7 +1,7 @@
 """Where the server is and how to introduce oneself, read from a URL the way redis-py reads it."""
 
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -10,7 +10,8 @@ from redis.exceptions import RedisError
 
 from fencelock._errors import ConfigurationError
 
-_SCHEMES = ("redis", "rediss", "unix")
+SCHEMES = ("redis", "rediss", "unix")
+ESCAPE = "in a user or a password, write / ? # @ and % as %2F %3F %23 %40 %25"
 _PORTS = range(1, 65536)
 
 
@@ -40,9 +41,9 @@ class Target:
             db = int(parts.get("db", 0))
         except ValueError:
             # Not `from`: the cause may quote a part of the password.
-            raise _unreadable("its port, database or an option is not what it must be") from None
+            raise unreadable("its port, database or an option is not what it must be") from None
         if db < 0:
-            raise _unreadable("the database is a number of 0 or more")
+            raise unreadable("the database is a number of 0 or more")
         return cls(
             host=parts.get("host", "localhost"),
             port=parts.get("port", 6379),
@@ -53,6 +54,10 @@ class Target:
             tls=_tls(parts),
         )
 
+    def at(self, host: str, port: int) -> "Target":
+        """Another server to which one introduces oneself in the same way."""
+        return replace(self, host=host, port=port)
+
     def __str__(self) -> str:
         if self.path:
             return self.path
@@ -62,31 +67,34 @@ class Target:
 def _validate(url: object) -> None:
     """Refuse what would be read as something else than was meant."""
     if not isinstance(url, str):
-        raise _unreadable("it is not a str")
+        raise unreadable("it is not a str")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise _unreadable("its host or port is not what it must be") from None
-    if parts.scheme not in _SCHEMES:
-        raise _unreadable("it begins with redis://, rediss:// or unix://")
+        raise unreadable("its host or port is not what it must be") from None
+    if parts.scheme not in SCHEMES:
+        raise unreadable(
+            "it begins with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
+        )
     if parts.fragment or "@" in parts.path or "@" in parts.query or "?" in parts.query:
-        raise _unreadable("in a user or a password, write / ? # @ and % as %2F %3F %23 %40 %25")
+        raise unreadable(ESCAPE)
     if parts.scheme != "unix":
         _validate_address(parts, port)
 
 
 def _validate_address(parts: SplitResult, port: int | None) -> None:
     if port is not None and port not in _PORTS:
-        raise _unreadable("a port is 1 to 65535")
+        raise unreadable("a port is 1 to 65535")
     if "," in parts.netloc.rpartition("@")[2]:
-        raise _unreadable("it names one host")
+        raise unreadable("it names one host")
     db = parts.path.strip("/")
     if db and not (db.isascii() and db.isdigit()):
-        raise _unreadable("what follows the host is the number of a database")
+        raise unreadable("what follows the host is the number of a database")
 
 
-def _unreadable(why: str) -> ConfigurationError:
+def unreadable(why: str) -> ConfigurationError:
+    """A URL that is not one, without a part of it in the text."""
     return ConfigurationError(f"not a Redis URL: {why}")
 
 

@@ -1,0 +1,210 @@
+"""Asks Sentinels where the master is, and listens for the next one.
+
+A Sentinel that was cut off from the others may still name the old master. So a majority of them is
+asked, and among their answers the one with the highest epoch counts: each failover raises it.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import hiredis
+
+from fencelock._errors import ConfigurationError, RedisUnavailable
+from fencelock._link import Link, Word
+from fencelock._target import Target
+from fencelock._topology import Sentinels
+
+logger = logging.getLogger("fencelock")
+
+# How long one Sentinel may take to answer; one that is gone must not hold up the others.
+ASK_SECONDS = 0.5
+# A Sentinel tells when the master changes; it is asked too, in case its word was lost.
+POLL_SECONDS = 5.0
+RETRY_SECONDS = 0.5
+
+
+class Said(NamedTuple):
+    """What one Sentinel says of the master."""
+
+    epoch: int
+    host: str
+    port: int
+
+
+class SentinelRoute:
+    """The way to whichever server is the master."""
+
+    master = True
+    mode = b"standalone"
+
+    def __init__(self, sentinels: Sentinels) -> None:
+        self._sentinels = sentinels
+        self._best: Said | None = None
+        self._moved: list[Callable[[Target], None]] = []
+        self._watchers: list[asyncio.Task[None]] = []
+
+    def __str__(self) -> str:
+        return str(self._sentinels)
+
+    async def find(self) -> Target:
+        """Ask for the master.
+
+        Raises:
+            RedisUnavailable: no Sentinel answered.
+            ConfigurationError: none of those that answered knows such a master, or they refuse us.
+        """
+        said = await self._ask_all()
+        self._best = max(said)
+        self._watch()
+        return self._sentinels.server.at(self._best.host, self._best.port)
+
+    def follow(self, moved: Callable[[Target], None]) -> None:
+        """Call back when there is another master."""
+        self._moved.append(moved)
+
+    async def close(self) -> None:
+        """Listen no further."""
+        for watcher in self._watchers:
+            watcher.cancel()
+        if self._watchers:
+            await asyncio.wait(self._watchers)
+
+    async def _ask_all(self) -> list[Said]:
+        """The answers of a majority, or of those that answer in time."""
+        addresses = self._sentinels.addresses
+        asked = [asyncio.ensure_future(self._ask_once(each)) for each in addresses]
+        said: list[Said] = []
+        errors: list[Exception] = []
+        try:
+            for answer in asyncio.as_completed(asked):
+                try:
+                    said.append(await answer)
+                except (RedisUnavailable, ConfigurationError) as error:
+                    errors.append(error)
+                if len(said) > len(addresses) // 2:
+                    break
+        finally:
+            for each in asked:
+                each.cancel()
+            await asyncio.wait(asked)
+        if not said:
+            refused = [each for each in errors if isinstance(each, ConfigurationError)]
+            raise (refused or errors)[0]
+        return said
+
+    async def _ask_once(self, address: Target) -> Said:
+        async with _conversation(address) as link:
+            return await self._ask(address, link)
+
+    async def _ask(self, address: Target, link: Link) -> Said:
+        name = self._sentinels.name
+        replies = await asyncio.gather(
+            link.send(("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)),
+            link.send(("SENTINEL", "MASTER", name)),
+        )
+        return _read(address, name, *replies)
+
+    def _watch(self) -> None:
+        if not self._watchers:
+            self._watchers = [
+                asyncio.get_running_loop().create_task(
+                    self._listen(each), name="fencelock-sentinel"
+                )
+                for each in self._sentinels.addresses
+            ]
+
+    async def _listen(self, address: Target) -> None:
+        """Hear what one Sentinel has to say, for as long as the client lives."""
+        while True:
+            try:
+                await self._hear_out(address)
+            except (RedisUnavailable, ConfigurationError) as error:
+                logger.debug("Sentinel %s does not tell: %s", address, error)
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _hear_out(self, address: Target) -> None:
+        news = asyncio.Event()
+        async with _conversation(address, lambda _: news.set()) as link:
+            link.closed.add_done_callback(lambda _: news.set())
+            _accept(address, await link.send(("SUBSCRIBE", "+switch-master")))
+            while link.usable:
+                news.clear()
+                self._heard(await self._ask(address, link))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_SECONDS):
+                        await news.wait()
+
+    def _heard(self, said: Said) -> None:
+        if self._best is not None and said.epoch > self._best.epoch:
+            moved = (said.host, said.port) != (self._best.host, self._best.port)
+            self._best = said
+            if moved:
+                target = self._sentinels.server.at(said.host, said.port)
+                for callback in self._moved:
+                    callback(target)
+
+
+@asynccontextmanager
+async def _conversation(
+    address: Target, on_push: Callable[[object], None] = lambda _: None
+) -> AsyncIterator[Link]:
+    """An open connection to a Sentinel.
+
+    Raises:
+        RedisUnavailable: it cannot be reached, or broke.
+        ConfigurationError: the Sentinel refuses us.
+    """
+    loop = asyncio.get_running_loop()
+
+    def make() -> Link:
+        return Link(loop, reply_timeout=ASK_SECONDS, on_push=on_push, on_lost=lambda _: None)
+
+    try:
+        async with asyncio.timeout(ASK_SECONDS):
+            link = (
+                await loop.create_connection(make, address.host, address.port, ssl=address.tls)
+            )[1]
+    except (OSError, TimeoutError) as error:
+        reason = str(error) or f"no connection within {ASK_SECONDS:g} s"
+        raise RedisUnavailable(f"cannot reach Sentinel {address}: {reason}") from error
+    try:
+        greeting: tuple[Word, ...] = ("HELLO", "3")
+        if address.password is not None or address.username is not None:
+            greeting += ("AUTH", address.username or "default", address.password or "")
+        reply = _accept(address, await link.send(greeting))
+        if isinstance(reply, dict) and reply.get(b"mode", b"sentinel") != b"sentinel":
+            raise ConfigurationError(f"{address} is no Sentinel: it is a server of locks itself")
+        yield link
+    finally:
+        link.abort("asked enough")
+
+
+def _accept(address: Target, reply: object) -> object:
+    if not isinstance(reply, hiredis.ReplyError):
+        return reply
+    text = str(reply)
+    if text.startswith(("NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "NOPROTO", "ERR unknown")):
+        raise ConfigurationError(
+            f"Sentinel {address} refuses us: {text}. Sentinels have a user and password of their "
+            "own: sentinel_username and sentinel_password in the URL"
+        )
+    raise RedisUnavailable(f"Sentinel {address}: {text}")
+
+
+def _read(address: Target, name: str, where: object, state: object) -> Said:
+    for reply in (where, state):
+        if isinstance(reply, hiredis.ReplyError) and "o such master" in str(reply):
+            where = None
+    if where is None:
+        raise ConfigurationError(f"Sentinel {address} knows no master {name!r}")
+    _accept(address, where)
+    _accept(address, state)
+    match where, state:
+        case [[bytes(host), bytes(port)], dict()] if port.isdigit():
+            epoch = state.get(b"config-epoch", b"0")
+            return Said(int(epoch), host.decode(), int(port))
+    raise RedisUnavailable(f"the answer of Sentinel {address} makes no sense")

@@ -1,0 +1,42 @@
+"""Everything here starts several servers: `make test-topologies`."""
+
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from libs.lock.tests.clients import Clients
+from libs.lock.tests.topologies.servers import Replicated
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.topologies)
+            item.add_marker(pytest.mark.timeout(240))
+
+
+@pytest.fixture(scope="module")
+def replicated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicated]:
+    """A master, a replica and three Sentinels, for tests that leave them as they are."""
+    folder = tmp_path_factory.mktemp("replicated")
+    with Replicated(folder) as servers:
+        yield servers
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def doomed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicated]:
+    """The same for one test, which lets something of it fail."""
+    folder = tmp_path_factory.mktemp("doomed")
+    with Replicated(folder) as servers:
+        yield servers
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+async def clients() -> AsyncIterator[Clients]:
+    """Makes lock clients, each of a URL."""
+    async with Clients("") as factory:
+        yield factory

@@ -1,0 +1,177 @@
+"""Servers that belong together: a master with its replicas and Sentinels, a Cluster, a quorum."""
+
+import signal
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final, Self
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from devkit.ports import HOST
+from devkit.programs import redis_program
+from devkit.servers import RedisServer
+from devkit.servers.server import Server
+
+PASSWORD: Final = "pw-of-the-servers"
+DOWN_AFTER_SECONDS: Final = 1.0
+PATIENCE_SECONDS: Final = 60.0
+NAME: Final = "locks"
+
+
+def server(folder: Path, **settings: str) -> RedisServer:
+    """A server that shares its password with the others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "password").write_text(PASSWORD)
+    return RedisServer(folder, settings={"masterauth": PASSWORD, **settings})
+
+
+class SentinelServer(Server):
+    """A Sentinel that watches one master."""
+
+    name = "Sentinel"
+    stop_signal = signal.SIGTERM
+
+    def __init__(self, folder: Path, master: RedisServer) -> None:
+        super().__init__(folder, port=None)
+        self._master = master
+
+    def _command(self) -> list[str]:
+        path = self.folder / "sentinel.conf"
+        lines = [
+            f"port {self.port}",
+            f"bind {HOST}",
+            f"sentinel monitor {NAME} {HOST} {self._master.port} 2",
+            f"sentinel auth-pass {NAME} {PASSWORD}",
+            f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_SECONDS * 1000:.0f}",
+            f"sentinel failover-timeout {NAME} 4000",
+        ]
+        # It keeps its state in the same file.
+        if not path.exists():
+            path.write_text("\n".join(lines) + "\n")
+        return [str(redis_program()), str(path), "--sentinel"]
+
+    def _answers(self) -> bool:
+        try:
+            return bool(ask(self.port, "PING", password=None))
+        except redis.RedisError:
+            return False
+
+
+class Replicated:
+    """A master, a replica and three Sentinels."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self.first = self._stack.enter_context(server(self._folder / "first"))
+        self.second = self._stack.enter_context(
+            server(self._folder / "second", replicaof=f"{HOST} {self.first.port}")
+        )
+        self.sentinels = [
+            self._stack.enter_context(SentinelServer(self._folder / f"sentinel-{i}", self.first))
+            for i in range(3)
+        ]
+        until(self._ready, "the Sentinels know the replica and each other")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in (self.first, self.second, *self.sentinels):
+            each.resume()
+        self._stack.close()
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"{HOST}:{each.port}" for each in self.sentinels)
+        return f"redis+sentinel://:{PASSWORD}@{hosts}/{NAME}"
+
+    @property
+    def master(self) -> RedisServer:
+        """Which server the Sentinels name."""
+        ports = {self.named(each) for each in self.sentinels if each.running}
+        assert len(ports) == 1, f"the Sentinels disagree: {ports}"
+        return self.first if ports == {self.first.port} else self.second
+
+    @property
+    def replica(self) -> RedisServer:
+        return self.second if self.master is self.first else self.first
+
+    def named(self, sentinel: SentinelServer) -> int:
+        where = ask(sentinel.port, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME, password=None)
+        return int(where[1])
+
+    def fail_over(self) -> None:
+        """Let the Sentinels choose another master while both run."""
+        former = self.master
+        until(lambda: _accepted(self.sentinels[0].port), "the Sentinels accept it")
+        until(lambda: self._named_another(former), "the Sentinels name another master")
+
+    def settle(self) -> None:
+        """Be as at the start: both run, one replicates the other, and everybody agrees."""
+        for each in (self.first, self.second, *self.sentinels):
+            each.resume()
+            if not each.running:
+                each.start()
+        until(self._ready, "the replica follows its master again")
+
+    def _named_another(self, former: RedisServer) -> bool:
+        return all(self.named(each) != former.port for each in self.sentinels)
+
+    def _ready(self) -> bool:
+        if len({self.named(each) for each in self.sentinels}) != 1:
+            return False
+        replication = ask(self.master.port, "INFO", "replication")
+        copies = ask(self.replica.port, "INFO", "replication")
+        states = [
+            ask(each.port, "SENTINEL", "MASTER", NAME, password=None) for each in self.sentinels
+        ]
+        return (
+            replication["role"] == "master"
+            and replication["connected_slaves"] == 1
+            and copies.get("master_link_status") == "up"
+            and all(
+                state["num-other-sentinels"] == "2"
+                and state["num-slaves"] == "1"
+                and state["flags"] == "master"
+                for state in states
+            )
+        )
+
+
+def _accepted(port: int) -> bool:
+    try:
+        return bool(ask(port, "SENTINEL", "FAILOVER", NAME, password=None))
+    except redis.ResponseError:  # NOGOODSLAVE, INPROG: not yet
+        return False
+
+
+def ask(port: int, *words: Any, password: str | None = PASSWORD) -> Any:
+    """Send one command to a server of this machine."""
+    with redis.Redis(
+        host=HOST,
+        port=port,
+        password=password,
+        protocol=3,
+        decode_responses=True,
+        socket_timeout=5.0,
+        retry=Retry(NoBackoff(), 0),
+    ) as client:
+        return client.execute_command(*words)
+
+
+def until(holds: Callable[[], bool], what: str) -> None:
+    """Poll until it holds; a server that does not answer yet counts as a no."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            if holds():
+                return
+        except redis.RedisError:
+            pass
+        assert time.monotonic() < deadline, f"not in {PATIENCE_SECONDS:g} s: {what}"
+        time.sleep(0.05)
