@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import shutil
+import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -17,6 +18,13 @@ from devkit.servers import RedisServer
 from fencelock import AsyncLockClient, ConfigurationError, RedisUnavailable
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the keys")
+
+
+def has_ipv6() -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as sock:
+        sock.bind(("::1", 0))
+        return True
+    return False
 
 
 def openssl(folder: Path, *words: str) -> None:
@@ -92,7 +100,9 @@ def tls(keys: Path, *, client_certificate: bool) -> ssl.SSLContext:
     return context
 
 
-def url_of(server: RedisServer, port: int, host: str = "127.0.0.1", **options: object) -> str:
+def url_of(
+    server: RedisServer, port: int, options: Mapping[str, object], host: str = "127.0.0.1"
+) -> str:
     query = "&".join(f"{name}={quote(str(value))}" for name, value in options.items())
     return f"rediss://:{server.password}@{host}:{port}/0?{query}"
 
@@ -105,7 +115,7 @@ async def test_a_private_authority_is_trusted_when_the_url_names_it(
     redis_server: RedisServer, admin: Redis, keys: Path
 ) -> None:
     async with in_front_of(redis_server, context=tls(keys, client_certificate=False)) as port:
-        url = url_of(redis_server, port, ssl_ca_certs=keys / "ca.crt")
+        url = url_of(redis_server, port, {"ssl_ca_certs": keys / "ca.crt"})
         async with client_of(url) as client, client.lock("order:{1}") as lease:
             assert lease.fence
 
@@ -117,7 +127,7 @@ async def test_a_server_that_nobody_vouches_for_is_refused(
     files = {name: keys / value for name, value in options.items()}
     async with (
         in_front_of(redis_server, context=tls(keys, client_certificate=False)) as port,
-        client_of(url_of(redis_server, port, **files)) as client,
+        client_of(url_of(redis_server, port, files)) as client,
     ):
         with pytest.raises(ConfigurationError, match="ssl_ca_certs") as caught:
             await client.start()
@@ -128,7 +138,7 @@ async def test_a_server_of_another_name_is_refused(
     redis_server: RedisServer, admin: Redis, keys: Path
 ) -> None:
     async with in_front_of(redis_server, context=tls(keys, client_certificate=False)) as port:
-        url = url_of(redis_server, port, "localhost", ssl_ca_certs=keys / "ca.crt")
+        url = url_of(redis_server, port, {"ssl_ca_certs": keys / "ca.crt"}, "localhost")
         async with client_of(url) as client:
             with pytest.raises(ConfigurationError, match="host name"):
                 await client.start()
@@ -139,7 +149,7 @@ async def test_a_client_shows_its_certificate(
 ) -> None:
     files = {"ssl_certfile": keys / "client.crt", "ssl_keyfile": keys / "client.key"}
     async with in_front_of(redis_server, context=tls(keys, client_certificate=True)) as port:
-        url = url_of(redis_server, port, ssl_ca_certs=keys / "ca.crt", **files)
+        url = url_of(redis_server, port, {"ssl_ca_certs": keys / "ca.crt", **files})
         async with client_of(url) as client, client.lock("order:{1}") as lease:
             assert lease.fence
 
@@ -148,7 +158,7 @@ async def test_a_client_without_a_certificate_is_told_that_the_server_hung_up(
     redis_server: RedisServer, admin: Redis, keys: Path
 ) -> None:
     async with in_front_of(redis_server, context=tls(keys, client_certificate=True)) as port:
-        url = url_of(redis_server, port, ssl_ca_certs=keys / "ca.crt")
+        url = url_of(redis_server, port, {"ssl_ca_certs": keys / "ca.crt"})
         async with AsyncLockClient.from_url(url, reply_timeout=1.0) as client:
             # What the server says to it may be lost when it hangs up.
             with pytest.raises((RedisUnavailable, ConfigurationError), match=r"certificate|lost"):
@@ -158,23 +168,19 @@ async def test_a_client_without_a_certificate_is_told_that_the_server_hung_up(
 async def test_a_server_without_tls_is_told_apart_from_one_that_is_gone(
     redis_server: RedisServer, admin: Redis
 ) -> None:
-    url = url_of(redis_server, redis_server.port, ssl_cert_reqs="none", ssl_check_hostname="false")
+    url = url_of(
+        redis_server,
+        redis_server.port,
+        {"ssl_cert_reqs": "none", "ssl_check_hostname": "false"},
+    )
     async with AsyncLockClient.from_url(url, reply_timeout=0.5) as client:
         with pytest.raises(RedisUnavailable) as caught:
             await client.start()
     assert "refused" not in str(caught.value)
 
 
-@pytest.fixture
-def ipv6() -> Iterator[None]:
-    if not Path("/proc/net/if_inet6").exists():
-        pytest.skip("this machine has no IPv6")
-    return
-
-
-async def test_an_ipv6_address_is_reached(
-    redis_server: RedisServer, admin: Redis, ipv6: None
-) -> None:
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+async def test_an_ipv6_address_is_reached(redis_server: RedisServer, admin: Redis) -> None:
     async with in_front_of(redis_server, host="::1") as port:
         url = f"redis://:{redis_server.password}@[::1]:{port}/0"
         async with client_of(url) as client, client.lock("order:{1}") as lease:

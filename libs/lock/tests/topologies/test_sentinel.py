@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from libs.lock.tests.clients import Clients
@@ -24,8 +25,9 @@ TTL_SECONDS = 4.0
 PATIENCE_SECONDS = 60.0
 
 
-def made(clients: Clients, url: str, **options: float) -> AsyncLockClient:
-    return clients.make(url=url, **{"ttl": TTL_SECONDS, "reply_timeout": 0.9, **options})
+def made(clients: Clients, url: str, **options: Any) -> AsyncLockClient:
+    chosen: dict[str, Any] = {"ttl": TTL_SECONDS, "reply_timeout": 0.9, **options}
+    return clients.make(url=url, **chosen)
 
 
 async def run(call: object) -> None:
