@@ -11,6 +11,7 @@ from libs.lock.bench.contestants import Contestant, Fencelock, Limit, Raw, Redis
 from redis.asyncio import Redis
 
 from fencelock import AsyncLockClient
+from fencelock._engine import Engine
 
 WAITERS = 1000
 
@@ -333,6 +334,6 @@ async def _queue_length(redis: Redis) -> int:
 async def _kill(client: AsyncLockClient) -> None:
     """Make a client vanish as a crash does."""
     engine = client._running  # noqa: SLF001 (a crash asks nobody)
-    if engine is not None:
+    if isinstance(engine, Engine):
         await engine._keeper.close()  # noqa: SLF001
         await engine._connection.close()  # noqa: SLF001

@@ -10,6 +10,7 @@ import pytest
 from libs.lock.tests.blocking import BlockingAsAsync
 
 from fencelock import AsyncLease, AsyncLockClient
+from fencelock._engine import Engine
 from fencelock._scripts import Scripts
 from fencelock._topology import read
 
@@ -48,10 +49,16 @@ class Clients(AsyncExitStack):
         return self
 
 
+def engine_of(client: AsyncLockClient) -> Engine:
+    """What a client of one server runs."""
+    engine = client._running
+    assert isinstance(engine, Engine)
+    return engine
+
+
 async def crash(client: AsyncLockClient, tasks: Sequence[asyncio.Task[AsyncLease]] = ()) -> None:
     """Let a client vanish as if its process had been killed: nothing is released."""
-    engine = client._running
-    assert engine is not None
+    engine = engine_of(client)
     await engine._keeper.close()
     link = engine._connection._link
     assert link is not None
@@ -68,8 +75,7 @@ async def crash(client: AsyncLockClient, tasks: Sequence[asyncio.Task[AsyncLease
 def deafen(client: AsyncLockClient) -> None:
     """Let a started client do without being told of changes, as on a server that does not tell."""
     blocking = getattr(client, "blocking", None)
-    engine = client._running if blocking is None else blocking._running.client._running
-    assert engine is not None
+    engine = engine_of(client if blocking is None else blocking._running.client)
     link = engine._connection._link
     assert link is not None
     link.tracks = False
@@ -77,8 +83,7 @@ def deafen(client: AsyncLockClient) -> None:
 
 def freeze(client: AsyncLockClient) -> None:
     """Let a client stay connected, and neither hear nor say anything, as a stopped process."""
-    engine = client._running
-    assert engine is not None
+    engine = engine_of(client)
     link = engine._connection._link
     assert link is not None
     assert link._transport is not None

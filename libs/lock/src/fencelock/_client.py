@@ -14,9 +14,10 @@ from fencelock._isolation import isolated
 from fencelock._lease import AsyncLease
 from fencelock._lock import AsyncLock
 from fencelock._protocol import Request
+from fencelock._quorum import QuorumEngine
 from fencelock._scripts import Scripts, packaged
 from fencelock._target import Target
-from fencelock._topology import Sentinels, Single, Topology
+from fencelock._topology import Cluster, Quorum, Sentinels, Single, Topology
 
 
 class AsyncLockClient:
@@ -54,12 +55,12 @@ class AsyncLockClient:
         self._scripts = scripts or packaged()
         if isinstance(where, Target):
             where = Single(where)
-        if not isinstance(where, (Single, Sentinels)):
-            raise ConfigurationError("a quorum and a Cluster are not supported")
-        self._where = where
+        if isinstance(where, Cluster):
+            raise ConfigurationError("a Cluster is not supported")
+        self._where: Single | Sentinels | Quorum = where
         self._classes = Classes()
-        self._running: Engine | None = None
-        self._former: Engine | None = None
+        self._running: Engine | QuorumEngine | None = None
+        self._former: Engine | QuorumEngine | None = None
         self._generation = _forks.generation()
         self._closed = False
 
@@ -81,7 +82,8 @@ class AsyncLockClient:
             url: where the locks are kept, with credentials, database and TLS options as redis-py
                 reads them: ``redis://``, ``rediss://`` (TLS), ``unix://``; or
                 ``redis+sentinel://HOST:26379,HOST:26379/NAME`` (``rediss+sentinel`` with TLS) for
-                the master that Sentinels call NAME.
+                the master that Sentinels call NAME; or several URLs of independent servers, of
+                which a majority decides.
             ttl: seconds a lease runs unless it is renewed, which happens by itself.
             wait: seconds to stand in line at most; 0 never queues.
             max_hold: seconds from the grant after which a lease ends even though it is renewed.
@@ -229,7 +231,7 @@ class AsyncLockClient:
         limit = self._reply_timeout if timeout is None else timeout
         return await self._engine().verify(claim, chosen, limit)
 
-    def _engine(self) -> Engine:
+    def _engine(self) -> Engine | QuorumEngine:
         """The running parts, made at the first use, when there is an event loop.
 
         Raises:
@@ -248,11 +250,12 @@ class AsyncLockClient:
         # parent's stays untouched: what it has open is not ours to close.
         self._former = running
         self._generation = _forks.generation()
-        self._running = Engine(
-            self._where,
-            self._scripts,
-            client_id=_protocol.new_client_id(),
-            connect_timeout=self._connect_timeout,
-            reply_timeout=self._reply_timeout,
-        )
+        self._running = self._run(_protocol.new_client_id())
         return self._running
+
+    def _run(self, client_id: str) -> Engine | QuorumEngine:
+        where = self._where
+        times = {"connect_timeout": self._connect_timeout, "reply_timeout": self._reply_timeout}
+        if isinstance(where, Quorum):
+            return QuorumEngine(where, self._scripts, client_id=client_id, **times)
+        return Engine(where, self._scripts, client_id=client_id, **times)

@@ -117,13 +117,22 @@ class Engine:
             never_sent = not getattr(error, "reached", True) and not term.granted
             if request.since or not (never_sent or isinstance(error, Contended)):
                 self.abandon(request, queued=wait > 0)
-            outcome, waited = _outcome(error), now() - started
-            tell(observations, lambda each: each.not_acquired(outcome, waited))
+            said, waited = outcome(error), now() - started
+            tell(observations, lambda each: each.not_acquired(said, waited))
             raise
         finally:
             self._room.forget(request.owner)
             self._ended()
-        return self._hand_out(request, term, granted, now() - started, observations)
+        lease = AsyncLease(
+            self,
+            self._loop,
+            request,
+            term,
+            granted.fence,
+            acquired_at=now(),
+            observations=observations,
+        )
+        return hand_out(lease, self._keeper, now() - started, observations)
 
     async def give_back(self, lease: AsyncLease) -> None:
         """Release a lease and hand over to the next in line.
@@ -243,36 +252,6 @@ class Engine:
                 text = f"{', '.join(request.names)}: the grant came when its lease was over"
                 raise AcquireTimeout(text) if wait else RedisUnavailable(text)
             mode = "again"
-
-    def _hand_out(
-        self,
-        request: Request,
-        term: Term,
-        granted: Granted,
-        waited: float,
-        observations: tuple[Observation, ...],
-    ) -> AsyncLease:
-        lease = AsyncLease(
-            self,
-            self._loop,
-            request,
-            term,
-            granted.fence,
-            acquired_at=now(),
-            observations=observations,
-        )
-        self._keeper.add(lease)
-        if observations:
-            try:
-                tell(observations, lambda each: each.acquired(granted.fence, waited))
-            except BaseException:
-                self._keeper.end(lease, "closed")
-                raise
-            if now() >= term.deadline:
-                # An observer took its time.
-                self._keeper.end(lease, "expired")
-                lease.check()
-        return lease
 
     def _limit(self, request: Request) -> float:
         """How long a reply about one lease may take: not so long that its renewal comes late."""
@@ -425,6 +404,28 @@ class Engine:
                 self._keeper.answered(batch, wanted, extended, sent)
 
 
+def hand_out(
+    lease: AsyncLease, keeper: Keeper, waited: float, observations: tuple[Observation, ...]
+) -> AsyncLease:
+    """Look after a lease, and tell observers of it.
+
+    Raises:
+        LeaseLost: an observer blocked for so long that it was over.
+    """
+    keeper.add(lease)
+    if observations:
+        try:
+            tell(observations, lambda each: each.acquired(lease.fence, waited))
+        except BaseException:
+            keeper.end(lease, "closed")
+            raise
+        if now() >= lease.term.deadline:
+            # An observer took its time.
+            keeper.end(lease, "expired")
+            lease.check()
+    return lease
+
+
 def _ignore(*_: object) -> None:
     """A connection that neither waits nor holds hears nothing."""
 
@@ -439,7 +440,8 @@ def _report_blocker(news: Blocked | Push, observations: tuple[Observation, ...])
         tell(observations, lambda each: each.blocked_by(blocker))
 
 
-def _outcome(error: BaseException) -> AcquireOutcome:
+def outcome(error: BaseException) -> AcquireOutcome:
+    """How observers call the end of an acquisition."""
     match error:
         case Contended():
             return "contended"

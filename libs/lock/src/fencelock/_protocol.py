@@ -158,6 +158,12 @@ class Request:
         self._claim_ms = milliseconds(claim_seconds(ttl))
         self._annotation = annotation
 
+    def anew(self) -> "Request":
+        """The same question with a token of its own."""
+        client_id = self.owner.partition(".")[0]
+        annotation = None if self._annotation == "-" else self._annotation
+        return Request(self.names, client_id, self.ttl, annotation)
+
     def acquire(self, scripts: Scripts, mode: Mode, wait: float) -> Command:
         """Ask for the names."""
         args = (

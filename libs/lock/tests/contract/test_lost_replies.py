@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from libs.lock.tests.clients import Clients
+from libs.lock.tests.clients import Clients, engine_of
 from libs.lock.tests.eventually import eventually
 from libs.lock.tests.proxy import Proxy
 from libs.lock.tests.server_view import lock_keys, queue_length, record
@@ -161,8 +161,7 @@ async def test_a_grant_that_was_lost_with_all_data_is_not_believed(
         return await queue_length(admin, "order:{1}") == 1
 
     await eventually(in_line, "one in line")
-    engine = client._running
-    assert engine is not None
+    engine = engine_of(client)
     pushes: list[object] = []
     link = engine._connection._link
     assert link is not None

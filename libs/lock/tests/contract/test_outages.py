@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import pytest
-from libs.lock.tests.clients import Clients, crash
+from libs.lock.tests.clients import Clients, crash, engine_of
 from libs.lock.tests.eventually import eventually
 from libs.lock.tests.proxy import Proxy
 from libs.lock.tests.server_view import holder, lock_connections, lock_keys, queue_length
@@ -81,8 +81,7 @@ async def test_a_client_whose_idea_of_the_servers_clock_is_old_asks_again(
 ) -> None:
     client = clients.make()
     await client.start()
-    engine = client._running
-    assert engine is not None
+    engine = engine_of(client)
     assert engine._connection._link is not None
     engine._connection._link.clock.read(1000.0, 1000.0)
     async with client.lock(NAME) as lease:
@@ -136,8 +135,7 @@ async def test_a_grant_that_nobody_waits_for_goes_to_the_next_at_once(
     await in_line(admin, 1)
     live = asyncio.create_task(clients.make().acquire(NAME))
     await in_line(admin, 2)
-    engine = forgetful._running
-    assert engine is not None
+    engine = engine_of(forgetful)
     for waiter in list(engine._room._waiters.values()):
         engine._room.leave(waiter)
     await lease.release()

@@ -2,11 +2,14 @@
 
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from libs.lock.tests.clients import Clients
-from libs.lock.tests.topologies.servers import Replicated
+from libs.lock.tests.topologies.servers import Replicated, ask, server
+
+from devkit.servers import RedisServer
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,3 +43,24 @@ async def clients() -> AsyncIterator[Clients]:
     """Makes lock clients, each of a URL."""
     async with Clients("") as factory:
         yield factory
+
+
+@pytest.fixture(scope="module")
+def five_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServer]]:
+    """Five servers that know nothing of each other."""
+    folder = tmp_path_factory.mktemp("five")
+    with ExitStack() as stack:
+        yield [stack.enter_context(server(folder / str(number))) for number in range(5)]
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def five(five_servers: list[RedisServer]) -> Iterator[list[RedisServer]]:
+    """The five, running and empty."""
+    for each in five_servers:
+        if not each.running:
+            each.start()
+        ask(each.port, "FLUSHALL")
+    yield five_servers
+    for each in five_servers:
+        each.resume()
