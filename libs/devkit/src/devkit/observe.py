@@ -47,6 +47,8 @@ class Observers:
         """
         self.settings: dict[str, str] = {}
         self.guide = ""
+        self.traces_url = ""
+        """Where a trace is shown, up to its id; empty without Jaeger."""
         self._wanted = environment.get("OBSERVE", "") not in {"", "0"}
         self._ports = {name: int(environment.get(name) or port) for name, port in PORTS.items()}
         self._folder = folder
@@ -92,6 +94,7 @@ class Observers:
         with self._progress.step(f"Jaeger on {server.url}"):
             stack.enter_context(server)
         self.settings |= server.environment
+        self.traces_url = f"{server.url}/trace/"
         self.guide += f"  traces    {server.url}/search?service=order\n"
 
     def _start_prometheus(self, stack: ExitStack) -> None:

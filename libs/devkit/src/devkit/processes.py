@@ -90,6 +90,20 @@ class Process:
         return self._supervisor is not None and self._supervisor.poll() is None
 
     @property
+    def paused(self) -> bool:
+        """Whether the program stands still by SIGSTOP, whoever sent it; false where none can say.
+
+        Only Linux tells it, in ``/proc``.
+        """
+        if not self.running:
+            return False
+        try:
+            state = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (OSError, IndexError):
+            return False
+        return state == "T"
+
+    @property
     def returncode(self) -> int | None:
         """Its exit status, 128 + n when signal n ended it; None while it runs."""
         return None if self._supervisor is None else self._supervisor.poll()

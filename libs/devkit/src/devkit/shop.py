@@ -20,8 +20,8 @@ from devkit.progress import Progress
 from devkit.servers import PostgresServer, RedisServer
 from devkit.services import SERVICES
 
-READY_SECONDS: Final = 60.0
-MIGRATE_SECONDS: Final = 60.0
+READY_SECONDS: Final = 180.0
+MIGRATE_SECONDS: Final = 180.0
 STOP_SECONDS: Final = 25.0
 POLL_SECONDS: Final = 0.05
 

@@ -73,6 +73,11 @@ class Server:
         return self._process is not None and self._process.running
 
     @property
+    def paused(self) -> bool:
+        """Whether its process stands still, whoever stopped it; false where none can say."""
+        return self._process is not None and self._process.paused
+
+    @property
     def pid(self) -> int:
         """The process id of the server while it runs."""
         return 0 if self._process is None else self._process.pid
@@ -87,6 +92,7 @@ class Server:
         """
         if self.running:
             return
+        self.stop()  # gives back what an ended one has left open
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._password = _secret(self.folder / "password")
         deadline = time.monotonic() + timeout_seconds
