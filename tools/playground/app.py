@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
@@ -14,7 +16,7 @@ from uuid import UUID
 
 import redis
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -38,9 +40,19 @@ STEP_ACTIONS: Final = {
     "pause": (f"stall:{steps.NAP_SECONDS}", "Pause it there, beyond the lease"),
     "drop": ("drop", "Lose its answer there"),
 }
+LOCK_NAMES: Final = {
+    "printer": "the printer",
+    "scanner": "the scanner",
+    "both": "both",
+}
 MOST_QUANTITY: Final = 1_000
-MOST_TASKS: Final = 200
+MOST_REQUESTS: Final = 200
+BODY_SECONDS: Final = 5.0
+UNWATCHED_SECONDS: Final = 10.0
 PAGE_NAME: Final = range(8, 65)
+PRICE: Final = re.compile(r"[0-9]{1,6}(\.[0-9]{1,2})?", re.ASCII)
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Handler = Callable[["Playground", dict[str, Any]], Awaitable[str]]
@@ -56,8 +68,11 @@ class Playground:
     def __init__(self, world: World) -> None:
         """Describe it; see :meth:`open`."""
         self.world = world
-        self.customers = Customers({"order-a": world.order_a.url, "order-b": world.order_b.url})
         self.tables = Tables(world.database_url("orders"), world.database_url("invoices"))
+        self.customers = Customers(
+            {"order-a": world.order_a.url, "order-b": world.order_b.url},
+            outcomes=self.tables.outcomes,
+        )
         self.control = Control(world)
         self.director = Director(world, self.customers, self.control, self.tables)
         self.holders = Holders(world)
@@ -66,7 +81,10 @@ class Playground:
         self.observer: Observer | None = None
         self.arming = False
         """Whether the second order service is being started anew, to fail at a step."""
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], int] = {}
+        self.keepers: tuple[asyncio.Task[None], ...] = ()
+        """What looks at the shop, and what brings its parts back: neither ends before the page."""
+        self._leaving: asyncio.Task[None] | None = None
         self.pages: dict[str, int] = {}
         """How many streams each open page has."""
 
@@ -96,27 +114,36 @@ class Playground:
             stack.push_async_callback(self._end_tasks)
             stack.push_async_callback(self.director.stop)
             stack.push_async_callback(self.crowd.leave)
-            self.start(self.world.keep())
-            self.start(self.observer.look())
+            stack.push_async_callback(self._end_keepers)
+            self.keepers = (
+                asyncio.create_task(self.world.keep()),
+                asyncio.create_task(self.observer.look()),
+            )
             yield self.observer
 
-    def start(self, work: Coroutine[Any, Any, Any]) -> None:
+    def start(self, work: Coroutine[Any, Any, Any], *, requests: int = 1) -> None:
         """Do something while the request that asked for it is answered.
+
+        Args:
+            work: What to do.
+            requests: How many requests it sends to the shop at the same moment.
 
         Raises:
             Refused: Too much is being done already.
         """
-        if len(self._tasks) >= MOST_TASKS:
+        if sum(self._tasks.values()) + requests > MOST_REQUESTS:
             work.close()
             raise Refused("Too much is going on already. Wait a moment.")
         task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = requests
+        task.add_done_callback(self._ended)
 
     @asynccontextmanager
     async def page(self, name: str) -> AsyncIterator[None]:
         """Count an open stream of a page; its load leaves with the last one."""
         self.pages[name] = self.pages.get(name, 0) + 1
+        if self._leaving is not None:
+            self._leaving.cancel()
         try:
             yield
         finally:
@@ -126,11 +153,29 @@ class Playground:
                 await self.crowd.leave(name)
             if not self.pages:
                 await self.people.let_all_go()
+                self._leaving = asyncio.create_task(self._stop_unwatched())
+
+    async def _stop_unwatched(self) -> None:
+        """End a scene that nobody watches; a page that is loaded anew comes back at once."""
+        await asyncio.sleep(UNWATCHED_SECONDS)
+        if not self.pages:
+            await self.director.stop()
 
     async def farewell(self) -> None:
         """End every stream, so that the server can stop."""
         if self.observer is not None:
             await self.observer.end()
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        del self._tasks[task]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("something that was asked for has failed", exc_info=error)
+
+    async def _end_keepers(self) -> None:
+        ends = [*self.keepers, *filter(None, [self._leaving])]
+        for keeper in ends:
+            keeper.cancel()
+        await asyncio.gather(*ends, return_exceptions=True)
 
     async def _end_tasks(self) -> None:
         for task in tuple(self._tasks):
@@ -141,7 +186,9 @@ class Playground:
 async def create(playground: Playground, body: dict[str, Any]) -> str:
     """Create an order."""
     quantity = _quantity(body)
-    value = str(body.get("value", "9.50"))
+    value = body.get("value")
+    if not isinstance(value, str) or PRICE.fullmatch(value) is None:
+        raise Refused("The price must be a number such as 9.50.")
     playground.start(playground.customers.create(quantity=quantity, value=value))
     return "An order is being created."
 
@@ -162,7 +209,7 @@ async def delete(playground: Playground, body: dict[str, Any]) -> str:
 async def crowd_once(playground: Playground, body: dict[str, Any]) -> str:
     """Let many clients change one order at the same moment."""
     clients = _number(body, "clients", most=MOST_CLIENTS)
-    playground.start(playground.crowd.once(_order(body), clients=clients))
+    playground.start(playground.crowd.once(_order(body), clients=clients), requests=clients)
     return f"{clients} clients ask at the same moment."
 
 
@@ -261,7 +308,7 @@ async def want(playground: Playground, body: dict[str, Any]) -> str:
     """Let a person ask for a lock."""
     person, what = _person(body), _what(body)
     playground.people.want(person, what, wait=body.get("wait") is not False)
-    return f"{person} asks for the {what}."
+    return f"{person} asks for {LOCK_NAMES[what]}."
 
 
 async def let_go(playground: Playground, body: dict[str, Any]) -> str:
@@ -317,6 +364,7 @@ class Pages:
                 "steps": [asdict(step) for step in steps.STEPS],
                 "step_actions": {name: label for name, (_, label) in STEP_ACTIONS.items()},
                 "people": PEOPLE,
+                "traces_url": self._playground.world.traces_url,
                 "locks": {what: list(names) for what, names in CHOICES.items()},
                 "order_url": layout.order_url,
                 "invoice_url": layout.invoice_url,
@@ -329,14 +377,21 @@ class Pages:
         if handler is None:
             return _answer(404, "There is no such action.")
         try:
-            return _answer(202, await handler(self._playground, _body(await request.body())))
+            async with asyncio.timeout(BODY_SECONDS):
+                content = await request.body()
+        except (TimeoutError, ClientDisconnect):
+            return _answer(408, "The request did not arrive in time.")
+        try:
+            return _answer(202, await handler(self._playground, _body(content)))
         except (Refused, NotNow, SceneFailed) as refusal:
             return _answer(409, str(refusal))
-        except (DevkitError, redis.RedisError) as failure:
+        except (DevkitError, OSError, redis.RedisError) as failure:
             return _answer(503, str(failure))
 
     async def stream(self, request: Request) -> Response:
         """Send pictures until the page is closed."""
+        if request.method == "HEAD":
+            return Response(media_type="text/event-stream")
         try:
             events = self._events(_page(request.query_params.get("page")))
             first = await anext(events)
@@ -365,7 +420,8 @@ def create_app(playground: Playground, *, port: int) -> ASGIApp:
             Route("/stream", pages.stream),
             Route("/do/{action:path}", pages.act, methods=["POST"]),
             Mount("/static", StaticFiles(directory=STATIC)),
-        ]
+        ],
+        exception_handlers={Exception: _failed},
     )
     return Guard(app, port=port)
 
@@ -374,10 +430,15 @@ def _answer(status: int, detail: str) -> Response:
     return JSONResponse({"detail": detail}, status_code=status)
 
 
+async def _failed(_: Request, error: Exception) -> Response:
+    """Answer when something unforeseen has failed; the server prints what it was."""
+    return _answer(500, f"The playground has failed: {type(error).__name__}.")
+
+
 def _body(content: bytes) -> dict[str, Any]:
     try:
         body = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused("The body must be JSON.") from error
     if not isinstance(body, dict):
         raise Refused("The body must be an object.")
@@ -422,16 +483,16 @@ def _chosen(offered: Mapping[str, T], name: object) -> T:
 
 def _person(body: dict[str, Any]) -> str:
     person = body.get("person")
-    if person not in PEOPLE:
+    if not isinstance(person, str) or person not in PEOPLE:
         raise Refused("There is no such person.")
-    return str(person)
+    return person
 
 
 def _what(body: dict[str, Any]) -> str:
     what = body.get("what")
-    if what not in CHOICES:
+    if not isinstance(what, str) or what not in CHOICES:
         raise Refused("There is no such lock.")
-    return str(what)
+    return what
 
 
 def _page(name: object) -> str:

@@ -21,7 +21,6 @@ from tools.playground.world import World
 PROGRAM: Final = "tools.playground.lock_only"
 END_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.05
-SHOWN: Final = 6
 ALL: Final = "SELECT id, wish, total, version, made_at FROM lock_only ORDER BY made_at DESC, id"
 
 
@@ -130,10 +129,14 @@ class Control:
             await side.rows(TABLE)
             await side.rows("TRUNCATE lock_only")
 
+    async def end_all(self) -> None:
+        """End what runs: a scene that has failed leaves processes that stand still."""
+        while self._running:
+            await asyncio.to_thread(self._running.pop().kill)
+
     async def close(self) -> None:
         """End what runs and close the connections."""
-        for change in tuple(self._running):
-            await asyncio.to_thread(change.kill)
+        await self.end_all()
         await self.orders.close()
         await self.invoices.close()
 

@@ -6,20 +6,25 @@ import secrets
 import time
 import uuid
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 import httpx
 
+from tools.playground.tables import Outcome, Unreadable
+
 TIMEOUT_SECONDS: Final = 25.0
 ANSWERS_KEPT: Final = 40
 KEYS_KEPT: Final = 2_000
+OPEN_KEPT: Final = 500
 SUCCESS: Final = frozenset({200, 201, 204})
 UNKNOWN: Final = frozenset({None, 202})
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,28 +60,44 @@ class Counts:
     refused: int = 0
     unanswered: int = 0
     replayed: int = 0
+    """Answers to repeats of what had been done already."""
     healed: int = 0
+    """Changes that somebody else than the request that asked for them has completed."""
 
 
 class Customers:
     """Sends requests, each under an idempotency key and with a trace id of its own."""
 
-    def __init__(self, urls: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        urls: Mapping[str, str],
+        *,
+        outcomes: Callable[[Sequence[str]], Awaitable[Mapping[str, Outcome]]],
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
         """Describe them.
 
         Args:
             urls: Where each order service answers, by the name of the part.
+            outcomes: Says what became of requests, by their keys.
+            transport: What sends requests; real connections by default.
         """
-        limits = httpx.Limits(max_connections=200, max_keepalive_connections=0)
-        self._http = httpx.AsyncClient(trust_env=False, timeout=TIMEOUT_SECONDS, limits=limits)
+        # Whoever starts them keeps them few: one that waits here would count as unanswered.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        self._http = httpx.AsyncClient(
+            trust_env=False, timeout=TIMEOUT_SECONDS, limits=limits, transport=transport
+        )
         self._urls = urls
         self._numbers = 0
         self.counts = Counts()
         self.answers: deque[Answer] = deque(maxlen=ANSWERS_KEPT)
         self.traces: dict[str, str] = {}
         """The trace id of each key."""
-        self.open: set[str] = set()
-        """Keys whose requests have no final answer, until their operations have ended."""
+        self.open: dict[str, Answer] = {}
+        """By key, requests without a final answer, until their operations have ended."""
+        self.healed: dict[str, None] = {}
+        """Keys whose operations somebody else has completed."""
+        self._outcomes = outcomes
 
     async def close(self) -> None:
         """Close the connections."""
@@ -140,6 +161,7 @@ class Customers:
     ) -> Answer:
         """Send one request and remember what came of it; no answer is one, too."""
         repeated = key is not None and key in self.traces
+        replayed = key is not None and repeated and await self._has_ended(key)
         key = key or str(uuid.uuid4())
         trace_id = self._trace(key)
         started = time.monotonic()
@@ -155,8 +177,10 @@ class Customers:
             )
         except httpx.TransportError as failure:
             status, detail, order_id = None, _reason(failure), _order_in(path)
+            arrived = not isinstance(failure, httpx.ConnectError)
         else:
             status, detail, order_id = reply.status_code, _detail(reply), _order_of(reply, path)
+            arrived = True
         answer = Answer(
             number=self._next(),
             at=time.time(),
@@ -170,37 +194,58 @@ class Customers:
             milliseconds=round((time.monotonic() - started) * 1000),
             repeated=repeated,
         )
-        self._count(answer)
+        self._count(answer, arrived=arrived, replayed=replayed)
         self.answers.append(answer)
         return answer
 
-    def settle(self, states: Mapping[str, str]) -> None:
+    def settle(self, outcomes: Mapping[str, Outcome]) -> None:
         """Learn what became of requests without a final answer, by their keys."""
-        for key, state in states.items():
-            if key in self.open and state != "pending":
-                self.open.discard(key)
+        for key, outcome in outcomes.items():
+            if key not in self.open or outcome.finished_at is None:
+                continue
+            answer = self.open.pop(key)
+            # A request that completed its operation before its answer was lost healed nothing.
+            if answer.status is not None or outcome.finished_at > answer.at:
+                _remember(self.healed, key, None, most=KEYS_KEPT)
                 self.counts.healed += 1
 
+    async def _has_ended(self, key: str) -> bool:
+        try:
+            outcomes = await self._outcomes([key])
+        except Unreadable:
+            return False
+        self.settle(outcomes)
+        return key in outcomes and outcomes[key].finished_at is not None
+
     def _trace(self, key: str) -> str:
-        trace_id = self.traces.setdefault(key, secrets.token_hex(16))
-        while len(self.traces) > KEYS_KEPT:
-            self.traces.pop(next(iter(self.traces)))
-        return trace_id
+        if key not in self.traces:
+            _remember(self.traces, key, secrets.token_hex(16), most=KEYS_KEPT)
+        return self.traces[key]
 
     def _next(self) -> int:
         self._numbers += 1
         return self._numbers
 
-    def _count(self, answer: Answer) -> None:
+    def _count(self, answer: Answer, *, arrived: bool, replayed: bool) -> None:
         if answer.status in UNKNOWN:
             self.counts.unanswered += not answer.repeated
-            self.open.add(answer.key)
-        elif answer.done and answer.repeated:
+            if arrived and answer.key not in self.open:
+                _remember(self.open, answer.key, answer, most=OPEN_KEPT)
+            return
+        self.open.pop(answer.key, None)
+        if answer.done and replayed:
             self.counts.replayed += 1
         elif answer.done:
             self.counts.acknowledged += 1
         else:
             self.counts.refused += 1
+
+
+def _remember(kept: dict[str, T], key: str, value: T, *, most: int) -> None:
+    """Put something into a dictionary that forgets what is oldest."""
+    kept[key] = value
+    while len(kept) > most:
+        kept.pop(next(iter(kept)))
 
 
 def now() -> str:

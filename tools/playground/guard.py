@@ -40,8 +40,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+            raise ValueError(f"The page is served over HTTP only, not {scope['type']}.")
         refusal = self._refusal(scope)
         answer = self._app if refusal is None else refusal
         await answer(scope, receive, _with_headers(send))
@@ -60,7 +59,7 @@ class Guard:
 
 
 def _refused_change(headers: Headers) -> JSONResponse | None:
-    if headers.get("origin") != f"http://{headers['host']}":
+    if headers.getlist("origin") != [f"http://{headers['host']}"]:
         return _refuse(403, "Changes are made from the page itself only.")
     if headers.get("content-type") != "application/json":
         return _refuse(415, "The body must be application/json.")

@@ -13,15 +13,15 @@ from typing import Any, Final
 import redis
 
 from tools.playground import locks
-from tools.playground.control import SHOWN, Books, Control, Pair
+from tools.playground.control import Books, Control, Pair
 from tools.playground.crowd import Crowd
 from tools.playground.customers import Customers
 from tools.playground.parts import Service, State
 from tools.playground.people import CHOICES, People
 from tools.playground.people import LEASE_SECONDS as PERSON_LEASE_SECONDS
-from tools.playground.scenes import Director
+from tools.playground.scenes import Director, Run
 from tools.playground.steps import LEASE_SECONDS
-from tools.playground.tables import VERSIONS_SHOWN, Row, Stored, Tables, Unreadable
+from tools.playground.tables import ORDERS_SHOWN, VERSIONS_SHOWN, Row, Stored, Tables, Unreadable
 from tools.playground.world import World
 
 LOOK_SECONDS: Final = 0.15
@@ -172,7 +172,7 @@ class Observer:
                     while not self._is_over() and self._number == seen:
                         await self._changed.wait()
             except TimeoutError:
-                yield b": still here\n\n"
+                yield b"event: still\ndata: here\n\n"
                 continue
             seen = self._number
             yield _event(self.snapshot)
@@ -215,7 +215,8 @@ class Observer:
 
     async def _read(self) -> None:
         try:
-            self._stored = await self._tables.read(self._since)
+            toured = self._director.order_ids
+            self._stored = await self._tables.read(self._since, also=toured)
             self._books = await self._control.books()
             self._customers.settle(await self._tables.outcomes(list(self._customers.open)))
         except Unreadable:
@@ -260,13 +261,22 @@ class Observer:
     def _shop(self) -> dict[str, Any]:
         stored = self._stored
         if stored is None:
-            return {"readable": False, "orders": [], "order_count": 0, "invoice_count": 0}
+            empty: Snapshot = {"orders": [], "toured": [], "order_count": 0, "invoice_count": 0}
+            return {"readable": False, **empty}
         invoices = {row["order_id"]: row for row in stored.invoices}
+        toured = set(self._director.order_ids)
         return {
             "readable": True,
             "order_count": stored.order_count,
             "invoice_count": stored.invoice_count,
-            "orders": [_order(row, invoices.get(row["id"]), stored) for row in stored.orders],
+            "orders": [
+                _order(row, invoices.get(row["id"]), stored) for row in stored.orders[:ORDERS_SHOWN]
+            ],
+            "toured": [
+                _toured(row, invoices.get(row["id"]))
+                for row in stored.orders
+                if row["id"] in toured
+            ],
         }
 
     def _operations(self) -> list[dict[str, Any]]:
@@ -284,13 +294,22 @@ class Observer:
             "kind": row["kind"],
             "version": row["version"],
             "state": row["state"],
-            "recovered": row["attempts"] > 0,
+            "recovered": self._was_recovered(row),
             "intent": _milliseconds(row["created_at"]),
             "decision": None if decision is None else _milliseconds(decision["created_at"]),
             "outcome": None if decision is None else decision["outcome"],
             "completion": _milliseconds(row["finished_at"]),
             "trace_id": trace_id,
         }
+
+    def _was_recovered(self, row: Row) -> bool:
+        """Whether somebody else has completed it: of our own requests their answers tell."""
+        key = row["idempotency_key"]
+        if row["finished_at"] is None:
+            return False
+        return (
+            key in self._customers.healed if key in self._customers.traces else row["attempts"] > 0
+        )
 
     def _answers(self) -> list[dict[str, Any]]:
         return [
@@ -312,31 +331,23 @@ class Observer:
         books = self._books
         if books is None:
             return {"changes": 0, "lost": 0, "made_twice": 0, "orders": 0, "pairs": []}
-        chosen = self._director.run.control_ids if self._director.run else []
-        shown = [pair for pair in books.pairs if str(pair.order_id) in chosen]
+        toured = set(self._director.control_ids)
         return {
             "changes": books.changes,
             "orders": len(books.pairs),
             "lost": books.lost,
             "made_twice": books.made_twice,
-            "pairs": [_pair(pair) for pair in (shown or books.pairs)[:SHOWN]],
+            "pairs": [_pair(pair) for pair in books.pairs if pair.order_id in toured],
         }
 
     def _tour(self) -> dict[str, Any]:
-        run = self._director.run
-        results = {name: vars(result) for name, result in self._director.results.items()}
-        if run is None:
-            return {"run": None, "results": results}
+        director = self._director
+        last = director.run
         return {
-            "results": results,
-            "run": {
-                "scene": run.scene,
-                "playing": not run.over,
-                "lines": [{"side": side, "text": text} for side, text in run.lines],
-                "failure": run.failure,
-                "order_ids": run.order_ids,
-                "control_ids": run.control_ids,
-            },
+            "scene": None if last is None else last.scene,
+            "playing": None if last is None or last.over else last.scene,
+            "results": {name: vars(result) for name, result in director.results.items()},
+            "runs": {name: _run(run) for name, run in director.runs.items()},
         }
 
     def _people_view(self) -> dict[str, Any]:
@@ -356,6 +367,25 @@ class Observer:
                 for grant in reversed(self._people.grants)
             ],
         }
+
+
+def _run(run: Run) -> dict[str, Any]:
+    return {
+        "lines": [{"side": side, "text": text} for side, text in run.lines],
+        "failure": run.failure,
+        "order_ids": run.order_ids,
+        "control_ids": run.control_ids,
+    }
+
+
+def _toured(row: Row, invoice: Row | None) -> dict[str, Any]:
+    return {
+        "id": str(row["id"]),
+        "order": None if row["version"] == 0 else str(row["total"]),
+        "invoice": None if invoice is None else str(invoice["total"]),
+        "differs": _differs(row, invoice),
+        "moving": row["pending_op"] is not None,
+    }
 
 
 def _order(row: Row, invoice: Row | None, stored: Stored) -> dict[str, Any]:

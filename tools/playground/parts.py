@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 import time
 from collections.abc import Callable
 from enum import StrEnum
@@ -11,7 +12,7 @@ from typing import Final
 
 from devkit.errors import DevkitError
 from devkit.processes import Process
-from devkit.servers import RedisServer
+from devkit.servers import PostgresServer, RedisServer
 from devkit.shop import wait_ready
 from tools.playground.wires import Wire
 
@@ -89,7 +90,7 @@ class Part:
         if self._heals_at is not None and time.monotonic() >= self._heals_at:
             try:
                 await self.heal()
-            except DevkitError:  # tried again: the page shows that it is down
+            except (DevkitError, OSError):  # tried again: the page shows that it is down
                 self._heals_at = time.monotonic() + HEAL_SECONDS
 
     def interrupt(self) -> None:
@@ -149,7 +150,7 @@ class Service(Part):
             return State.STARTING
         if not self.process.running:
             return State.DOWN
-        return State.PAUSED if self._paused else State.UP
+        return State.PAUSED if self._paused or self.process.paused else State.UP
 
     async def restart(self, failpoints: str | None = None) -> None:
         """Start it anew, with these failpoints or the usual ones; return when it is ready.
@@ -182,7 +183,7 @@ class Service(Part):
             self._paused = True
 
     def _mend(self) -> None:
-        if self._paused and self.process.running:
+        if self.state is State.PAUSED:
             self.process.signal(signal.SIGCONT)
             self._paused = False
         else:
@@ -215,7 +216,7 @@ class Redis(Part):
         """How it is now."""
         if not self._server.running:
             return State.DOWN
-        return State.PAUSED if self._paused else State.UP
+        return State.PAUSED if self._paused or self._server.paused else State.UP
 
     def _break(self, action: str) -> None:
         if action == "stop":
@@ -225,9 +226,8 @@ class Redis(Part):
             self._paused = True
 
     def _mend(self) -> None:
-        if self._paused:
-            self._server.resume()
-            self._paused = False
+        self._server.resume()
+        self._paused = False
         self._server.start()
 
 
@@ -236,18 +236,34 @@ class Database(Part):
 
     actions = ("cut",)
 
-    def __init__(self, name: str, label: str, wire: Wire) -> None:
+    def __init__(
+        self,
+        name: str,
+        label: str,
+        *,
+        wire: Wire,
+        server: PostgresServer,
+        starting: threading.Lock,
+    ) -> None:
+        """Take over a database; ``starting`` is for all databases of the same server."""
         super().__init__(name, label)
         self._wire = wire
+        self._server = server
+        self._starting = starting
 
     @property
     def state(self) -> State:
         """How it is, as its service sees it."""
-        return State.UP if self._wire.whole else State.DOWN
+        if not self._wire.whole or not self._server.running:
+            return State.DOWN
+        return State.PAUSED if self._server.paused else State.UP
 
     def _break(self, action: str) -> None:
         del action
         self._wire.cut()
 
     def _mend(self) -> None:
+        with self._starting:
+            self._server.resume()
+            self._server.start()  # nothing of ours ends it, but somebody may have
         self._wire.mend()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,7 +20,7 @@ from devkit.errors import DevkitError
 from tools.playground import lock_only, steps
 from tools.playground.control import Change, Control
 from tools.playground.customers import Answer, Customers, now
-from tools.playground.parts import Service
+from tools.playground.parts import Service, State
 from tools.playground.tables import Tables, Unreadable
 from tools.playground.world import World
 
@@ -30,8 +31,15 @@ HIT_SECONDS: Final = 30.0
 POLL_SECONDS: Final = 0.05
 SLOW: Final = 0.9
 """How long a change by the lock alone rests between its two writes, so that it can be followed."""
+KILLED: Final = 137
+LIVED: Final = frozenset({0})
+LATE: Final = frozenset({0, lock_only.LEASE_LOST})
+"""A late writer may notice that its lease had ended, after it has written."""
 RETRIES: Final = 30
 RETRY_SECONDS: Final = 1.0
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,9 +96,21 @@ class Director:
         self.tables = tables
         self.run: Run | None = None
         """The last scene."""
+        self.runs: dict[str, Run] = {}
+        """The last run of each scene."""
         self.results: dict[str, Result] = {}
         """How each scene ended when it was last played."""
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def order_ids(self) -> list[UUID]:
+        """The shop's orders of all scenes."""
+        return [UUID(each) for run in self.runs.values() for each in run.order_ids]
+
+    @property
+    def control_ids(self) -> list[UUID]:
+        """The control's orders of all scenes."""
+        return [UUID(each) for run in self.runs.values() for each in run.control_ids]
 
     @property
     def playing(self) -> bool:
@@ -107,8 +127,9 @@ class Director:
         act = ACTS[scene]
         if self.playing:
             raise SceneFailed("Another scene is being played. Wait until it has ended.")
-        self.run = Run(scene)
+        self.run = self.runs[scene] = Run(scene)
         self._task = asyncio.create_task(self._play(self.run, act))
+        self._task.add_done_callback(_report)
 
     async def stop(self) -> None:
         """End the scene that is being played."""
@@ -119,7 +140,7 @@ class Director:
     async def _play(self, run: Run, act: Act) -> None:
         stage = Stage(self, run)
         try:
-            await self.world.mend()
+            await stage.begin()
             result = await act(stage)
         except asyncio.CancelledError:
             run.failure = "It was stopped."
@@ -128,14 +149,20 @@ class Director:
             SceneFailed,
             DevkitError,
             Unreadable,
-            TimeoutError,
+            OSError,
             redis.RedisError,
             asyncio.BrokenBarrierError,
         ) as failure:
             run.failure = str(failure) or type(failure).__name__
+        except Exception as failure:
+            # The page must not wait for a scene that nobody plays any more.
+            run.failure = f"The playground has failed: {type(failure).__name__}."
+            raise
         else:
             run.result = result
             self.results[run.scene] = result
+        finally:
+            await self.control.end_all()
 
 
 class Stage:
@@ -152,6 +179,21 @@ class Stage:
     def say(self, side: str, sentence: str) -> None:
         """Tell what has just happened: to the shop, the control, or both."""
         self._run.lines.append((side, sentence))
+
+    async def begin(self) -> None:
+        """Bring back whatever is broken.
+
+        Raises:
+            DevkitError: Something did not come back.
+        """
+        if any(part.state is not State.UP for part in self.world.parts.values()):
+            self.say("both", "What is broken is brought back first.")
+        await self.world.mend()
+
+    async def orders(self, quantity: int) -> tuple[str, UUID]:
+        """Create an order on either side."""
+        self.say("both", f"An order of {quantity} at {PRICE} is made, {_sum(quantity)} in both.")
+        return await self.order(quantity), await self.control_order(quantity)
 
     async def order(self, quantity: int) -> str:
         """Create an order through the first order service."""
@@ -183,8 +225,16 @@ class Stage:
             await asyncio.sleep(RETRY_SECONDS)
         raise SceneFailed("There was no final answer within half a minute.")
 
-    async def arm(self, step: steps.Step, action: str) -> Service:
-        """Start the second order service anew, so that it fails at a step."""
+    async def arm(self, step: steps.Step, action: str, *, fate: str = "") -> Service:
+        """Start the second order service anew, so that it fails at a step.
+
+        Args:
+            step: Where it fails.
+            action: How, as a failpoint's action.
+            fate: The same as a reader is told; nothing is said without.
+        """
+        if fate:
+            self.say("shop", f"Order service B is started anew. It will {fate} when {step.label}.")
         armed = steps.failing(step, action, slowly=self.world.slow)
         await self.world.order_b.restart(armed)
         return self.world.order_b
@@ -192,6 +242,31 @@ class Stage:
     async def until_hit(self, service: Service, step: steps.Step) -> None:
         """Wait until a service has come to the step it is armed for."""
         await _until(lambda: service.has_hit(step.point), HIT_SECONDS, step.label)
+
+    async def alone(
+        self,
+        order_id: UUID,
+        quantity: int,
+        *,
+        failpoints: str = "",
+        wish: UUID | None = None,
+        ends: frozenset[int] = LIVED,
+    ) -> None:
+        """Make a change by the lock alone, and see to it that its process ends as it should.
+
+        Raises:
+            SceneFailed: It ended otherwise.
+        """
+        total = quantity * Decimal(PRICE)
+        change = self.control.change(order_id, total, failpoints=failpoints, wish=wish)
+        _ended(await change, ends)
+
+    async def stands(self, order_id: str) -> tuple[object, ...]:
+        """An order and its invoice as both are stored."""
+        order, invoice = await self._tables.order(UUID(order_id))
+        if order is None or invoice is None:
+            return order, invoice
+        return tuple(side[name] for side in (order, invoice) for name in ("version", "total"))
 
     async def wipe(self) -> None:
         """Let Redis forget everything."""
@@ -243,13 +318,13 @@ Act = Callable[[Stage], Awaitable[Result]]
 
 async def two_at_once(stage: Stage) -> Result:
     """Two clients change one order at the same moment."""
-    order, control_order = await stage.order(2), await stage.control_order(2)
-    since = await stage.now()
+    order, control_order = await stage.orders(2)
+    since, moment = await stage.now(), now()
 
     async def shop() -> None:
         first, second = await asyncio.gather(
-            stage.customers.update(order, quantity=5, to="order-a", who="Ann"),
-            stage.customers.update(order, quantity=8, to="order-b", who="Ben"),
+            stage.customers.update(order, quantity=5, to="order-a", who="Ann", update_time=moment),
+            stage.customers.update(order, quantity=8, to="order-b", who="Ben", update_time=moment),
         )
         for answer in (first, second):
             came = "was told it is done" if answer.done else f"was answered {answer.status}"
@@ -259,8 +334,8 @@ async def two_at_once(stage: Stage) -> Result:
     async def control() -> None:
         slow = f"{lock_only.AFTER_INVOICE_WRITE}=stall:{SLOW}*1"
         await asyncio.gather(
-            stage.control.change(control_order, _sum(5), failpoints=slow),
-            stage.control.change(control_order, _sum(8), failpoints=slow),
+            stage.alone(control_order, 5, failpoints=slow),
+            stage.alone(control_order, 8, failpoints=slow),
         )
         stage.say("control", "Both changed both tables, one after the other.")
 
@@ -271,11 +346,11 @@ async def two_at_once(stage: Stage) -> Result:
 
 async def crash_between(stage: Stage) -> Result:
     """The process dies when the invoice is changed and the order is not."""
-    order, control_order = await stage.order(2), await stage.control_order(2)
+    order, control_order = await stage.orders(2)
     since = await stage.now()
 
     async def shop() -> None:
-        await stage.arm(steps.AFTER_SEND, "kill")
+        await stage.arm(steps.AFTER_SEND, "kill", fate="die")
         key, moment = str(uuid.uuid4()), now()
 
         async def ask(to: str) -> Answer:
@@ -289,16 +364,17 @@ async def crash_between(stage: Stage) -> Result:
         _, how = await stage.compare(order)
         stage.say("shop", f"B is dead, and left this behind: {how}.")
         await stage.settled(since)
-        stage.say("shop", "A found the open operation and completed it.")
+        who = "A" if stage.world.order_b.state is State.DOWN else "An order service"
+        stage.say("shop", f"{who} found the open operation and completed it.")
         answer = await stage.repeat(lambda: ask("order-a"))
         stage.say("shop", f"Ann repeats her request under the same key: {_heard(answer)}.")
 
     async def control() -> None:
         kill = f"{lock_only.AFTER_INVOICE_WRITE}=kill"
-        await stage.control.change(control_order, _sum(7), failpoints=kill)
-        stage.say(
-            "control", "The process is dead. Its lock will run out, and nobody knows what is owed."
-        )
+        await stage.alone(control_order, 7, failpoints=kill, ends=frozenset({KILLED}))
+        _, how = await stage.compare_control(control_order)
+        stage.say("control", f"The process is dead, and left this behind: {how}.")
+        stage.say("control", "Its lock will run out, and nobody knows what is owed.")
 
     await _together(shop(), control())
     return await stage.result(order, control_order)
@@ -306,11 +382,13 @@ async def crash_between(stage: Stage) -> Result:
 
 async def sleeper(stage: Stage) -> Result:
     """A process that holds the lock pauses until the lock has expired, and writes anyway."""
-    order, control_order = await stage.order(2), await stage.control_order(2)
+    order, control_order = await stage.orders(2)
     since = await stage.now()
 
     async def shop() -> None:
-        service = await stage.arm(steps.BEFORE_SEND, f"stall:{steps.NAP_SECONDS}")
+        service = await stage.arm(
+            steps.BEFORE_SEND, f"stall:{steps.NAP_SECONDS}", fate="fall asleep"
+        )
         sleeping = asyncio.create_task(
             stage.customers.update(order, quantity=7, to="order-b", who="Ann")
         )
@@ -321,19 +399,23 @@ async def sleeper(stage: Stage) -> Result:
         )
         other = await _ben(stage, order)
         stage.say("shop", f"The lock ran out, and Ben came through A: {_heard(other)}.")
+        stood = await stage.stands(order)
         await service.heal()
         late = await sleeping
-        stage.say("shop", f"B woke up and went on, {_heard(late)}: its late write changed nothing.")
         await stage.settled(since)
+        changed = await stage.stands(order) != stood
+        stage.say("shop", f"B woke up and went on, {_heard(late)}: {_late(changed)}.")
 
     async def control() -> None:
         first = await _halfway(stage, control_order)
         stage.say("control", "The first has written the invoice, and fallen asleep.")
-        await stage.control.change(control_order, _sum(3))
-        stage.say("control", "The lock ran out. The second has written both: 28.50.")
+        await stage.alone(control_order, 3)
+        _, how = await stage.compare_control(control_order)
+        stage.say("control", f"The lock ran out. The second has written both: {how}.")
         await first.resume()
-        await stage.control.finish(first)
-        stage.say("control", "The first woke up, and wrote its order over it.")
+        _ended(await stage.control.finish(first), LATE)
+        _, how = await stage.compare_control(control_order)
+        stage.say("control", f"The first woke up, and wrote its order over it: {how}.")
 
     await _together(shop(), control())
     return await stage.result(order, control_order)
@@ -341,36 +423,44 @@ async def sleeper(stage: Stage) -> Result:
 
 async def redis_forgets(stage: Stage) -> Result:
     """Redis loses all locks while two clients are at work."""
-    order, control_order = await stage.order(2), await stage.control_order(2)
+    order, control_order = await stage.orders(2)
     since = await stage.now()
     ready, wiped = asyncio.Barrier(2), asyncio.Event()
 
     async def shop() -> None:
         async with _awaited(ready):
-            service = await stage.arm(steps.BEFORE_SEND, f"delay:{steps.NAP_SECONDS}")
+            service = await stage.arm(
+                steps.BEFORE_SEND, f"stall:{steps.NAP_SECONDS}", fate="stand still"
+            )
             first = asyncio.create_task(
                 stage.customers.update(order, quantity=7, to="order-b", who="Ann")
             )
             await stage.until_hit(service, steps.BEFORE_SEND)
+            await service.do("pause", heals_in_seconds=SETTLE_SECONDS)
             stage.say("shop", "Ann's change is half way through, under the lock.")
         await stage.wipe()
         wiped.set()
         second = await _ben(stage, order)
         stage.say("shop", f"Ben was let in beside her: {_heard(second)}.")
+        stood = await stage.stands(order)
+        await service.heal()
         answer = await first
-        stage.say("shop", f"Ann's change met a decision that stood already: {_heard(answer)}.")
         await stage.settled(since)
+        changed = await stage.stands(order) != stood
+        stage.say("shop", f"Ann's service went on, {_heard(answer)}: {_late(changed)}.")
 
     async def control() -> None:
         async with _awaited(ready):
             first = await _halfway(stage, control_order)
             stage.say("control", "The first has written the invoice, under the lock.")
         await wiped.wait()
-        await stage.control.change(control_order, _sum(3))
-        stage.say("control", "The second was let in beside it, and wrote both: 28.50.")
+        await stage.alone(control_order, 3)
+        _, how = await stage.compare_control(control_order)
+        stage.say("control", f"The second was let in beside it, and wrote both: {how}.")
         await first.resume()
-        await stage.control.finish(first)
-        stage.say("control", "The first went on, and wrote its order over it.")
+        _ended(await stage.control.finish(first), LATE)
+        _, how = await stage.compare_control(control_order)
+        stage.say("control", f"The first went on, and wrote its order over it: {how}.")
 
     await _together(shop(), control())
     return await stage.result(order, control_order)
@@ -403,7 +493,7 @@ async def lost_answer(stage: Stage) -> Result:
     made: list[str] = []
 
     async def shop() -> None:
-        await stage.arm(steps.BEFORE_REPLY, "drop")
+        await stage.arm(steps.BEFORE_REPLY, "drop", fate="lose its answer")
         key = str(uuid.uuid4())
 
         async def ask(to: str) -> Answer:
@@ -419,15 +509,16 @@ async def lost_answer(stage: Stage) -> Result:
         _expect(again.order_id is not None, f"answered {again.status} {again.detail}")
         made.append(str(again.order_id))
         stage.show(made[0])
-        stage.say("shop", f"Ann asks again under the same key: {_heard(again)}, the same order.")
+        orders = await stage.orders_of(wish)
+        stage.say("shop", f"Ann asks again under the same key: {_heard(again)}. {_there(orders)}.")
 
     async def control() -> None:
         drop = f"{lock_only.BEFORE_REPLY}=kill"
         first, second = uuid.uuid4(), uuid.uuid4()
-        await stage.control.change(first, _sum(3), wish=wish, failpoints=drop)
+        await stage.alone(first, 3, wish=wish, failpoints=drop, ends=frozenset({KILLED}))
         stage.show(first, control=True)
         stage.say("control", "The order is made, and the answer is lost on its way.")
-        await stage.control.change(second, _sum(3), wish=wish)
+        await stage.alone(second, 3, wish=wish)
         stage.show(second, control=True)
         stage.say("control", "The client asks again, and gets a second order.")
 
@@ -438,9 +529,9 @@ async def lost_answer(stage: Stage) -> Result:
     equal, _ = await stage.compare(made[0])
     return Result(
         shop_equal=equal and orders == 1,
-        shop=f"{orders} order, {_sum(3)} to pay",
+        shop=f"{_count(orders)}, {orders * _sum(3)} to pay",
         control_equal=twice == 1,
-        control=f"{twice} orders, {twice * _sum(3)} to pay",
+        control=f"{_count(twice)}, {twice * _sum(3)} to pay",
     )
 
 
@@ -465,15 +556,20 @@ async def lock_alone(stage: Stage) -> Result:
             order = await stage.order(2)
             orders.append(order)
             await stage.arm(step, "kill")
-            await stage.customers.update(order, quantity=6 + number, to="order-b", who="Ann")
-            stage.say("shop", f"{number} of 6: killed when {step.label}.")
+            answer = await stage.customers.update(
+                order, quantity=6 + number, to="order-b", who="Ann"
+            )
+            killed = f"killed when {step.label}"
+            came = killed if answer.status is None else f"not killed, but {_heard(answer)}"
+            stage.say("shop", f"{number} of 6: {came}.")
         await stage.settled(since)
 
     async def control() -> None:
         for number, point in enumerate(lock_only.POINTS, 1):
             order = await stage.control_order(2)
             controls.append(order)
-            await stage.control.change(order, _sum(6 + number), failpoints=f"{point}=kill")
+            kill = f"{point}=kill"
+            await stage.alone(order, 6 + number, failpoints=kill, ends=frozenset({KILLED}))
             equal, how = await stage.compare_control(order)
             stage.say("control", f"{number} of 6: {how if not equal else 'equal this time'}.")
 
@@ -539,9 +635,9 @@ TEXTS: Final[dict[str, Text]] = {
         "A lock alone",
         "Now the same process is killed at six different steps of a change, once with the whole"
         " protocol and once with the lock alone. Count what each of them loses.",
-        "The shop lost none, since every step is either undone by not having been shown, or done"
-        " again from what was written down. The lock kept its promise each time, one holder at a"
-        " time, and the orders were lost all the same.",
+        "The shop lost none: a change that was not written down yet has never happened, and any"
+        " other is completed from what was written down. The lock kept its promise each time, one"
+        " holder at a time, and orders were lost all the same.",
     ),
 }
 
@@ -552,6 +648,28 @@ def _sum(quantity: int) -> Decimal:
 
 def _heard(answer: Answer) -> str:
     return "no answer" if answer.status is None else f"answered {answer.status}"
+
+
+def _late(changed: bool) -> str:  # noqa: FBT001
+    return "the order has changed once more" if changed else "its late write changed nothing"
+
+
+def _count(orders: int) -> str:
+    return f"{orders} order{'' if orders == 1 else 's'}"
+
+
+def _there(orders: int) -> str:
+    return f"There {'is' if orders == 1 else 'are'} {_count(orders)}"
+
+
+def _ended(status: int, ends: frozenset[int]) -> None:
+    if status not in ends:
+        raise SceneFailed(f"A process of the lock alone has ended with {status}.")
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("a scene has failed", exc_info=error)
 
 
 def _expect(holds: bool, otherwise: str) -> None:  # noqa: FBT001

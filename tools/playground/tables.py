@@ -24,7 +24,10 @@ TIMELINE_SECONDS: Final = 45
 
 ORDERS: Final = """
 SELECT id, quantity, value, total, status, version, pending_op, created_at
-  FROM orders WHERE created_at >= %(since)s ORDER BY created_at DESC, id LIMIT %(limit)s
+  FROM orders WHERE id = ANY(%(also)s) OR id IN (
+       SELECT id FROM orders WHERE created_at >= %(since)s
+        ORDER BY created_at DESC, id LIMIT %(limit)s)
+ ORDER BY created_at DESC, id
 """
 ORDER_COUNT: Final = (
     "SELECT count(*) AS n FROM orders WHERE version > 0 AND created_at >= %(since)s"
@@ -44,7 +47,7 @@ SELECT order_id, version, op_id, payload->>'total' AS total, state
  ORDER BY version
 """
 OUTCOMES: Final = """
-SELECT k.idempotency_key, k.op_id, o.state
+SELECT k.idempotency_key, o.finished_at
   FROM idempotency_keys k JOIN operations o USING (op_id) WHERE k.idempotency_key = ANY(%(keys)s)
 """
 INVOICES: Final = """
@@ -63,6 +66,14 @@ SELECT op_id, outcome, created_at FROM applied_operations WHERE op_id = ANY(%(op
 """
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a request."""
+
+    finished_at: float | None
+    """When its operation ended, in seconds since 1970; None while it is on its way."""
 
 
 class Unreadable(Exception):
@@ -90,7 +101,7 @@ class Look:
                     connection = await self._open()
                     cursor = await connection.execute(statement.encode(), parameters)
                     return await cursor.fetchall() if cursor.description else []
-            except (psycopg.OperationalError, TimeoutError) as error:
+            except (psycopg.Error, OSError) as error:
                 await self._drop()
                 raise Unreadable(str(error)) from error
 
@@ -139,13 +150,13 @@ class Tables:
         await self.orders.close()
         await self.invoices.close()
 
-    async def read(self, since: datetime) -> Stored:
-        """The newest orders made since a moment, and what was done to them.
+    async def read(self, since: datetime, *, also: Sequence[UUID] = ()) -> Stored:
+        """The newest orders made since a moment, then those named, and what was done to them.
 
         Raises:
             Unreadable: A database did not answer.
         """
-        shown = await self.orders.rows(ORDERS, since=since, limit=ORDERS_SHOWN)
+        shown = await self.orders.rows(ORDERS, since=since, limit=ORDERS_SHOWN, also=list(also))
         ids = [row["id"] for row in shown]
         operations = await self.orders.rows(
             OPERATIONS, since=since, seconds=TIMELINE_SECONDS, limit=OPERATIONS_SHOWN
@@ -199,14 +210,14 @@ class Tables:
         )
         return int(row["n"])
 
-    async def outcomes(self, keys: Sequence[str]) -> dict[str, str]:
-        """What became of requests, by their idempotency keys: the states of their operations.
+    async def outcomes(self, keys: Sequence[str]) -> dict[str, Outcome]:
+        """What became of requests, by their idempotency keys; without those that left no trace.
 
         Raises:
             Unreadable: The database did not answer.
         """
         rows = await self.orders.rows(OUTCOMES, keys=list(keys)) if keys else []
-        return {row["idempotency_key"]: row["state"] for row in rows}
+        return {row["idempotency_key"]: Outcome(_seconds(row["finished_at"])) for row in rows}
 
     async def now(self) -> datetime:
         """The time at the databases.
@@ -217,3 +228,7 @@ class Tables:
         (row,) = await self.orders.rows("SELECT now() AS now")
         moment: datetime = row["now"]
         return moment
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()

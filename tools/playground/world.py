@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -50,6 +51,8 @@ class World:
         progress: Progress,
         durable: bool = False,
         inherit: Sequence[int] = (),
+        settings: Mapping[str, str] | None = None,
+        traces_url: str = "",
     ) -> None:
         """Describe it; nothing runs yet.
 
@@ -59,6 +62,8 @@ class World:
             progress: Told about each step.
             durable: Whether the data shall survive the machine.
             inherit: File descriptors of ours that stay open until every process has ended.
+            settings: More environment variables for the services.
+            traces_url: Where a trace is shown, up to its id; empty for nowhere.
 
         Raises:
             DevkitError: The layout names servers that somebody else started.
@@ -72,6 +77,8 @@ class World:
         self.layout = layout
         self._progress = progress
         self._inherit = inherit
+        self._settings = dict(settings or {})
+        self.traces_url = traces_url
         self._durable = durable
         self._postgres = PostgresServer(folder / "postgres", durable=durable, inherit=inherit)
         self._redis = RedisServer(folder / "redis", durable=durable, inherit=inherit)
@@ -206,8 +213,21 @@ class World:
         wires = stack.enter_context(WireLoop())
         self._order_wire = stack.enter_context(Wire(wires, port=self._postgres.port))
         self._invoice_wire = stack.enter_context(Wire(wires, port=self._postgres.port))
-        self.orders_database = Database("orders-db", "Orders database", self._order_wire)
-        self.invoices_database = Database("invoices-db", "Invoices database", self._invoice_wire)
+        starting = threading.Lock()
+        self.orders_database = Database(
+            "orders-db",
+            "Orders database",
+            wire=self._order_wire,
+            server=self._postgres,
+            starting=starting,
+        )
+        self.invoices_database = Database(
+            "invoices-db",
+            "Invoices database",
+            wire=self._invoice_wire,
+            server=self._postgres,
+            starting=starting,
+        )
 
     def _start_shop(self, stack: ExitStack) -> None:
         wired = replace(
@@ -222,7 +242,7 @@ class World:
             progress=self._progress,
             durable=self._durable,
             inherit=self._inherit,
-            settings={**SETTINGS, "ORDER_FAILPOINTS": self._usual()},
+            settings={**self._settings, **SETTINGS, "ORDER_FAILPOINTS": self._usual()},
         )
         stack.enter_context(self._shop)
         self.order_a = self._service("order-a", "order", "Order service A", self.layout.order_url)

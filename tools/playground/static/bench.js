@@ -6,6 +6,8 @@ import { about, ask, page, tell } from "./server.js";
 const AT_ONCE = 12;
 const COMING = 6;
 
+let pacing = false;
+
 const number = (form, name) => Number(form.elements[name].value);
 
 function onOrder(action, body = {}) {
@@ -37,7 +39,11 @@ export function beginBench() {
   });
   $("wipe").addEventListener("click", () => ask("wipe"));
   $("mend").addEventListener("click", () => ask("mend"));
-  $("slow").addEventListener("change", (event) => ask("pace", { slow: event.target.checked }));
+  $("slow").addEventListener("change", async (event) => {
+    pacing = true;
+    await ask("pace", { slow: event.target.checked });
+    pacing = false;
+  });
   onChoice((id) => {
     for (const name of document.querySelectorAll(".chosen")) text(name, id === null ? "an order" : `order ${short(id)}`);
   });
@@ -50,5 +56,5 @@ export function showBench(snapshot) {
   $("crowd").dataset.here = String(crowd.here);
   text($("crowd"), crowd.here ? "Send them away" : `Keep ${COMING} coming`);
   text($("crowd-state"), crowd.here ? `${crowd.clients} clients, ${crowd.sent} requests so far` : "");
-  if (document.activeElement !== $("slow")) $("slow").checked = snapshot.pace === "slow";
+  if (!pacing) $("slow").checked = snapshot.pace === "slow";
 }

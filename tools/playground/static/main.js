@@ -24,19 +24,31 @@ function select(tab) {
 for (const [place, tab] of tabs.entries()) {
   tab.addEventListener("click", () => select(tab));
   tab.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (step === undefined) return;
-    const next = tabs[(place + step + tabs.length) % tabs.length];
+    const to = { ArrowRight: place + 1, ArrowLeft: place - 1, Home: 0, End: tabs.length - 1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    const next = tabs[(to + tabs.length) % tabs.length];
     select(next);
     next.focus();
   });
 }
 
+// A browser that keeps nothing for us throws: the choice then lasts as long as the page.
+function kept() {
+  try {
+    return localStorage.getItem("theme");
+  } catch {
+    return null;
+  }
+}
+
 function theme(chosen) {
   document.documentElement.dataset.theme = chosen;
-  localStorage.setItem("theme", chosen);
+  try {
+    localStorage.setItem("theme", chosen);
+  } catch { /* see above */ }
 }
-if (localStorage.getItem("theme")) theme(localStorage.getItem("theme"));
+if (kept()) theme(kept());
 $("theme").addEventListener("click", () => {
   theme(getComputedStyle(document.documentElement).colorScheme === "dark" ? "light" : "dark");
 });

@@ -82,11 +82,13 @@ export function showOrders(snapshot) {
   const ids = shop.orders.map((order) => order.id);
   if (shop.readable && (!ids.includes(picked) || (!byHand && ids[0] !== picked))) choose(ids[0] ?? null);
   const count = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
-  const differing = shop.orders.filter((order) => order.differs).length;
+  const moving = shop.orders.filter((order) => order.pending !== null).length;
+  const differing = shop.orders.filter((order) => order.differs && order.pending === null).length;
+  const compared = `${differing === 0 ? "none differs" : differing === 1 ? "1 differs" : `${differing} differ`} now${moving === 0 ? "" : `, ${count(moving, "change")} on the way`}`;
   text($("totals"), shop.readable
     ? ids.length === 0
       ? "None yet. Play a scene, or create one in free play."
-      : `${count(shop.order_count, "order")} and ${count(shop.invoice_count, "invoice")} since the page was started, the newest below; ${differing === 0 ? "none differs" : `${differing} differ`} now.`
+      : `${count(shop.order_count, "order")} and ${count(shop.invoice_count, "invoice")} since the page was started, the newest below; ${compared}.`
     : "The databases do not answer.");
   attribute($("totals"), "data-counts", `${shop.order_count} ${shop.invoice_count}`);
   list($("orders"), shop.orders, (order) => order.id, makeOrder,

@@ -1,17 +1,28 @@
 // Operations on a line of time, from intent over decision to completion.
 import { $, attribute, list, make, part, short, text, toggle } from "./dom.js";
 import { now, onTick } from "./clock.js";
+import { about } from "./server.js";
 
 const WINDOW_MS = 45000;
 const SHOWN = 8;
 const shown = new Map();
+
+const makeTrace = () => about.traces_url === "" ? make("code") : make("a", { target: "_blank", rel: "noopener" });
+
+function showTrace(element, trace) {
+  element.hidden = trace === null;
+  if (trace === null) return;
+  const code = element.lastElementChild;
+  text(code, trace);
+  if (about.traces_url !== "") attribute(code, "href", about.traces_url + trace);
+}
 
 function makeOperation() {
   return make("li", { class: "op" },
     make("p", { class: "op-head" },
       make("strong", { "data-part": "what" }),
       make("span", { class: "muted", "data-part": "times" }),
-      make("code", { class: "muted", "data-part": "trace" })),
+      make("span", { class: "muted", "data-part": "trace" }, "trace ", makeTrace())),
     make("div", { class: "track", "aria-hidden": "true" },
       make("i", { class: "span", "data-part": "span" }),
       ...["intent", "decision", "completion"].map((mark) => make("i", { class: `mark ${mark}`, "data-part": mark }))));
@@ -33,8 +44,7 @@ export function showTimeline(snapshot) {
   list($("timeline"), operations, (op) => op.id, makeOperation, (element, op) => {
     text(part(element, "what"), `${op.kind} ${short(op.order_id)} → v${op.version}`);
     text(part(element, "times"), times(op));
-    text(part(element, "trace"), op.trace_id === null ? "" : `trace ${op.trace_id.slice(0, 8)}…`);
-    attribute(part(element, "trace"), "title", op.trace_id ?? "");
+    showTrace(part(element, "trace"), op.trace_id);
     toggle(element, "pending", op.completion === null);
     shown.set(element, op);
   });

@@ -1,5 +1,6 @@
 // The guided tour: six scenes, the shop beside a lock alone.
 import { $, attribute, list, make, text, toggle } from "./dom.js";
+import { makeLock, showLock } from "./locks.js";
 import { about, ask } from "./server.js";
 
 let current = 0;
@@ -7,7 +8,8 @@ let latest = null;
 let spoken = "";
 
 const scene = () => about.scenes[current];
-const runOf = (snapshot) => snapshot.tour.run?.scene === scene().name ? snapshot.tour.run : null;
+const runOf = (snapshot) => snapshot.tour.runs[scene().name] ?? null;
+const place = (name) => about.scenes.findIndex((each) => each.name === name);
 
 function go(number) {
   current = number;
@@ -55,28 +57,36 @@ function showScene(run, result, playing) {
     list($(`${side}-lines`), lines(side).map((line, place) => ({ ...line, place })), (line) => `${line.place} ${line.text}`,
       (line) => make("li", {}, make("span", {}, line.text)), () => undefined);
   }
-  const done = run !== null && !playing && run.failure === "" && result !== undefined;
+  const done = run !== null && playing !== scene().name && run.failure === "" && result !== undefined;
   verdict($("shop-verdict"), result?.shop_equal, done ? `${result.shop_equal ? "Kept" : "Broken"}: ${result.shop}` : null);
   verdict($("control-verdict"), result?.control_equal, done ? `${result.control_equal ? "Kept" : "Lost"}: ${result.control}` : null);
   $("scene-end").hidden = !done;
   text($("scene-next"), current === about.scenes.length - 1 ? "Back to the first scene" : "Next scene");
   text($("scene-state"), words(run, playing));
   const newest = run?.lines.at(-1)?.text ?? "";
-  if (newest !== spoken) text($("spoken"), spoken = newest);
+  if (playing === scene().name && newest !== spoken) text($("spoken"), spoken = newest);
 }
 
 function words(run, playing) {
-  if (!playing) return run?.failure ?? "";
-  return run === null ? "Another scene is being played." : "Watch both sides, and the panels below.";
+  if (playing === null) return run?.failure ?? "";
+  return playing === scene().name ? "Watch both sides, and the panels below." : `Another scene is being played: ${about.scenes[place(playing)].title}.`;
 }
 
 function showPairs(run, snapshot) {
-  const ours = snapshot.shop.orders.filter((order) => run?.order_ids.includes(order.id));
+  const ours = snapshot.shop.toured.filter((order) => run?.order_ids.includes(order.id));
   const theirs = snapshot.control.pairs.filter((each) => run?.control_ids.includes(each.id));
-  list($("shop-pairs"), ours, (order) => order.id, makePair, (element, order) => pair(element, {
-    order: order.order?.total, invoice: order.invoice?.total, differs: order.differs, moving: order.pending !== null }));
-  list($("control-pairs"), theirs, (each) => each.id, makePair, (element, each) => pair(element, {
-    ...each, moving: snapshot.tour.run.playing }));
+  const playing = snapshot.tour.playing === scene().name;
+  list($("shop-pairs"), ours, (order) => order.id, makePair, pair);
+  list($("control-pairs"), theirs, (each) => each.id, makePair, (element, each) => pair(element, { ...each, moving: playing }));
+  showLocks("shop", ours, "order", snapshot);
+  showLocks("control", theirs, "control-order", snapshot);
+}
+
+// The locks of a scene's orders, where its sentences are read.
+function showLocks(side, pairs, kind, { locks, at }) {
+  const names = new Set(pairs.map((each) => `${kind}:{${each.id}}`));
+  list($(`${side}-locks`), locks.held.filter((lock) => names.has(lock.name)), (lock) => lock.name,
+    () => make("li", {}, makeLock()), (element, lock) => showLock(element.firstElementChild, lock, at));
 }
 
 function showTally(snapshot) {
@@ -104,17 +114,20 @@ function show() {
   }
   if (latest === null) return;
   const run = runOf(latest);
-  const busy = latest.tour.run?.playing ?? false;
+  const { playing } = latest.tour;
+  const busy = playing !== null;
   const result = latest.tour.results[scene().name];
   $("scene-play").disabled = busy;
-  text($("scene-play"), busy ? "Playing …" : run === null && result === undefined ? "Play this scene" : "Play it again");
-  attribute($("view-tour"), "data-playing", String(busy));
-  showScene(run, result, busy);
+  text($("scene-play"), busy ? "Playing …" : run === null ? "Play this scene" : "Play it again");
+  attribute($("view-tour"), "data-playing", String(playing === scene().name));
+  showScene(run, result, playing);
   showPairs(run, latest);
   showTally(latest);
 }
 
 export function showTour(snapshot) {
+  const { playing, scene: last } = snapshot.tour;
+  if (latest === null && last !== null) current = place(playing ?? last); // the page was opened anew
   latest = snapshot;
   show();
 }
