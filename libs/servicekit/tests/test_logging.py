@@ -1,5 +1,6 @@
 """One JSON line an event, with trace ids, and never a secret."""
 
+import asyncio
 import io
 import json
 import logging as stdlib
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from servicekit import logging
+from servicekit import log_context, logging
 from servicekit.testing import spans
 from servicekit.testing.logs import route_to_stdlib
 
@@ -113,6 +114,46 @@ def test_a_traceback_shows_no_local_variables(form: Any) -> None:
         structlog.stdlib.get_logger().exception("failed")
     assert "7 characters" in stream.getvalue()
     assert "hunter2" not in stream.getvalue()
+
+
+def test_values_that_are_bound_are_on_every_line_until_the_next_request(stream: Stream) -> None:
+    log_context.begin()
+    log_context.bind(order_id="o")
+    structlog.stdlib.get_logger().info("first", order_id="its own")
+    with log_context.bound(operation_id="p"):
+        stdlib.getLogger("lib").warning("second")
+    structlog.stdlib.get_logger().info("third")
+    log_context.begin()
+    structlog.stdlib.get_logger().info("fourth")
+    told = [(event.get("order_id"), event.get("operation_id")) for event in stream.events()]
+    assert told == [("its own", None), ("o", "p"), ("o", None), (None, None)]
+
+
+async def test_what_a_task_of_a_request_binds_is_on_the_requests_own_line(stream: Stream) -> None:
+    async def part() -> None:
+        log_context.bind(operation_id="p")
+
+    log_context.begin()
+    await asyncio.create_task(part())
+    structlog.stdlib.get_logger().info("request")
+    assert stream.events()[0]["operation_id"] == "p"
+
+
+def test_what_is_no_text_is_written_escaped_rather_than_not_at_all() -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="utf-8")
+    logging.configure(service="shop", form="json", stream=stream)
+    structlog.stdlib.get_logger().info("request", path="/\udcff", detail="ü")
+    assert b"/\\udcff" in raw.getvalue()
+    assert json.loads(raw.getvalue())["event"] == "request"
+
+
+def test_a_stream_that_is_gone_fails_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = Stream()
+    logging.configure(service="shop", form="json", stream=stream)
+    stream.close()
+    structlog.stdlib.get_logger().info("request")
+    assert "a line of the log was lost" in capsys.readouterr().err
 
 
 def test_a_secret_in_an_exceptions_text_is_redacted(stream: Stream) -> None:

@@ -13,20 +13,20 @@ from servicekit.etags import EntityTags, entity_tags_of, refuse_if_none_match
 from servicekit.failpoints import Failpoints
 
 
-def _resources(request: Request) -> Resources:
+async def _resources(request: Request) -> Resources:
     resources: Resources = request.app.state.resources
     return resources
 
 
-def _service(resources: Annotated[Resources, Depends(_resources)]) -> InvoiceService:
+async def _service(resources: Annotated[Resources, Depends(_resources)]) -> InvoiceService:
     return resources.service
 
 
-def _failpoints(resources: Annotated[Resources, Depends(_resources)]) -> Failpoints:
+async def _failpoints(resources: Annotated[Resources, Depends(_resources)]) -> Failpoints:
     return resources.runtime.failpoints
 
 
-def _terms(
+async def _terms(
     request: Request,
     idempotency_key: Annotated[
         str | None,
@@ -60,7 +60,7 @@ def _terms(
     )
 
 
-def _if_none_match(
+async def _if_none_match(
     request: Request,
     if_none_match: Annotated[
         str | None, Header(description="Answers 304 if the invoice is still at this version.")

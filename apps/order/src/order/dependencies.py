@@ -49,12 +49,12 @@ class Terms:
         )
 
 
-def _use_cases(request: Request) -> UseCases:
+async def _use_cases(request: Request) -> UseCases:
     use_cases: UseCases = request.app.state.use_cases
     return use_cases
 
 
-def _terms(
+async def _terms(
     request: Request,
     idempotency_key: Annotated[
         str | None,
@@ -70,7 +70,7 @@ def _terms(
     return Terms(path=request.url.path, key=key)
 
 
-def _if_match(
+async def _if_match(
     request: Request,
     if_match: Annotated[
         str | None, Header(description="Makes the change only at this version, else answers 412.")
@@ -79,7 +79,7 @@ def _if_match(
     return None if if_match is None else entity_tags_of(request.headers, header="If-Match")
 
 
-def _if_none_match(
+async def _if_none_match(
     request: Request,
     if_none_match: Annotated[
         str | None, Header(description="Answers 304 if the order is still at this version.")

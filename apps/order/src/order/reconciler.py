@@ -20,6 +20,7 @@ from order.ports import Invoices, LeaseLost, OutcomeUnknown
 from order.repository import OperationRecord, Operations
 from order.service.helping import Helping
 from order.wakeup import WakeUp
+from servicekit import log_context
 from servicekit.database import cause_of
 
 BATCH: Final = 16
@@ -111,7 +112,7 @@ class Reconciler:
         """Make one attempt; its failure concerns nobody but the operation itself."""
         op_id = str(record.operation.id)
         with (
-            structlog.contextvars.bound_contextvars(operation_id=op_id),
+            log_context.bound(operation_id=op_id),
             self._tracer.start_as_current_span("operation.recover", links=_links(record)) as span,
         ):
             span.set_attribute("operation.id", op_id)

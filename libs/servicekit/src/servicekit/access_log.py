@@ -1,14 +1,13 @@
 """One log line a request, with its duration and what the endpoint bound to it."""
 
-import time
 from collections.abc import Collection
 
 import structlog
 from opentelemetry import trace
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from servicekit import trace_ids
+from servicekit import log_context, trace_ids
+from servicekit.exchange import Exchange, lines_of, watch
 from servicekit.routes import route_template
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -16,8 +15,10 @@ _log = structlog.stdlib.get_logger(__name__)
 
 def bind(**values: str) -> None:
     """Add values, such as ``operation_id``, to the current request's log lines and its span."""
-    trace.get_current_span().set_attributes({f"shop.{name}": text for name, text in values.items()})
-    structlog.contextvars.bind_contextvars(**values)
+    span = trace.get_current_span()
+    if span.is_recording():
+        span.set_attributes({f"shop.{name}": text for name, text in values.items()})
+    log_context.bind(**values)
 
 
 class AccessLogMiddleware:
@@ -35,27 +36,20 @@ class AccessLogMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        structlog.contextvars.clear_contextvars()
-        token = trace_ids.bind_request(Headers(scope=scope).get("traceparent"))
-        status: int | None = None
-        started = time.perf_counter()
-
-        async def watched_send(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
+        log_context.begin()
+        token = trace_ids.bind_request(next(iter(lines_of(scope, b"traceparent")), None))
+        exchange, watched_send = watch(scope, send)
         try:
             await self.app(scope, receive, watched_send)
         finally:
-            self._write(scope, status, time.perf_counter() - started)
+            self._write(scope, exchange)
             trace_ids.unbind_request(token)
-            structlog.contextvars.clear_contextvars()
+            log_context.begin()
 
-    def _write(self, scope: Scope, status: int | None, seconds: float) -> None:
+    def _write(self, scope: Scope, exchange: Exchange) -> None:
+        status = exchange.status
         failed = status is None or status >= 500  # noqa: PLR2004 - server errors
-        if (scope["path"] in self._quiet_paths and not failed) or "servicekit.unlogged" in scope:
+        if not exchange.logged or (scope["path"] in self._quiet_paths and not failed):
             return
         write = _log.error if failed else _log.info
         write(
@@ -64,6 +58,6 @@ class AccessLogMiddleware:
             path=scope["path"],
             route=route_template(scope),
             status=status,
-            duration_ms=round(seconds * 1000, 2),
+            duration_ms=round(exchange.seconds * 1000, 2),
             client=(scope.get("client") or (None,))[0],
         )

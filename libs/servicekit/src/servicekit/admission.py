@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from servicekit.deadlines import remaining_seconds
+from servicekit.exchange import watch
 from servicekit.problems import Overloaded, response
 from servicekit.quiet_log import Interval
 
@@ -197,7 +198,7 @@ class AdmissionMiddleware:
     async def _refuse(self, error: Refused, scope: Scope, receive: Receive, send: Send) -> None:
         self._refused.inc()
         # One line for many: under overload a line each would cost more than the refusals.
-        scope["servicekit.unlogged"] = True
+        watch(scope, send)[0].logged = False
         if (times := self._interval.due()) is not None:
             _log.warning("requests_refused", times=times, waiting=self._places.waiting)
         problem = Overloaded(

@@ -1,8 +1,9 @@
 """A limit on the size of request bodies, whether their length is announced or not."""
 
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from servicekit.exchange import lines_of
 
 
 class BodyTooLarge(HTTPException):
@@ -32,7 +33,7 @@ class BodyLimitMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        announced = Headers(scope=scope).get("content-length", "")
+        announced = next(iter(lines_of(scope, b"content-length")), "")
         excessive = announced.isdecimal() and int(announced[:20]) > self._maximum_bytes
         received = 0
 

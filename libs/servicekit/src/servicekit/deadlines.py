@@ -11,21 +11,22 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
 
-from starlette.datastructures import Headers
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from servicekit.exchange import lines_of, watch
 from servicekit.problems import DeadlineExceeded, ValidationFailed, response
 
 HEADER: Final = "Request-Timeout-Ms"
+_HEADER: Final = HEADER.lower().encode()
 _MAXIMUM_DIGITS: Final = 9
-_deadline: ContextVar[float | None] = ContextVar("servicekit_deadline", default=None)
 
 
 @dataclass(slots=True)
 class _Cut:
     """The end that the middleware puts to a request."""
 
+    deadline: float
     limit: asyncio.Timeout
     last_word: Callable[[], Response] | None = None
 
@@ -38,10 +39,10 @@ def remaining_seconds(*, at_most_seconds: float) -> float:
 
     Outside of a request (a background task) that is ``at_most_seconds``.
     """
-    deadline = _deadline.get()
-    if deadline is None:
+    cut = _cut.get()
+    if cut is None:
         return at_most_seconds
-    return max(0.0, min(at_most_seconds, deadline - time.monotonic()))
+    return max(0.0, min(at_most_seconds, cut.deadline - time.monotonic()))
 
 
 def header_value(timeout_seconds: float) -> str:
@@ -90,31 +91,21 @@ class DeadlineMiddleware:
             await self.app(scope, receive, send)
             return
         try:
-            seconds = min(self._limit_seconds, _requested_seconds(Headers(scope=scope)))
+            seconds = min(self._limit_seconds, _requested_seconds(scope))
         except ValidationFailed as error:
             await response(error, instance=scope["path"])(scope, receive, send)
             return
-        token = _deadline.set(time.monotonic() + seconds)
-        try:
-            await self._run(seconds + self._grace_seconds, scope, receive, send)
-        finally:
-            _deadline.reset(token)
+        await self._run(seconds, scope, receive, send)
 
     async def _run(self, seconds: float, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def watched_send(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
-        cut = _Cut(asyncio.timeout(seconds))
+        exchange, watched_send = watch(scope, send)
+        cut = _Cut(time.monotonic() + seconds, asyncio.timeout(seconds + self._grace_seconds))
         token = _cut.set(cut)
         try:
             async with cut.limit:
                 await self.app(scope, receive, watched_send)
         except TimeoutError:
-            if started or not cut.limit.expired():
+            if exchange.answered or not cut.limit.expired():
                 raise
             await _last_word(cut, scope)(scope, receive, send)
         finally:
@@ -128,8 +119,8 @@ def _last_word(cut: _Cut, scope: Scope) -> Response:
     return response(problem, instance=scope["path"])
 
 
-def _requested_seconds(headers: Headers) -> float:
-    lines = headers.getlist(HEADER)
+def _requested_seconds(scope: Scope) -> float:
+    lines = lines_of(scope, _HEADER)
     if not lines:
         return float("inf")
     value = lines[0] if len(lines) == 1 else ""

@@ -62,13 +62,7 @@ def loads(body: bytes) -> Any:  # noqa: ANN401 - a JSON document can be anything
     try:
         if body.startswith(codecs.BOM_UTF8):
             raise MalformedJson("The body begins with a byte order mark; send UTF-8 without one.")
-        return json.loads(
-            body.decode("utf-8"),
-            parse_float=_exact,
-            parse_int=_whole,
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_unique,
-        )
+        return _decoder.decode(body.decode("utf-8"))
     except json.JSONDecodeError as error:
         raise MalformedJson(
             f"The body is not valid JSON: {error.msg} at character {error.pos}."
@@ -107,6 +101,15 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+# Made once: `json.loads` makes one for each document that asks for anything special.
+_decoder = json.JSONDecoder(
+    parse_float=_exact,
+    parse_int=_whole,
+    parse_constant=_refuse_constant,
+    object_pairs_hook=_unique,
+)
+
+
 def _require_json(request: Request) -> None:
     """Refuse another media type by name; none at all is taken as JSON."""
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
@@ -116,7 +119,7 @@ def _require_json(request: Request) -> None:
             headers={"Accept-Encoding": "identity"},
         )
     given = request.headers.get("content-type")
-    if not given:
+    if not given or given == "application/json":
         return
     message = Message()
     message["content-type"] = given

@@ -1,20 +1,25 @@
 """Structured logs: one JSON line an event, or colours on a terminal; never a secret.
 
 ``configure`` is called once by the composition root. Afterwards ``structlog.get_logger()`` and the
-standard library's loggers (uvicorn, SQLAlchemy, Alembic) write in the same form.
+standard library's loggers (uvicorn, SQLAlchemy, Alembic) write in the same form. Our own events do
+not go through the standard library, whose records cost more than everything else about a line.
 """
 
+import json
 import logging
 import re
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
+from threading import Lock
 from typing import TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from servicekit import log_context
 from servicekit.settings import LogFormat, LogLevel
-from servicekit.trace_ids import current_span_id, current_trace_id
+from servicekit.trace_ids import current_ids
 
 REDACTED = "[redacted]"
 _SECRET_KEY = re.compile(
@@ -42,33 +47,31 @@ def configure(
     """
     target = sys.stdout if stream is None else stream
     console = form == "console" or (form == "auto" and target.isatty())
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
-        _ServiceName(service),
-        _add_trace,
-        structlog.processors.StackInfoRenderer(),
-    ]
+    tail = _console_tail() if console else _json_tail()
+    lines = _Lines(target)
     structlog.configure(
         processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+            log_context.merge,
+            structlog.processors.add_log_level,
+            _add_logger_name,
+            *_shared(service),
+            *tail,
         ],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lines.logger,
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(target)
+    handler = logging.StreamHandler(lines)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *(_console_tail() if console else _json_tail()),
+            foreign_pre_chain=[
+                log_context.merge,
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                *_shared(service),
+                structlog.stdlib.ExtraAdder(),
             ],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *tail],
         )
     )
     root = logging.getLogger()
@@ -77,13 +80,74 @@ def configure(
     _quieten()
 
 
-def _json_tail() -> list[Processor]:
+def _shared(service: str) -> list[Processor]:
     return [
-        structlog.processors.format_exc_info,
-        _rename_level,
-        redact_secrets,
-        structlog.processors.JSONRenderer(default=str, ensure_ascii=False),
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
+        _ServiceName(service),
+        _add_trace,
+        structlog.processors.StackInfoRenderer(),
     ]
+
+
+class _Lines:
+    """The stream that all lines go to, one at a time whatever thread they come from."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = Lock()
+
+    def write(self, text: str) -> None:
+        """Write ``text``, which ends in a line feed."""
+        with self._lock:
+            try:
+                self._stream.write(text)
+            except UnicodeEncodeError:
+                # What a client sent need not be text, nor a terminal show all that is.
+                shown, encoding = text.encode("utf-8", "backslashreplace"), self._stream.encoding
+                self._stream.write(shown.decode().encode(encoding, "replace").decode(encoding))
+            self._stream.flush()
+
+    def flush(self) -> None:
+        """Do nothing: each line is flushed."""
+
+    def logger(self, name: str = "") -> "_Logger":
+        """Return what structlog writes to."""
+        return _Logger(self, name)
+
+
+class _Logger:
+    """The end of structlog's chain."""
+
+    def __init__(self, lines: _Lines, name: str) -> None:
+        self.name = name
+        self._lines = lines
+
+    def msg(self, message: str) -> None:
+        """Write one line; a stream that is gone must not fail the request that is told about."""
+        try:
+            self._lines.write(message + "\n")
+        except (OSError, ValueError) as error:
+            print(f"a line of the log was lost: {error}", file=sys.stderr)  # noqa: T201 - the last resort
+
+    debug = info = warning = error = critical = exception = msg
+
+
+def _add_logger_name(logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    if logger.name:
+        event["logger"] = logger.name
+    return event
+
+
+def _json_tail() -> list[Processor]:
+    return [structlog.processors.format_exc_info, _rename_level, redact_secrets, _as_json]
+
+
+# Made once: `json.dumps` makes one for each call that asks for anything special.
+_encode = json.JSONEncoder(default=str, ensure_ascii=False).encode
+
+
+def _as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    return _encode(event)
 
 
 def _console_tail() -> list[Processor]:
@@ -141,7 +205,7 @@ class _ServiceName:
 
 
 def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    trace_id, span_id = current_trace_id(), current_span_id()
+    trace_id, span_id = current_ids()
     if trace_id is not None:
         event["trace_id"] = trace_id
     if span_id is not None:
@@ -161,12 +225,19 @@ def redact_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> Ev
     return event
 
 
+@lru_cache(maxsize=1024)
+def _is_secret(key: str) -> bool:
+    return _SECRET_KEY.search(key) is not None
+
+
 def _clean(key: str, value: object) -> object:
-    if _SECRET_KEY.search(key):
+    if _is_secret(key):
         return REDACTED
     if isinstance(value, str):
-        masked = _URL_PASSWORD.sub(rf"\g<scheme>:{REDACTED}@", value)
-        return _KEYWORD_PASSWORD.sub(rf"\1{REDACTED}", masked)
+        # Nearly no text has either, and to look for a character is cheap.
+        if "@" in value:
+            value = _URL_PASSWORD.sub(rf"\g<scheme>:{REDACTED}@", value)
+        return _KEYWORD_PASSWORD.sub(rf"\1{REDACTED}", value) if "=" in value else value
     if isinstance(value, Mapping):
         return {name: _clean(str(name), inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -18,9 +18,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
+from servicekit.exchange import watch
 from servicekit.trace_ids import current_trace_id
 
 MEDIA_TYPE = "application/problem+json"
@@ -328,18 +329,12 @@ class UnhandledErrorMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = False
-
-        async def watched_send(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
+        exchange, watched_send = watch(scope, send)
         try:
             await self.app(scope, receive, watched_send)
         except Exception as error:
             _log.exception("request_failed", error_type=type(error).__qualname__)
-            if started:
+            if exchange.answered:
                 raise
             problem = InternalError("An unforeseen error occurred. The log has the details.")
             await response(problem, instance=scope["path"])(scope, receive, send)

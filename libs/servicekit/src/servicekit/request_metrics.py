@@ -1,11 +1,11 @@
 """How long requests take, by method, route and status, with an exemplar that leads to the trace."""
 
-import time
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Histogram
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from servicekit.exchange import watch
 from servicekit.routes import route_template
 from servicekit.trace_ids import current_exemplar
 
@@ -40,11 +40,16 @@ class RequestMetrics:
             registry=registry,
             buckets=_BUCKETS,
         )
+        # As many as the histogram itself keeps; its own look-up takes a lock and makes texts.
+        self._series: dict[tuple[str, str, str], Histogram] = {}
 
     def observe(self, *, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request; a status of 0 means that the connection was cut without an answer."""
-        known = method if method in _METHODS else "_OTHER"
-        self._duration.labels(known, route, str(status)).observe(seconds, current_exemplar())
+        key = (method if method in _METHODS else "_OTHER", route, str(status))
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = self._duration.labels(*key)
+        series.observe(seconds, current_exemplar())
 
 
 class RequestMetricsMiddleware:
@@ -59,21 +64,13 @@ class RequestMetricsMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        status = 0
-        started = time.perf_counter()
-
-        async def watched_send(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
+        exchange, watched_send = watch(scope, send)
         try:
             await self.app(scope, receive, watched_send)
         finally:
             self._metrics.observe(
                 method=scope["method"],
                 route=route_template(scope),
-                status=status,
-                seconds=time.perf_counter() - started,
+                status=exchange.status or 0,
+                seconds=exchange.seconds,
             )

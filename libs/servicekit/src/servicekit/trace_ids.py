@@ -1,7 +1,7 @@
 """The id by which a person finds everything about one request, with tracing on or off."""
 
+import random
 import re
-import secrets
 from contextvars import ContextVar, Token
 
 from opentelemetry import trace
@@ -19,10 +19,12 @@ def current_trace_id() -> str | None:
     return _fallback.get()
 
 
-def current_span_id() -> str | None:
-    """Return the 16 hex digits of the current span, or None outside of one."""
+def current_ids() -> tuple[str | None, str | None]:
+    """Return the ids of the current trace and span; without a span, the bound request's alone."""
     context = trace.get_current_span().get_span_context()
-    return trace.format_span_id(context.span_id) if context.is_valid else None
+    if context.is_valid:
+        return trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id)
+    return _fallback.get(), None
 
 
 def current_exemplar() -> dict[str, str] | None:
@@ -39,8 +41,11 @@ def current_exemplar() -> dict[str, str] | None:
 def bind_request(traceparent: str | None) -> Token[str | None]:
     """Bind the request's trace id for when tracing is off: the caller's, or a new one."""
     match = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
-    known = match.group(1) if match else "0" * 32
-    return _fallback.set(known if int(known, 16) else secrets.token_hex(16))
+    known = match.group(1) if match else None
+    if known is None or not int(known, 16):
+        # As OpenTelemetry makes its own: they tell requests apart and keep nothing secret.
+        known = f"{random.getrandbits(128) or 1:032x}"
+    return _fallback.set(known)
 
 
 def unbind_request(token: Token[str | None]) -> None:

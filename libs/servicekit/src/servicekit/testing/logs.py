@@ -2,6 +2,8 @@
 
 import structlog
 
+from servicekit import log_context
+
 
 def route_to_stdlib() -> None:
     """Send structlog's events to the standard library as one plain line each.
@@ -10,7 +12,7 @@ def route_to_stdlib() -> None:
     """
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            log_context.merge,
             structlog.processors.format_exc_info,
             structlog.processors.KeyValueRenderer(key_order=["event"]),
         ],
