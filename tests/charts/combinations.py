@@ -19,6 +19,14 @@ EXTERNAL_REDIS: Values = {
         "tls": True,
     },
 }
+SENTINELS: Values = {
+    "redis": {"enabled": False},
+    "externalRedis": {
+        "existingSecret": "",
+        "uri": "redis+sentinel://:p@s1:26379,s2:26379,s3:26379/locks?replicas=1",
+        "morePorts": [26379],
+    },
+}
 SECRETS: Values = {
     "postgres": {"enabled": False},
     "externalDatabase": {"existingSecret": "their-database"},
@@ -93,6 +101,7 @@ SIDECAR: Values = {
 SERVICE: dict[str, Values] = {
     "external-database": EXTERNAL_DATABASE,
     "external-redis": EXTERNAL_REDIS,
+    "sentinels": SENTINELS,
     "secrets-and-hook": SECRETS | {"migrations": {"hook": True}},
     "autoscaling": {"autoscaling": {"enabled": True}},
     "tracing": {"tracing": {"endpoint": "http://tempo.tracing:4317"}},

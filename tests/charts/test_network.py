@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.charts.combinations import SENTINELS
 from tests.charts.network import Network
 from tests.charts.rendering import Charts
 
@@ -106,3 +107,11 @@ def test_the_parts_of_observability_reach_each_other(charts: Charts, backend: st
     assert network.allows(grafana, traces, 3200 if backend == "tempo" else 16686)
     assert network.allows(traces, prometheus, 9090) == (backend == "tempo")
     assert not network.allows(grafana, STRANGER, 25)
+
+
+def test_the_ports_of_sentinels_are_let_through_too(charts: Charts) -> None:
+    """The Sentinels say where the master is; both are asked."""
+    network = Network(charts.render("order", SENTINELS))
+    assert network.allows("Deployment/rel-order", STRANGER, 26379)
+    assert network.allows("Deployment/rel-order", STRANGER, 6379)
+    assert not network.allows("Deployment/rel-order", STRANGER, 26380)

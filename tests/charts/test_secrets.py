@@ -6,9 +6,10 @@ import base64
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from tests.charts.combinations import EXTERNAL_DATABASE, EXTERNAL_REDIS, SECRETS
+from tests.charts.combinations import EXTERNAL_DATABASE, EXTERNAL_REDIS, SECRETS, SENTINELS
 from tests.charts.rendering import Charts, Manifest, of_kind, one, pods
 
+SERVICES = ("order", "invoice")
 KEYS = {"host", "port", "username", "password", "database", "uri"}
 
 
@@ -75,6 +76,28 @@ def test_a_password_with_special_characters_survives_the_uri(charts: Charts) -> 
 def test_an_encrypted_redis_is_asked_by_its_scheme(charts: Charts) -> None:
     secret = one(charts.render("order", EXTERNAL_REDIS), "Secret", "rel-order-redis")
     assert decoded(secret)["uri"] == "rediss://default:p@redis.example.com:6379/0"
+
+
+def test_a_whole_uri_reaches_the_service_as_it_is(charts: Charts) -> None:
+    """Sentinels, a Cluster and a quorum need more than a host and a port."""
+    secret = one(charts.render("order", SENTINELS), "Secret", "rel-order-redis")
+    assert decoded(secret) == {"uri": SENTINELS["externalRedis"]["uri"]}
+    assert "rel-order-redis" in referenced(charts.render("order", SENTINELS))
+
+
+def test_both_services_of_the_shop_may_use_one_uri(charts: Charts) -> None:
+    manifests = charts.render(
+        "shop",
+        {
+            "redis": {"enabled": False},
+            **{
+                name: {"externalRedis": SENTINELS["externalRedis"]} for name in ("order", "invoice")
+            },
+        },
+    )
+    assert {decoded(one(manifests, "Secret", f"rel-{name}-redis"))["uri"] for name in SERVICES} == {
+        SENTINELS["externalRedis"]["uri"]
+    }
 
 
 def test_both_services_of_the_shop_use_one_redis(charts: Charts) -> None:

@@ -5,7 +5,7 @@
 
 {{/* The Secret of the lock Redis, as the services are told by default; nothing where they are given a server instead. */}}
 {{- define "shop.redisSecret" -}}
-{{- if not (.Values.externalRedis).host -}}
+{{- if not (or (.Values.externalRedis).host (.Values.externalRedis).uri) -}}
 {{- .Values.global.lockRedis.existingSecret | default (include "shop.nameOf" (list . "redis")) -}}
 {{- end -}}
 {{- end }}
@@ -34,15 +34,15 @@
 {{- $secret := .Values.global.lockRedis.existingSecret | default (tpl $external.existingSecret .Subcharts.order) -}}
 {{- if .Values.redis.enabled -}}
 {{- $own := include "redis.secretName" .Subcharts.redis -}}
-{{- if $external.host -}}
-{{- fail "redis.enabled and order.externalRedis.host exclude each other: switch redis off, or leave the host empty" -}}
+{{- if or $external.host $external.uri -}}
+{{- fail "redis.enabled and order.externalRedis.host or .uri exclude each other: switch redis off, or leave them empty" -}}
 {{- else if and (ne $secret $own) .Values.redis.auth.existingSecret -}}
 {{- fail (printf "redis.auth.existingSecret is %q, but the services use Secret %q: set global.lockRedis.existingSecret=%s instead, which tells Redis and both services" $own $secret $own) -}}
 {{- else if ne $secret $own -}}
 {{- fail (printf "redis.enabled, but the services use Secret %q and not %q: leave order.externalRedis and invoice.externalRedis as they are, or switch redis off" $secret $own) -}}
 {{- end -}}
-{{- else if and (not $external.host) (eq $secret (include "shop.nameOf" (list . "redis"))) -}}
-{{- fail "redis.enabled is false: name the Secret of your lock Redis in global.lockRedis.existingSecret, or your server in order.externalRedis.host and invoice.externalRedis.host" -}}
+{{- else if and (not (or $external.host $external.uri)) (eq $secret (include "shop.nameOf" (list . "redis"))) -}}
+{{- fail "redis.enabled is false: name the Secret of your lock Redis in global.lockRedis.existingSecret, or your server in order.externalRedis.host and invoice.externalRedis.host (or .uri)" -}}
 {{- end -}}
 {{- end }}
 
@@ -64,6 +64,9 @@ spec:
   policyTypes: [Egress]
   egress:
     {{- include "workload.egress" (dict "root" $ "port" ($.Values.global.lockRedis.port | default $service.Values.externalRedis.port)) | nindent 4 }}
+    {{- range $service.Values.externalRedis.morePorts }}
+    {{- include "workload.egress" (dict "root" $ "port" .) | nindent 4 }}
+    {{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -73,7 +76,7 @@ spec:
 {{- $order := .Values.order -}}
 {{- $invoice := .Values.invoice -}}
 {{- $kept := list -}}
-{{- range $what, $there := dict "the volumes of the databases and of Redis" (or $order.postgres.enabled $invoice.postgres.enabled .Values.redis.enabled) "the Secrets to log in to them" (or $order.postgres.enabled $invoice.postgres.enabled .Values.redis.enabled $order.externalDatabase.host $invoice.externalDatabase.host $order.externalRedis.host) -}}
+{{- range $what, $there := dict "the volumes of the databases and of Redis" (or $order.postgres.enabled $invoice.postgres.enabled .Values.redis.enabled) "the Secrets to log in to them" (or $order.postgres.enabled $invoice.postgres.enabled .Values.redis.enabled $order.externalDatabase.host $invoice.externalDatabase.host $order.externalRedis.host $order.externalRedis.uri) -}}
 {{- if $there -}}
 {{- $kept = append $kept $what -}}
 {{- end -}}

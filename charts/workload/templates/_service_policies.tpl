@@ -65,6 +65,11 @@ the peers are also let through at the port that they call by its name, so that n
 {{- $port = include (printf "%s.port" $bundled) $store }}
 {{- end }}
 {{ include "workload.egress" (dict "root" $ "port" $port "portName" $bundled "peers" $peers) }}
+{{- if not (index $.Values $bundled).enabled }}
+{{- range (index $.Values (first $keys)).morePorts }}
+{{ include "workload.egress" (dict "root" $ "port" . "peers" $peers) }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 

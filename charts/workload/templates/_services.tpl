@@ -6,11 +6,16 @@
 {{- range $bundled, $external := dict "postgres" "externalDatabase" "redis" "externalRedis" -}}
 {{- $enabled := (index $values $bundled).enabled -}}
 {{- $other := index $values $external -}}
-{{- $given := or $other.existingSecret $other.host (and (eq $bundled "redis") (not $enabled) $values.global.lockRedis.existingSecret) -}}
+{{- $described := or $other.host $other.uri -}}
+{{- $given := or $other.existingSecret $described (and (eq $bundled "redis") (not $enabled) $values.global.lockRedis.existingSecret) -}}
 {{- if and $enabled $given -}}
 {{- fail (printf "%s.enabled and %s exclude each other: switch the bundled one off, or leave %s.existingSecret and %s.host empty" $bundled $external $external $external) -}}
 {{- else if not (or $enabled $given) -}}
 {{- fail (printf "%s.enabled is false, so %s.existingSecret or %s.host is needed" $bundled $external $external) -}}
+{{- else if and $other.host $other.uri -}}
+{{- fail (printf "%s.host and %s.uri exclude each other: the URI says where the servers are" $external $external) -}}
+{{- else if and (tpl $other.existingSecret $) $other.uri -}}
+{{- fail (printf "%s.existingSecret and %s.uri exclude each other: the Secret says where the servers are, so leave one of them empty" $external $external) -}}
 {{- else if and (tpl $other.existingSecret $) $other.host -}}
 {{- fail (printf "%s.existingSecret and %s.host exclude each other: the Secret says where the server is, so leave one of them empty" $external $external) -}}
 {{- end -}}
@@ -68,7 +73,7 @@
 {{- define "service.redisSecret" -}}
 {{- if .Values.redis.enabled -}}
 {{- include "redis.secretName" .Subcharts.redis -}}
-{{- else if .Values.externalRedis.host -}}
+{{- else if or .Values.externalRedis.host .Values.externalRedis.uri -}}
 {{- printf "%s-redis" (include "workload.fullname" .) -}}
 {{- else -}}
 {{- .Values.global.lockRedis.existingSecret | default (tpl .Values.externalRedis.existingSecret .) -}}
@@ -162,6 +167,13 @@
 ---
 {{ include "workload.connectionSecret" (dict "root" $ "component" "api" "name" (printf "%s-%s" (include "workload.fullname" $) $suffix) "scheme" (ternary "rediss" $scheme (eq true $external.tls)) "host" $external.host "port" $external.port "username" $external.username "given" $external.password "database" $external.database "query" (ternary (include "service.redisQuery" $) "" (eq $suffix "redis"))) }}
 {{- end }}
+{{- end }}
+{{- with .Values.externalRedis.uri }}
+---
+{{ include "workload.head" (dict "root" $ "component" "api" "api" "v1" "kind" "Secret" "name" (printf "%s-redis" (include "workload.fullname" $)) "annotations" (dict "helm.sh/resource-policy" "keep")) }}
+type: Opaque
+data:
+  uri: {{ . | b64enc | quote }}
 {{- end }}
 {{- end }}
 

@@ -1,5 +1,6 @@
 """What the URLs in the settings must be; no message repeats a value, which may hold a password."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -13,6 +14,11 @@ from sqlalchemy.exc import SQLAlchemyError
 _POSTGRES: Final = {"postgresql", "postgres"}
 # A Redis with one host; other modes of the lock have schemes of their own.
 _REDIS: Final = {"redis", "rediss"}
+_REDIS_MODES: Final = {
+    f"{scheme}+{mode}" for scheme in ("redis", "rediss") for mode in ("sentinel", "cluster")
+}
+# Several URLs are a quorum.
+_NEXT_URL: Final = re.compile(r",(?=[a-z+]+://)")
 _LAST_PORT: Final = 65_535
 _FILES: Final = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
 _ESCAPE: Final = "in a password, / ? # @ and % must be escaped: %2F %3F %23 %40 %25"
@@ -51,25 +57,32 @@ _OURS: Final = {"prepare_threshold", "context", "row_factory", "cursor_factory",
 
 
 def redis_url(url: str) -> str:
-    """Return the URL if it can be one of a Redis server.
+    """Return the URL if it can be one of a Redis server, or of several that keep the locks.
 
     Raises:
         ValueError: it cannot; the message does not show it.
     """
     _not_empty(url)
-    parts = _split(url)
+    for each in _NEXT_URL.split(url):
+        _one_redis(each)
+    return url
+
+
+def _one_redis(url: str) -> None:
+    parts = _split_hosts(url)
     if parts.scheme == "unix":
         if not parts.path:
             raise ValueError("unix:// needs the path of a socket")
-        return url
-    if parts.scheme not in _REDIS and not parts.scheme.startswith(("redis+", "rediss+")):
-        raise ValueError("must start with redis://, rediss:// or unix://")
+        return
+    if parts.scheme not in _REDIS | _REDIS_MODES:
+        raise ValueError(
+            "must start with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
+        )
     if parts.scheme in _REDIS:
         _one_server(parts)
     for name, value in parse_qsl(parts.query):
         if name in _FILES and not Path(value).is_file():
             raise ValueError(f"the file that {name} names is not there")
-    return url
 
 
 def _one_server(parts: SplitResult) -> None:
@@ -109,6 +122,21 @@ def _split(url: str) -> SplitResult:
         ) from error
     if "#" in url:
         raise ValueError(f"has a #; {_ESCAPE}")
+    return parts
+
+
+def _split_hosts(url: str) -> SplitResult:
+    """Split a URL that may name several hosts, each with a port of its own."""
+    if url.partition("://")[0] not in _REDIS_MODES:
+        return _split(url)
+    if "#" in url:
+        raise ValueError(f"has a #; {_ESCAPE}")
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ValueError(f"cannot be read; {_ESCAPE}") from error
+    for host in parts.netloc.rpartition("@")[2].split(","):
+        _split(f"redis://{host}")
     return parts
 
 
