@@ -110,6 +110,7 @@ def build(world: World, runtime: Runtime, **settings: float) -> FastAPI:
         description="",
         checks={"dependency": world.check},
         lifespan=lifespan,
+        tags={"things": "Things."},
     )
     app.include_router(world.router())
     return app

@@ -44,6 +44,10 @@ exactly one version.
 
 **Errors** are `application/problem+json` (RFC 9457).
 """
+TAGS: Final = {
+    "invoices": "Invoices, of orders and by themselves.",
+    "operations": "What was decided, under the keys of those who asked for it.",
+}
 
 
 def create_app(
@@ -73,6 +77,7 @@ def create_app(
             "schema": lambda: MIGRATIONS.require_head(engine),
         },
         lifespan=_lifespan(settings, runtime, engine, verifier, records),
+        tags=TAGS,
     )
     app.include_router(endpoints.router)
     return app

@@ -4,13 +4,16 @@ import uuid
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
+from pydantic import WithJsonSchema
 
 from invoice.resources import Resources
 from invoice.service import InvoiceService
 from invoice.terms import Terms
 from servicekit import idempotency
-from servicekit.etags import EntityTags, entity_tags_of, refuse_if_none_match
+from servicekit.etags import EntityTags, TagsHeader, entity_tags_of, refuse_if_none_match
 from servicekit.failpoints import Failpoints
+
+LockToken = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[!-~]{1,8192}$"})]
 
 
 async def _resources(request: Request) -> Resources:
@@ -29,18 +32,18 @@ async def _failpoints(resources: Annotated[Resources, Depends(_resources)]) -> F
 async def _terms(
     request: Request,
     idempotency_key: Annotated[
-        str | None,
+        idempotency.KeyHeader | None,
         Header(
             description="Identifies the operation: a repetition with the same key gets the same"
             " answer. A UUID, and required, for an order's invoice."
         ),
     ] = None,
     if_match: Annotated[
-        str | None,
+        TagsHeader | None,
         Header(description="The version to build on; required for an order's invoice."),
     ] = None,
     lock_token: Annotated[
-        str | None, Header(description="The proof of the lock, from the lock's holder.")
+        LockToken | None, Header(description="The proof of the lock, from the lock's holder.")
     ] = None,
     order_id: Annotated[
         uuid.UUID | None,
@@ -63,7 +66,8 @@ async def _terms(
 async def _if_none_match(
     request: Request,
     if_none_match: Annotated[
-        str | None, Header(description="Answers 304 if the invoice is still at this version.")
+        TagsHeader | None,
+        Header(description="Answers 304 if the invoice is still at this version."),
     ] = None,
 ) -> EntityTags | None:
     # FastAPI hands over one line of a header; all of them count.

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from invoice.domain import Invoice, InvoiceStatus
 from servicekit.money import Money
-from servicekit.pagination import DEFAULT_LIMIT, MAXIMUM_CURSOR_LENGTH, MAXIMUM_LIMIT
+from servicekit.pagination import DEFAULT_LIMIT, MAXIMUM_LIMIT, Cursor
 from tandem.operation import Kind, Outcome
 
 
@@ -45,9 +45,7 @@ class InvoiceQuery(_Strict):
     """Which invoices to list."""
 
     limit: int = Field(DEFAULT_LIMIT, ge=1, le=MAXIMUM_LIMIT, description="How many at most.")
-    cursor: str | None = Field(
-        None, max_length=MAXIMUM_CURSOR_LENGTH, description="The `next_cursor` of the page before."
-    )
+    cursor: Cursor | None = Field(None, description="The `next_cursor` of the page before.")
     user_id: uuid.UUID | None = Field(None, description="Only invoices of this user.")
     status: InvoiceStatus | None = Field(None, description="Only invoices in this status.")
 

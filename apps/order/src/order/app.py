@@ -37,7 +37,14 @@ running the answer is `409` with the operation's address.
 that version.
 
 **Errors** are `application/problem+json` (RFC 9457).
+
+**Paths** in bodies, such as `order` and `operation`, are paths of this document: they go on from
+the server's URL. Those in headers are whole.
 """
+TAGS: Final = {
+    "orders": "Orders, each of which has its invoice.",
+    "operations": "What became of changes whose outcome was not known when they were answered.",
+}
 # After its deadline a request still waits for its own transaction, and wakes recovery.
 _GRACE_SECONDS: Final = PATIENCE_SECONDS + HAND_OVER_SECONDS + 1.0
 
@@ -85,6 +92,7 @@ def create_app(
             "schema": lambda: MIGRATIONS.require_head(resources.engine),
         },
         lifespan=_lifespan(resources, make_use_cases),
+        tags=TAGS,
         deadline_grace_seconds=_GRACE_SECONDS,
     )
     app.include_router(endpoints.router)

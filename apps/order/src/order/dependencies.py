@@ -12,7 +12,7 @@ from order.ports import Change
 from order.repository import Key
 from order.use_cases import UseCases
 from servicekit import access_log, idempotency
-from servicekit.etags import EntityTags, entity_tags_of, refuse_if_none_match
+from servicekit.etags import EntityTags, TagsHeader, entity_tags_of, refuse_if_none_match
 
 ANONYMOUS: Final = "anonymous"
 """The owner of all idempotency keys, as long as nobody authenticates: then it is who they are."""
@@ -57,7 +57,7 @@ async def _use_cases(request: Request) -> UseCases:
 async def _terms(
     request: Request,
     idempotency_key: Annotated[
-        str | None,
+        idempotency.KeyHeader | None,
         Header(
             description="Makes the request safe to repeat: the same key and body get the same"
             " answer, byte for byte, and nothing is done twice."
@@ -73,7 +73,8 @@ async def _terms(
 async def _if_match(
     request: Request,
     if_match: Annotated[
-        str | None, Header(description="Makes the change only at this version, else answers 412.")
+        TagsHeader | None,
+        Header(description="Makes the change only at this version, else answers 412."),
     ] = None,
 ) -> EntityTags | None:
     return None if if_match is None else entity_tags_of(request.headers, header="If-Match")
@@ -82,7 +83,7 @@ async def _if_match(
 async def _if_none_match(
     request: Request,
     if_none_match: Annotated[
-        str | None, Header(description="Answers 304 if the order is still at this version.")
+        TagsHeader | None, Header(description="Answers 304 if the order is still at this version.")
     ] = None,
 ) -> EntityTags | None:
     # FastAPI hands over one line of a header; all of them count.

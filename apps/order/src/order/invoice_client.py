@@ -212,9 +212,15 @@ def _require_effect_of(operation: Operation, response: Answer) -> None:
     """Believe a success only if it made this operation's version of this operation's invoice."""
     made = response.headers.get("ETag")
     where = response.headers.get("Location")
-    expected = f"/invoices/{operation.invoice_id}" if operation.kind is Kind.CREATE else None
-    if made != format_etag(operation.version) or where != expected:
+    if made != format_etag(operation.version) or not _names_invoice_of(operation, where):
         raise OutcomeUnknown(f"an answer about version {made} of {where}", retryable=False)
+
+
+def _names_invoice_of(operation: Operation, location: str | None) -> bool:
+    """Tell whether a creation's answer leads to its invoice, below whatever path the service is."""
+    if operation.kind is not Kind.CREATE:
+        return location is None
+    return location is not None and location.endswith(f"/invoices/{operation.invoice_id}")
 
 
 def _decision_from_body(response: Answer, operation: Operation) -> Decision:

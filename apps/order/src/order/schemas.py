@@ -20,7 +20,7 @@ from order.domain import MAXIMUM_QUANTITY, Kind, Order, State, Status, invoice_i
 from order.ports import Unrecorded
 from order.repository import OperationRecord
 from servicekit.money import Money
-from servicekit.pagination import DEFAULT_LIMIT, MAXIMUM_CURSOR_LENGTH, MAXIMUM_LIMIT
+from servicekit.pagination import DEFAULT_LIMIT, MAXIMUM_LIMIT, Cursor
 
 # RFC 3339, section 5.6; pydantic alone would take numbers and dates as well.
 _RFC_3339: Final = re.compile(
@@ -70,8 +70,8 @@ def _integral(value: Any) -> Any:  # noqa: ANN401 - whatever the client sent
 
 Quantity = Annotated[
     int,
-    BeforeValidator(_integral),
     Field(strict=True, ge=1, le=MAXIMUM_QUANTITY, description="How many; a whole number."),
+    BeforeValidator(_integral),
 ]
 
 
@@ -103,9 +103,7 @@ class OrderQuery(_Request):
     """Which orders to list."""
 
     limit: int = Field(DEFAULT_LIMIT, ge=1, le=MAXIMUM_LIMIT, description="How many at most.")
-    cursor: str | None = Field(
-        None, max_length=MAXIMUM_CURSOR_LENGTH, description="The `next_cursor` of the page before."
-    )
+    cursor: Cursor | None = Field(None, description="The `next_cursor` of the page before.")
     user_id: UUID | None = Field(None, description="Only orders of this user.")
 
 
@@ -113,9 +111,7 @@ class OperationQuery(_Request):
     """Which operations to list."""
 
     limit: int = Field(DEFAULT_LIMIT, ge=1, le=MAXIMUM_LIMIT, description="How many at most.")
-    cursor: str | None = Field(
-        None, max_length=MAXIMUM_CURSOR_LENGTH, description="The `next_cursor` of the page before."
-    )
+    cursor: Cursor | None = Field(None, description="The `next_cursor` of the page before.")
     state: State | None = Field(None, description="Only operations in this state.")
     order_id: UUID | None = Field(None, description="Only operations of this order.")
 

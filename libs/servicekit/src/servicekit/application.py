@@ -7,13 +7,14 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from servicekit import database, health, problems
+from servicekit import database, documentation, health, problems
 from servicekit.access_log import AccessLogMiddleware
 from servicekit.admission import AdmissionMiddleware
 from servicekit.body_limit import BodyLimitMiddleware
 from servicekit.deadlines import DeadlineMiddleware
 from servicekit.head import HeadMiddleware
 from servicekit.request_metrics import RequestMetrics, RequestMetricsMiddleware
+from servicekit.root_path import RootPathMiddleware
 from servicekit.runtime import Runtime
 from servicekit.settings import ServerSettings
 
@@ -29,6 +30,7 @@ def build(
     description: str,
     checks: Mapping[str, health.Check],
     lifespan: Lifespan,
+    tags: Mapping[str, str],
     deadline_grace_seconds: float = 0.0,
 ) -> FastAPI:
     """Return an application with everything but the service's own routes.
@@ -42,6 +44,7 @@ def build(
         checks: what ``/readyz`` depends on, by name.
         lifespan: opens and closes the service's resources; must do no I/O before it yields, so
             that the service starts while a dependency is down.
+        tags: the groups of the API's operations, each with what they are about.
         deadline_grace_seconds: see ``DeadlineMiddleware``.
     """
     app = FastAPI(
@@ -51,6 +54,13 @@ def build(
         version=runtime.version,
         telemetry=runtime.telemetry.fastapi_config(),
         lifespan=_flushing(lifespan, runtime),
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        servers=[{"url": settings.root_path or "/", "description": "This service."}],
+        openapi_tags=[
+            {"name": name, "description": text} for name, text in {**tags, **health.TAG}.items()
+        ],
+        docs_url=None,
+        redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
         # Media types are judged by StrictJsonRoute, which names the remedy.
         strict_content_type=False,
@@ -60,6 +70,7 @@ def build(
     problems.install(app)
     database.install_problems(app)
     app.include_router(health.router(lifecycle=runtime.lifecycle, checks=checks))
+    documentation.install(app)
     _document_problems(app)
     return app
 
@@ -69,6 +80,7 @@ def _middleware(
 ) -> list[Middleware]:
     """Return the middlewares, the outermost first."""
     return [
+        Middleware(RootPathMiddleware, root_path=settings.root_path),
         Middleware(AccessLogMiddleware, quiet_paths=health.PATHS),
         Middleware(RequestMetricsMiddleware, metrics=RequestMetrics(runtime.registry)),
         Middleware(problems.UnhandledErrorMiddleware),
@@ -136,6 +148,8 @@ def _complete(schema: dict[str, Any]) -> None:
     )
     for path, operations in schema.get("paths", {}).items():
         for operation in operations.values():
+            for parameter in operation.get("parameters", []):
+                parameter["schema"] = _present(parameter["schema"])
             answers = operation.setdefault("responses", {})
             if "application/json" in answers.get("422", {}).get("content", {}):
                 answers["422"] = validation
@@ -144,3 +158,12 @@ def _complete(schema: dict[str, Any]) -> None:
                 added = added | with_body
             for status, answer in added.items():
                 answers.setdefault(str(status), answer)
+
+
+def _present(schema: dict[str, Any]) -> dict[str, Any]:
+    """Leave null out of a parameter's type: one that is left out is not null, it is not there."""
+    kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
+    if len(kinds) != 1:
+        return schema
+    rest = {name: value for name, value in schema.items() if name != "anyOf"}
+    return kinds[0] | rest

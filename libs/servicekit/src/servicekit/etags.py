@@ -2,7 +2,9 @@
 
 import re
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import WithJsonSchema
 from starlette.datastructures import Headers
 
 from servicekit.problems import PreconditionFailed, ValidationFailed
@@ -11,6 +13,12 @@ from servicekit.problems import PreconditionFailed, ValidationFailed
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 # RFC 9110, section 8.8.3; without the obs-text octets, which no tag of ours contains.
 _TAG = re.compile(r'\s*(?P<weak>W/)?"(?P<opaque>[\x21\x23-\x7e]*)"\s*(?:,|$)')
+_TAG_PATTERN = r'(W/)?"[!#-~]*"'
+TagsHeader = Annotated[
+    str,
+    WithJsonSchema({"type": "string", "pattern": rf"^(\*|{_TAG_PATTERN}(, ?{_TAG_PATTERN})*)$"}),
+]
+"""A conditional header as the API's document describes it; the parser says what is wrong."""
 
 
 def format_etag(version: int) -> str:

@@ -29,6 +29,9 @@ class NotReady(Exception):
     """A readiness check failed for a reason that may be shown."""
 
 
+TAG: Final = {"health": "Whether the service lives, and whether it can do its work."}
+
+
 class Pong(BaseModel):
     """The answer to a ping."""
 
@@ -63,7 +66,7 @@ def router(
         timeout_seconds: limit for each check; they run side by side.
         fresh_seconds: how long what was found is not asked for again.
     """
-    routes = APIRouter(tags=["health"])
+    routes = APIRouter(tags=list(TAG))
     findings = _Findings(checks, timeout_seconds=timeout_seconds, fresh_seconds=fresh_seconds)
     pace = _Pace()
 

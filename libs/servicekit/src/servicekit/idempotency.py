@@ -5,8 +5,9 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from pydantic import WithJsonSchema
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
@@ -18,6 +19,11 @@ MAXIMUM_LENGTH: Final = 255
 # ours among them, send it bare, so both are taken and mean the same key.
 _QUOTED: Final = re.compile(r'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _BARE: Final = re.compile(r"[\x21\x23-\x7e]+")
+_PATTERN: Final = (
+    rf'^("([ !#-\[\]-~]|\\["\\]){{1,{MAXIMUM_LENGTH}}}"|[!#-~]{{1,{MAXIMUM_LENGTH}}})$'
+)
+KeyHeader = Annotated[str, WithJsonSchema({"type": "string", "pattern": _PATTERN})]
+"""The header's value as the API's document describes it; ``parse_key`` says what is wrong."""
 _ESCAPE: Final = re.compile(r"\\(.)")
 
 

@@ -15,6 +15,8 @@ PRECISION: Final = 18
 CENT: Final = Decimal("0.01")
 MAXIMUM: Final = Decimal("9999999999999999.99")
 """The greatest amount a column ``numeric(18,2)`` holds."""
+EXACT_NUMBER: Final = 9_007_199_254_740_991
+"""The greatest whole number that every client's JSON numbers hold (RFC 8259, 6)."""
 
 
 def to_text(amount: Decimal) -> str:
@@ -53,7 +55,7 @@ Money = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "number", "minimum": 0, "maximum": float(MAXIMUM), "multipleOf": 0.01},
+                {"type": "number", "minimum": 0, "maximum": EXACT_NUMBER, "multipleOf": 0.01},
                 {"type": "string", "pattern": f"^{_PATTERN}$"},
             ]
         },

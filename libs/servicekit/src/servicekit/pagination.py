@@ -5,9 +5,9 @@ import binascii
 import hashlib
 import hmac
 import json
-from typing import Final, Generic, TypeVar
+from typing import Annotated, Final, Generic, TypeVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from servicekit.problems import ValidationFailed
 
@@ -15,6 +15,14 @@ DEFAULT_LIMIT: Final = 50
 MAXIMUM_LIMIT: Final = 200
 MAXIMUM_CURSOR_LENGTH: Final = 2048
 _CHECK_BYTES: Final = 8
+Cursor = Annotated[
+    str,
+    Field(max_length=MAXIMUM_CURSOR_LENGTH),
+    WithJsonSchema(
+        {"type": "string", "pattern": "^[A-Za-z0-9_-]+$", "maxLength": MAXIMUM_CURSOR_LENGTH}
+    ),
+]
+"""Where a page begins, as the page before said it."""
 
 Item = TypeVar("Item", bound=BaseModel)
 

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from servicekit.root_path import RootPath
 from servicekit.urls import DatabaseUrl, RedisUrl
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -42,6 +43,8 @@ class ServerSettings(BaseSettings):
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Port
     metrics_port: Port
+    root_path: RootPath = ""
+    """The path of its host below which clients reach the service, such as ``/shop``."""
     drain_seconds: Seconds = 0.0
     """How long ``/readyz`` says draining before the listener closes."""
     shutdown_seconds: PositiveSeconds = 20.0

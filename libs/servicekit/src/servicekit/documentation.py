@@ -1,0 +1,66 @@
+"""The pages ``/docs`` and ``/redoc``, from files that come with the installation.
+
+A browser gets everything from this service, and the pages' policy lets it ask nobody else. All
+references are relative, so the pages are right below any path.
+"""
+
+import importlib.resources
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, HTMLResponse
+
+_ASSETS: Final = "docs-assets"
+_FILES: Final = frozenset(
+    {"swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js", "favicon.png"}
+)
+# Both pages start themselves with a script of a few lines and style themselves at run time; ReDoc
+# searches in a worker that it makes of a blob.
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline';"
+    " img-src 'self' data:; font-src 'self' data:; connect-src 'self'; worker-src blob:;"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def install(app: FastAPI) -> None:
+    """Give ``app``, made with ``docs_url=None`` and ``redoc_url=None``, its pages."""
+    folder = Path(str(importlib.resources.files("fastapi_offline"))) / "static"
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        page = get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title=app.title,
+            swagger_js_url=f"{_ASSETS}/swagger-ui-bundle.js",
+            swagger_css_url=f"{_ASSETS}/swagger-ui.css",
+            swagger_favicon_url=f"{_ASSETS}/favicon.png",
+            # The validator that the badge would ask is somebody else's.
+            swagger_ui_parameters={"validatorUrl": None},
+        )
+        return _confined(page)
+
+    @app.get("/redoc", include_in_schema=False)
+    async def redoc() -> HTMLResponse:
+        page = get_redoc_html(
+            openapi_url="openapi.json",
+            title=app.title,
+            redoc_js_url=f"{_ASSETS}/redoc.standalone.js",
+            redoc_favicon_url=f"{_ASSETS}/favicon.png",
+            with_google_fonts=False,
+        )
+        return _confined(page)
+
+    @app.get(f"/{_ASSETS}/{{name}}", include_in_schema=False)
+    async def asset(name: str) -> FileResponse:
+        if name not in _FILES:
+            raise HTTPException(status_code=404)
+        return FileResponse(folder / name, headers={"Cache-Control": "public, max-age=3600"})
+
+
+def _confined(page: HTMLResponse) -> HTMLResponse:
+    page.headers["Content-Security-Policy"] = _POLICY
+    return page

@@ -1,0 +1,1 @@
+"""What the two services' API documents say, and whether the services do it."""
