@@ -158,6 +158,7 @@ def _kit() -> FastAPI:
         description="",
         checks={},
         lifespan=nothing,
+        tags={},
     )
     app.include_router(_routes(APIRouter(route_class=StrictJsonRoute)))
     return app

@@ -162,7 +162,9 @@ def _complete(schema: dict[str, Any]) -> None:
 
 def _present(schema: dict[str, Any]) -> dict[str, Any]:
     """Leave null out of a parameter's type: one that is left out is not null, it is not there."""
-    kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
+    kinds: list[dict[str, Any]] = [
+        kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}
+    ]
     if len(kinds) != 1:
         return schema
     rest = {name: value for name, value in schema.items() if name != "anyOf"}
