@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, cast
 import pytest
 from libs.lock.tests.blocking import BlockingAsAsync
 
-from fencelock import AsyncLease, AsyncLockClient
+from fencelock import AsyncLease, AsyncLockClient, Kind
 from fencelock._engine import Engine
 from fencelock._scripts import Scripts
 from fencelock._topology import read
@@ -26,6 +26,8 @@ class Clients(AsyncExitStack):
         super().__init__()
         self.url = url
         self._api = api
+        # What the locks of its clients are if a test does not say.
+        self.kind = Kind.EXCLUSIVE
 
     def make(
         self, *, url: str | None = None, scripts: Scripts | None = None, **options: Any
@@ -42,6 +44,9 @@ class Clients(AsyncExitStack):
         # Both have the face of the asyncio client, as far as the tests of contracts use it.
         made = make() if self._api == "async" else cast("AsyncLockClient", BlockingAsAsync(make))
         self.push_async_callback(made.aclose)
+        if self.kind != Kind.EXCLUSIVE:
+            made.acquire = partial(made.acquire, kind=self.kind)  # type: ignore[method-assign]
+            made.lock = partial(made.lock, kind=self.kind)  # type: ignore[method-assign]
         return made
 
     async def __aenter__(self) -> Self:

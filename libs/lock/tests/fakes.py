@@ -1,8 +1,10 @@
 """The server in memory, with the faces that the contract tests know."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
+from fencelock import Kind
 from fencelock.testing import Clock, FakeLockClient, FakeServer
 
 
@@ -11,10 +13,15 @@ class FakeClients:
 
     def __init__(self) -> None:
         self.server = FakeServer(Clock(runs=True))
+        self.kind = Kind.EXCLUSIVE
 
     def make(self, **options: Any) -> FakeLockClient:
         known = {name: options[name] for name in ("ttl", "wait", "max_hold") if name in options}
-        return self.server.client(**{"ttl": 30.0, "wait": 60.0, **known})
+        made = self.server.client(**{"ttl": 30.0, "wait": 60.0, **known})
+        if self.kind != Kind.EXCLUSIVE:
+            made.acquire = partial(made.acquire, kind=self.kind)  # type: ignore[method-assign]
+            made.lock = partial(made.lock, kind=self.kind)  # type: ignore[method-assign]
+        return made
 
 
 class FakeAdmin:

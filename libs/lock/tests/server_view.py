@@ -16,8 +16,11 @@ async def record(admin: Redis, name: str) -> str | None:
 
 
 async def holder(admin: Redis, name: str) -> str | None:
-    """The owner of a name."""
+    """The owner of a name; of those that share it the first whose lease ends."""
     found = await record(admin, name)
+    if found is not None and found.startswith("*"):
+        owners: list[Any] = await admin.zrange(f"fencelock:p:{_names.body(name)}", 0, 0)
+        return str(owners[0].decode())
     return None if found is None else found.split()[0]
 
 

@@ -16,7 +16,7 @@ import pytest
 from redis import Redis
 
 from devkit.servers import RedisServer
-from fencelock import LeaseLost, LockClient, NotOwner
+from fencelock import Kind, LeaseLost, LockClient, NotOwner
 from fencelock._cli import page, view
 from fencelock._cli.breaking import NOTE_SECONDS
 from fencelock._cli.main import main
@@ -99,6 +99,7 @@ def test_ls_lists_what_is_held_without_the_owners_secret(shell: Shell, client: L
         code, said = shell("ls", "--match", "order:*")
         assert said.splitlines()[0].split() == [
             "NAME",
+            "KIND",
             "HOLDER",
             "FENCE",
             "LEFT",
@@ -111,6 +112,28 @@ def test_ls_lists_what_is_held_without_the_owners_secret(shell: Shell, client: L
         assert secret not in said
         assert secret not in json.dumps(found)
     assert shell.json("ls") == (0, [])
+
+
+def test_a_name_that_several_hold_is_shown_with_all_of_them(
+    shell: Shell, client: LockClient
+) -> None:
+    kinds = {"pool:{1}": Kind.permits(5), "report:{1}": Kind.SHARED}
+    for name, kind in kinds.items():
+        leases = [client.acquire(name, kind=kind) for _ in range(3)]
+        code, [found] = shell.json("ls", "--match", name)
+        assert (code, found["kind"], found["holders"]) == (0, str(kind), 3)
+        code, [shown] = shell.json("show", name)
+        assert [each["fence"] for each in shown["permits"]] == [each.fence for each in leases]
+        assert all(0 < each["remaining_seconds"] <= 30.0 for each in shown["permits"])
+        code, said = shell("show", name)
+        assert "3 of 3 that hold it" in said
+        assert str(leases[0].fence) in said
+        code, said = shell("break", name, "--reason", "a test")
+        assert (code, "all that shared it" in said) == (0, True)
+        assert shell("show", name)[0] == 1
+        for lease in leases:
+            with pytest.raises((LeaseLost, NotOwner)):
+                lease.release()
 
 
 def test_show_tells_who_holds_and_who_waits(shell: Shell, client: LockClient, admin: Redis) -> None:

@@ -3,7 +3,7 @@ import sys
 from pathlib import Path
 
 import fencelock
-from fencelock._fitness import ACL_BETTER, ACL_LINE
+from fencelock._fitness import ACL_BETTER, ACL_KINDS, ACL_LINE
 
 
 def test_the_public_names_are_sorted_and_complete() -> None:
@@ -27,4 +27,5 @@ def test_importing_does_not_load_the_optional_parts() -> None:
 def test_the_readme_names_the_rights_that_are_tried() -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     assert ACL_LINE in readme
+    assert ACL_KINDS in readme
     assert ACL_BETTER in readme

@@ -16,6 +16,20 @@ def sound() -> Scripts:
 
 
 _CHANGES: dict[str, tuple[str, str, str]] = {
+    # One after the other finds a permit.
+    "permits are not counted": ("permits", "if limit == 0 then", "if true then"),
+    # Whoever may share does, whoever waits.
+    "readers overtake": (
+        "acquire",
+        "if seen.taken and #seen.mine == 0",
+        """if limit and not seen.taken then
+  share(bodies_of(count), owner, mint(time), annotation, ttl, limit, time)
+  seen = look()
+  for _, key in ipairs(seen.mine) do redis.call('PEXPIRE', key, ttl) end
+  return {'granted', seen.fence, ttl, stamp, '-'}
+end
+if seen.taken and #seen.mine == 0""",
+    ),
     # Takes names that somebody else holds.
     "acquire ignores the holder": (
         "acquire",

@@ -43,6 +43,7 @@ from fencelock._errors import (
     StaleFence,
 )
 from fencelock._instrumentation import Instrumentation, Observation, Subject
+from fencelock._kinds import Kind
 from fencelock._lease import AsyncLease
 from fencelock._lock import AsyncLock
 
@@ -57,6 +58,7 @@ __all__ = [
     "FencelockError",
     "Instrumentation",
     "InvalidName",
+    "Kind",
     "Lease",
     "LeaseLost",
     "Lock",

@@ -16,8 +16,10 @@ from fencelock._client import AsyncLockClient
 from fencelock._engine import Verified
 from fencelock._errors import ConfigurationError, LeaseLost, NotOwner, RedisUnavailable
 from fencelock._instrumentation import Instrumentation
+from fencelock._kinds import EXCLUSIVE, Kind
 from fencelock._lease import AsyncLease, OnLost
 from fencelock._loop_thread import LoopThread
+from fencelock._reentry import Reentry
 
 CALLBACK_SECONDS = 5.0
 
@@ -140,14 +142,22 @@ class LockClient:
         ttl: float | None = None,
         wait: float | None = None,
         max_hold: float | None = None,
+        kind: Kind = EXCLUSIVE,
+        reentrant: bool = False,
     ) -> Lock:
         """Hold names for the length of a ``with``; the arguments are those of `acquire`.
+
+        With ``reentrant``, a block inside one of the same thread that holds all of the names by
+        this client, also with ``reentrant``, is let in under the same lease, without a request.
 
         A block cannot be interrupted from another thread. If the lease is lost, ``lease.check()``
         raises :class:`LeaseLost` in it, callbacks are called, and so does the ``with`` at its end,
         unless the block raised an error of its own: that one passes, with a note.
         """
-        return Lock(lambda: self.acquire(*names, ttl=ttl, wait=wait, max_hold=max_hold))
+        return Lock(
+            lambda: self.acquire(*names, ttl=ttl, wait=wait, max_hold=max_hold, kind=kind),
+            Reentry(self, names, kind) if reentrant else None,
+        )
 
     def acquire(
         self,
@@ -155,6 +165,7 @@ class LockClient:
         ttl: float | None = None,
         wait: float | None = None,
         max_hold: float | None = None,
+        kind: Kind = EXCLUSIVE,
     ) -> Lease:
         """Take all of the names or none; arguments and errors are those of the asyncio client.
 
@@ -165,6 +176,7 @@ class LockClient:
             ttl: seconds the lease runs unless it is renewed, which happens by itself.
             wait: seconds to stand in line at most; with 0 it never queues.
             max_hold: seconds after which the lease ends even though it is renewed.
+            kind: `Kind.EXCLUSIVE`, `Kind.SHARED`, or a semaphore, ``Kind.permits(n)``.
 
         Raises:
             Contended: ``wait`` is 0 and the lock is not free.
@@ -174,7 +186,9 @@ class LockClient:
         """
         running = self._start()
         inner = running.thread.call(
-            lambda: running.client.acquire(*names, ttl=ttl, wait=wait, max_hold=max_hold),
+            lambda: running.client.acquire(
+                *names, ttl=ttl, wait=wait, max_hold=max_hold, kind=kind
+            ),
             unclaimed=_give_back,
         )
         return Lease(self, inner)

@@ -10,7 +10,9 @@ from typing import Protocol
 
 from fencelock._errors import LeaseLost, NotOwner, RedisUnavailable
 from fencelock._instrumentation import LossReason
+from fencelock._kinds import Kind
 from fencelock._lease import AsyncLease, OnLost
+from fencelock._reentry import Reentry, end_inner
 
 logger = logging.getLogger("fencelock")
 
@@ -45,6 +47,11 @@ class Lease:
     def names(self) -> tuple[str, ...]:
         """The names held, sorted."""
         return self._inner.names
+
+    @property
+    def kind(self) -> Kind:
+        """How the names are held."""
+        return self._inner.kind
 
     @property
     def fence(self) -> int:
@@ -104,8 +111,10 @@ class Lease:
 class Lock:
     """A lock that is taken by entering it. One block at a time; make one for each thread."""
 
-    def __init__(self, acquire: Callable[[], Lease]) -> None:
+    def __init__(self, acquire: Callable[[], Lease], reentry: Reentry[Lease] | None = None) -> None:
         self._acquire = acquire
+        self._reentry = reentry
+        self._outer: Lease | None = None
         self._guard = threading.Lock()
         self._lease: Lease | None = None
 
@@ -113,11 +122,16 @@ class Lock:
         if not self._guard.acquire(blocking=False):
             raise RuntimeError("this lock object is in use: make one for each `with`")
         try:
-            self._lease = self._acquire()
+            self._outer = None if self._reentry is None else self._reentry.held()
+            if self._outer is not None:
+                return self._outer
+            lease = self._lease = self._acquire()
+            if self._reentry is not None:
+                self._reentry.enter(lease)
         except BaseException:
             self._guard.release()
             raise
-        return self._lease
+        return lease
 
     def __exit__(
         self,
@@ -126,9 +140,14 @@ class Lock:
         traceback: TracebackType | None,
     ) -> None:
         lease, self._lease = self._lease, None
+        outer, self._outer = self._outer, None
         self._guard.release()
+        if outer is not None:
+            end_inner(outer, exc)
         if lease is None:
             return
+        if self._reentry is not None:
+            self._reentry.leave(lease)
         try:
             _release(lease)
         except LeaseLost as lost:

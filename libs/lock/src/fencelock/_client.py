@@ -5,16 +5,18 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from fencelock import _forks, _names, _proof, _protocol, _topology
+from fencelock import _forks, _kinds, _names, _proof, _protocol, _topology
 from fencelock._classes import Classes
 from fencelock._engine import Engine, Verified
 from fencelock._errors import ConfigurationError, RedisUnavailable
 from fencelock._instrumentation import Instrumentation, Observation, Subject
 from fencelock._isolation import isolated
+from fencelock._kinds import EXCLUSIVE, Kind
 from fencelock._lease import AsyncLease
 from fencelock._lock import AsyncLock
 from fencelock._protocol import Request
 from fencelock._quorum import QuorumEngine
+from fencelock._reentry import Reentry
 from fencelock._scripts import Scripts, packaged
 from fencelock._target import Target
 from fencelock._topology import Cluster, Quorum, Sentinels, Single, Topology
@@ -152,14 +154,20 @@ class AsyncLockClient:
         ttl: float | None = None,
         wait: float | None = None,
         max_hold: float | None = None,
+        kind: Kind = EXCLUSIVE,
+        reentrant: bool = False,
     ) -> AsyncLock:
         """Hold names for the length of an ``async with``; the arguments are those of `acquire`.
+
+        With ``reentrant``, a block inside one of the same task that holds all of the names by
+        this client, also with ``reentrant``, is let in under the same lease, without a request.
 
         If the lease is lost the body is cancelled and the ``async with`` raises
         :class:`LeaseLost`. An error of the body's own passes unchanged.
         """
         return AsyncLock(
-            lambda: self.acquire(*names, ttl=ttl, wait=wait, max_hold=max_hold),
+            lambda: self.acquire(*names, ttl=ttl, wait=wait, max_hold=max_hold, kind=kind),
+            Reentry(self, names, kind) if reentrant else None,
         )
 
     async def acquire(
@@ -168,6 +176,7 @@ class AsyncLockClient:
         ttl: float | None = None,
         wait: float | None = None,
         max_hold: float | None = None,
+        kind: Kind = EXCLUSIVE,
     ) -> AsyncLease:
         """Take all of the names or none.
 
@@ -176,6 +185,7 @@ class AsyncLockClient:
             ttl: seconds the lease runs unless it is renewed, which happens by itself.
             wait: seconds to stand in line at most; with 0 it never queues.
             max_hold: seconds from the grant after which the lease ends even though it is renewed.
+            kind: `Kind.EXCLUSIVE`, `Kind.SHARED`, or a semaphore, ``Kind.permits(n)``.
 
         Raises:
             Contended: ``wait`` is 0 and the lock is not free.
@@ -191,19 +201,20 @@ class AsyncLockClient:
         _protocol.validate_wait(wait)
         if self._reply_timeout_given and ttl != self._ttl:
             _protocol.validate_timeouts(self._connect_timeout, self._reply_timeout, ttl)
+        _kinds.validate(kind)
         chosen = _names.normalise(names)
         engine = self._engine()
         observations: tuple[Observation, ...] = ()
         annotation: str | None = None
         if self._instrumentation:
-            observations, annotation = self._observe(names[0], chosen)
-        request = Request(chosen, engine.client_id, ttl, annotation)
+            observations, annotation = self._observe(names[0], chosen, kind)
+        request = Request(chosen, engine.client_id, ttl, annotation, kind)
         return await engine.acquire(request, wait, max_hold, observations)
 
     def _observe(
-        self, first: str, names: tuple[str, ...]
+        self, first: str, names: tuple[str, ...], kind: Kind
     ) -> tuple[tuple[Observation, ...], str | None]:
-        subject = Subject(self._classes.value(_names.lock_class(first)), names)
+        subject = Subject(self._classes.value(_names.lock_class(first)), names, kind.name)
         made = [isolated(each.observe, subject) for each in self._instrumentation]
         observations = tuple([each for each in made if each is not None])
         for each in observations:

@@ -297,7 +297,8 @@ class Connection:
         if text.startswith(_REFUSED):
             raise ConfigurationError(
                 f"{self._target} refuses a command that locks need: {text}. A user for locks needs "
-                f"at least: {_fitness.ACL_LINE}"
+                f"at least: {_fitness.ACL_LINE}; for shared locks and semaphores "
+                f"{_fitness.ACL_KINDS}"
             )
         if text.startswith(_MOVED_ON):
             # The same name may lead to the right server soon.

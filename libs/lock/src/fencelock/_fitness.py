@@ -28,6 +28,8 @@ ACL_LINE: Final = (
     "+hdel +hexists +hrandfield"
 )
 """The least rights; see also :data:`ACL_BETTER`."""
+ACL_KINDS: Final = "+zadd +zrem +zcount +zrange +pexpireat"
+"""Rights that names need which several hold at once."""
 ACL_BETTER: Final = "+client|info +client|kill +config|get +client|tracking +client|caching"
 """Rights that are used if they are there: a connection that broke is ended for certain before its
 successor is used; a server that may evict locks is refused; and a holder is told at once when its
@@ -113,7 +115,7 @@ def check_rights(target: str, reply: Reply) -> tuple[float, list[str]]:
         if any(sign in text for sign in _NO_RIGHT):
             raise ConfigurationError(
                 f"{target} does not allow {what} ({text}). A user for locks needs at least: "
-                f"{ACL_LINE}; and better also {ACL_BETTER}"
+                f"{ACL_LINE}; for shared locks and semaphores {ACL_KINDS}; better also {ACL_BETTER}"
             )
     return int(micros[:16]) / 1e6, said[1::2]
 

@@ -21,6 +21,8 @@ class Subject:
 
     lock_class: str
     names: tuple[str, ...]
+    kind: str = "exclusive"
+    """Or ``shared``, or ``permits``."""
 
 
 class Observation:

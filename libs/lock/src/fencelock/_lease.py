@@ -9,6 +9,7 @@ from fencelock._clock import now
 from fencelock._errors import LeaseLost, NotOwner
 from fencelock._instrumentation import LossReason, Observation, tell
 from fencelock._isolation import isolated
+from fencelock._kinds import Kind
 from fencelock._protocol import Request, Term
 
 # The lease asks the clock itself, not the event loop: uvloop answers with the time at which it last
@@ -79,6 +80,11 @@ class AsyncLease:
     def names(self) -> tuple[str, ...]:
         """The names held, sorted."""
         return self.request.names
+
+    @property
+    def kind(self) -> Kind:
+        """How the names are held."""
+        return self.request.kind
 
     @property
     def fence(self) -> int:

@@ -7,6 +7,7 @@ from types import TracebackType
 
 from fencelock._errors import LeaseLost, NotOwner, RedisUnavailable
 from fencelock._lease import AsyncLease
+from fencelock._reentry import Reentry, end_inner
 
 logger = logging.getLogger("fencelock")
 
@@ -14,8 +15,14 @@ logger = logging.getLogger("fencelock")
 class AsyncLock:
     """A lock that is taken by entering it. One block at a time; make one for each task."""
 
-    def __init__(self, acquire: Callable[[], Awaitable[AsyncLease]]) -> None:
+    def __init__(
+        self,
+        acquire: Callable[[], Awaitable[AsyncLease]],
+        reentry: Reentry[AsyncLease] | None = None,
+    ) -> None:
         self._acquire = acquire
+        self._reentry = reentry
+        self._outer: AsyncLease | None = None
         self._body: _Body | None = None
         self._entered = False
 
@@ -24,11 +31,16 @@ class AsyncLock:
             raise RuntimeError("this lock object is in use: make one for each `async with`")
         self._entered = True
         try:
+            self._outer = None if self._reentry is None else self._reentry.held()
+            if self._outer is not None:
+                return self._outer
             lease = await self._acquire()
         except BaseException:
             self._entered = False
             raise
         self._body = _Body(lease)
+        if self._reentry is not None:
+            self._reentry.enter(lease)
         return lease
 
     async def __aexit__(
@@ -38,8 +50,13 @@ class AsyncLock:
         traceback: TracebackType | None,
     ) -> None:
         body, self._body = self._body, None
+        outer, self._outer = self._outer, None
         self._entered = False
-        if body is not None:
+        if outer is not None:
+            end_inner(outer, exc)
+        elif body is not None:
+            if self._reentry is not None:
+                self._reentry.leave(body.lease)
             await body.end(exc)
 
 
@@ -50,7 +67,7 @@ class _Body:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a lock can be entered in a task only")
-        self._lease = lease
+        self.lease = lease
         self._task = task
         self._cancelling = task.cancelling()
         self._interrupted = False
@@ -77,10 +94,10 @@ class _Body:
 
     async def _release(self) -> None:
         try:
-            await self._lease.release()
+            await self.lease.release()
         except NotOwner as error:
             raise LeaseLost(str(error)) from error
         except RedisUnavailable as error:
             # The block ran under the lock to its end. The release is repeated in the background,
             # and the lease ends by itself at the latest.
-            logger.warning("release of %s was not confirmed: %s", self._lease.names, error)
+            logger.warning("release of %s was not confirmed: %s", self.lease.names, error)

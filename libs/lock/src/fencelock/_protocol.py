@@ -14,9 +14,12 @@ from typing import Final, Literal, NamedTuple
 
 from fencelock import _names, _proof
 from fencelock._errors import ConfigurationError, RedisUnavailable
+from fencelock._kinds import EXCLUSIVE, Kind
 from fencelock._scripts import Script, Scripts
 
 LOCK_PREFIX: Final = "fencelock:l:"
+PERMIT_PREFIX: Final = "fencelock:r:"
+PERMITS_PREFIX: Final = "fencelock:p:"
 QUEUE_PREFIX: Final = "fencelock:q:"
 CHANNEL_PREFIX: Final = "fencelock:c:"
 FENCE_KEY: Final = "fencelock:fence"
@@ -120,10 +123,11 @@ class Request:
 
     __slots__ = (
         "_annotation",
-        "_claim_ms",
+        "_claim",
         "_ttl_ms",
         "all_keys",
         "bodies",
+        "kind",
         "lock_keys",
         "names",
         "owner",
@@ -133,7 +137,12 @@ class Request:
     )
 
     def __init__(
-        self, names: tuple[str, ...], client_id: str, ttl: float, annotation: str | None = None
+        self,
+        names: tuple[str, ...],
+        client_id: str,
+        ttl: float,
+        annotation: str | None = None,
+        kind: Kind = EXCLUSIVE,
     ) -> None:
         """Make a request for names that :func:`fencelock._names.normalise` has passed.
 
@@ -145,17 +154,22 @@ class Request:
         elif not is_annotation(annotation):
             raise ConfigurationError("an annotation is 1 to 128 printable ASCII characters")
         self.names = names
+        self.kind = kind
         self.ttl = ttl
         self.secret = secrets.token_urlsafe(_proof.SECRET_BYTES)
         self.owner = f"{client_id}.{_proof.fingerprint(self.secret)}"
         # Server time at which it first stood in line, when that is known.
         self.since = ""
         self.bodies = tuple([_names.body(name) for name in names])
-        self.lock_keys = tuple([LOCK_PREFIX + body for body in self.bodies])
+        # What is to be renewed and watched: of a name that is shared, the permit of this owner.
+        self.lock_keys = lock_keys = tuple([LOCK_PREFIX + body for body in self.bodies])
         queue_keys = [QUEUE_PREFIX + body for body in self.bodies]
-        self.all_keys = (FENCE_KEY, *self.lock_keys, *queue_keys)
+        self.all_keys = (FENCE_KEY, *lock_keys, *queue_keys)
+        if kind != EXCLUSIVE:
+            permit = f"{PERMIT_PREFIX}{self.owner}:"
+            self.lock_keys = tuple([permit + body for body in self.bodies])
         self._ttl_ms = milliseconds(ttl)
-        self._claim_ms = milliseconds(claim_seconds(ttl))
+        self._claim = f"{milliseconds(claim_seconds(ttl))}{kind.ticket_suffix}"
         self._annotation = annotation
 
     def anew(self) -> "Request":
@@ -169,7 +183,7 @@ class Request:
         args = (
             self.owner,
             self._ttl_ms,
-            self._claim_ms,
+            self._claim,
             self._annotation,
             mode,
             milliseconds(wait + QUEUE_SLACK_SECONDS),
@@ -182,7 +196,7 @@ class Request:
         ticket = ""
         if queued:
             # Without knowing since when it stands there, the server has to look for it.
-            head = (self.owner, self.since, str(self._claim_ms), self._annotation)
+            head = (self.owner, self.since, self._claim, self._annotation)
             ticket = " ".join([*head, *self.bodies]) if self.since else "?"
         return Command(scripts.release, self.all_keys, (self.owner, ticket))
 

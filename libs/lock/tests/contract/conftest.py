@@ -21,5 +21,8 @@ def pytest_asyncio_loop_factories(
     That a check can fail at all is shown on one, too.
     """
     asyncio_alone = {"asyncio": asyncio.new_event_loop}
-    once = any(word in item.name for word in ("caught", "blocking", "the_fake", "thousand"))
+    once = any(
+        word in item.name
+        for word in ("caught", "blocking", "the_fake", "thousand", "semaphore_of_one")
+    )
     return asyncio_alone if once else asyncio_alone | _LOOPS

@@ -10,6 +10,7 @@ from libs.lock.tests.contract import (
     test_cancelling_leaves_nothing,
     test_fences_grow,
     test_first_come_first_served,
+    test_kinds,
     test_loss_ends_the_body,
     test_mutual_exclusion,
     test_proofs,
@@ -17,6 +18,8 @@ from libs.lock.tests.contract import (
 )
 from libs.lock.tests.fakes import FakeAdmin, FakeClients
 from libs.lock.tests.variants import sound
+
+from fencelock import Kind
 
 Contract = Callable[..., Awaitable[None]]
 
@@ -53,12 +56,39 @@ CONTRACTS: list[Contract] = [
 ]
 
 
+KINDS: list[Contract] = [
+    test_kinds.check_readers_and_writers,
+    test_kinds.check_permits,
+    test_kinds.check_the_writer_is_not_starved,
+    test_kinds.test_several_names_are_shared_or_held_together,
+    test_kinds.test_a_limit_that_changes_counts_for_those_who_ask,
+    test_kinds.test_a_release_lets_all_readers_in_at_once,
+    test_kinds.test_what_is_no_kind_is_refused,
+    test_kinds.test_those_who_share_have_fences_and_proofs_of_their_own,
+    test_kinds.test_nothing_is_left_behind,
+    test_kinds.test_cancelling_a_waiter_lets_those_behind_it_proceed,
+]
+
+
+@pytest.mark.parametrize("kind", [Kind.EXCLUSIVE, Kind.permits(1)], ids=str)
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.__name__)
-async def test_the_fake_keeps(contract: Contract) -> None:
+async def test_the_fake_keeps(contract: Contract, kind: Kind) -> None:
     clients = FakeClients()
+    clients.kind = kind
+    await _keep(contract, clients, Kind.EXCLUSIVE)
+
+
+@pytest.mark.parametrize("kind", [Kind.SHARED, Kind.permits(2)], ids=str)
+@pytest.mark.parametrize("contract", KINDS, ids=lambda contract: contract.__name__)
+async def test_the_fake_keeps_kinds(contract: Contract, kind: Kind) -> None:
+    await _keep(contract, FakeClients(), kind)
+
+
+async def _keep(contract: Contract, clients: FakeClients, kind: Kind) -> None:
     given: dict[str, Any] = {
         "clients": clients,
         "admin": FakeAdmin(clients.server),
         "scripts": sound(),
+        "kind": kind,
     }
     await contract(**{name: given[name] for name in inspect.signature(contract).parameters})

@@ -30,10 +30,13 @@ def break_(redis: Redis, name: str, *, reason: str, fence: int | None, as_json: 
             {"name": chosen, "client": client, "fence": int(former or 0), "raised_to": int(raised)}
         )
         return Exit.OK
-    page.say(page.printable(f"{chosen}: taken from {client}, which held it with fence {former}."))
+    whom = (
+        "all that shared it, the latest" if client.startswith("*") else f"{client}, which held it"
+    )
+    page.say(page.printable(f"{chosen}: taken from {whom} with fence {former}."))
     page.say(f"Its fence is raised to {raised}: storage that compares fences refuses the former")
-    page.say("holder once anybody has written with a later one. It learns of its loss when it")
-    page.say("renews next, after a third of its TTL at the latest.")
+    page.say("holder once anybody has written with a later one. It learns of its loss at once, or,")
+    page.say("where the server does not tell, after a third of its TTL at the latest.")
     return Exit.OK
 
 

@@ -11,7 +11,7 @@ from fencelock._cli import page, view
 from fencelock._cli.exits import Exit
 from fencelock._cli.view import Held
 
-HEADS = ("NAME", "HOLDER", "FENCE", "LEFT", "HELD FOR", "WAITING")
+HEADS = ("NAME", "KIND", "HOLDER", "FENCE", "LEFT", "HELD FOR", "WAITING")
 
 
 def ls(redis: Redis, *, pattern: str, limit: int | None, as_json: bool) -> Exit:
@@ -35,11 +35,13 @@ def show(redis: Redis, name: str, *, as_json: bool) -> Exit:
     found = view.held(redis, name)
     waiting, total = view.tickets(redis, name)
     broken = view.last_break(redis, name)
+    shared = [] if found is None or found.kind == "exclusive" else view.permits(redis, name)
     if as_json:
         page.say_json(
             {
                 "name": name,
                 "held": None if found is None else found.as_json(),
+                "permits": [each.as_json() for each in shared],
                 "waiting": total,
                 "queue": [ticket.as_json() for ticket in waiting],
                 "last_break": broken,
@@ -47,11 +49,18 @@ def show(redis: Redis, name: str, *, as_json: bool) -> Exit:
         )
     else:
         _show_people(name, found, broken)
+        if found is not None and shared:
+            page.say(f"\n{len(shared)} of {found.holders} that hold it:")
+            page.table(
+                ("HOLDER", "FENCE", "LEFT"),
+                [(each.client, str(each.fence), page.duration(each.remaining)) for each in shared],
+            )
         if total:
             some = f", the first {len(waiting)} of them:" if total > len(waiting) else ":"
             page.say(f"\n{total} waiting{some}")
             page.table(
-                ("HOLDER TO BE", "SINCE", "CONNECTED", "WANTS"), [_ticket(t) for t in waiting]
+                ("HOLDER TO BE", "SINCE", "CONNECTED", "KIND", "WANTS"),
+                [_ticket(t) for t in waiting],
             )
     return Exit.NOT_FOUND if found is None else Exit.OK
 
@@ -79,12 +88,13 @@ def _interest(each: Held) -> tuple[int, float]:
 def _row(each: Held) -> tuple[str, ...]:
     held_for = "?" if each.since is None else page.duration(each.now - each.since)
     left = page.duration(each.remaining)
-    return (each.name, each.client, str(each.fence), left, held_for, str(each.waiting))
+    return (each.name, each.kind, each.client, str(each.fence), left, held_for, str(each.waiting))
 
 
 def _ticket(ticket: view.Ticket) -> tuple[str, ...]:
     connected = "yes" if ticket.listens else "no: it will be skipped"
-    return (ticket.client, view.iso(ticket.since) or "-", connected, " ".join(ticket.names))
+    since = view.iso(ticket.since) or "-"
+    return (ticket.client, since, connected, ticket.kind, " ".join(ticket.names))
 
 
 def _show_people(name: str, found: Held | None, broken: dict[str, str] | None) -> None:
@@ -93,6 +103,7 @@ def _show_people(name: str, found: Held | None, broken: dict[str, str] | None) -
         facts.append(("holder", "nobody"))
     else:
         facts += [
+            ("kind", found.kind),
             ("holder", found.client),
             ("fence", str(found.fence)),
             ("since", view.iso(found.since) or "unknown"),

@@ -1,7 +1,7 @@
 """What a server knows about locks, read through redis-py without ever listing all keys at once."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -12,12 +12,19 @@ from redis.retry import Retry
 
 from fencelock import _names
 from fencelock._errors import ConfigurationError
-from fencelock._protocol import CHANNEL_PREFIX, LOCK_PREFIX, QUEUE_PREFIX
+from fencelock._protocol import (
+    CHANNEL_PREFIX,
+    LOCK_PREFIX,
+    PERMIT_PREFIX,
+    PERMITS_PREFIX,
+    QUEUE_PREFIX,
+)
 from fencelock._target import Target
 
 BROKEN_PREFIX = "fencelock:b:"
 SCAN_COUNT = 1000
 TICKETS_SHOWN = 50
+PERMITS_SHOWN = 50
 # "<owner> <since us> <claim ms> <annotation> <body>", and more bodies.
 TICKET_FIELDS = 5
 FENCE_DIGITS = 16
@@ -37,6 +44,9 @@ class Held:
     waiting: int
     annotation: str | None
     now: float
+    kind: str = "exclusive"
+    holders: int = 1
+    """How many share it; then client, fence, since and annotation are those of the latest."""
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -49,6 +59,25 @@ class Held:
             "remaining_seconds": self.remaining,
             "waiting": self.waiting,
             "annotation": self.annotation,
+            "kind": self.kind,
+            "holders": self.holders,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """One of those that share a name."""
+
+    client: str
+    fence: int
+    remaining: float
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "client": self.client,
+            "fence": self.fence,
+            "remaining_seconds": self.remaining,
         }
 
 
@@ -63,6 +92,7 @@ class Ticket:
     annotation: str | None
     listens: bool
     """Whether its client is connected; one that is not is skipped when its turn comes."""
+    kind: str = "exclusive"
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -72,6 +102,7 @@ class Ticket:
             "names": list(self.names),
             "annotation": self.annotation,
             "listens": self.listens,
+            "kind": self.kind,
         }
 
 
@@ -128,9 +159,30 @@ def tickets(redis: "Redis", name: str) -> tuple[list[Ticket], int]:
             names=tuple(name_of(body) for body in bodies),
             annotation=None if annotation == "-" else annotation,
             listens=listening.get((CHANNEL_PREFIX + _client(owner)).encode(), 0) > 0,
+            kind=_kind(claim.partition("/")[2]),
         )
-        for owner, since, _, annotation, *bodies in waiting[:TICKETS_SHOWN]
+        for owner, since, claim, annotation, *bodies in waiting[:TICKETS_SHOWN]
     ], total - (len(fields) - len(waiting))
+
+
+def permits(redis: "Redis", name: str) -> list[Permit]:
+    """The first of those that share a name, by the time that their leases have left."""
+    body = _names.body(name)
+    found: list[Any] = list(redis.zrange(PERMITS_PREFIX + body, 0, PERMITS_SHOWN - 1))
+    owners = [_text(each) for each in found]
+    keys = [f"{PERMIT_PREFIX}{owner}:{body}" for owner in owners]
+    with redis.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.get(key)
+            pipe.pttl(key)
+        replies = pipe.execute()
+    held = []
+    for owner, value, left in zip(owners, replies[::2], replies[1::2], strict=True):
+        # One whose time is over is in the set until the next comes or goes.
+        if isinstance(value, bytes):
+            fence = [*_text(value).split(" "), "", ""][1]
+            held.append(Permit(_client(owner), _number(fence), max(left, 0) / 1000))
+    return held
 
 
 def last_break(redis: "Redis", name: str) -> dict[str, str] | None:
@@ -161,21 +213,26 @@ def _read(redis: "Redis", bodies: list[str]) -> Iterator[Held]:
             pipe.pttl(LOCK_PREFIX + body)
             pipe.llen(QUEUE_PREFIX + body)
             pipe.lindex(QUEUE_PREFIX + body, 0)
+            pipe.zcard(PERMITS_PREFIX + body)
         (seconds, microseconds), *replies = pipe.execute(raise_on_error=False)
     now = seconds + microseconds / 1e6
     for place, body in enumerate(bodies):
-        value, left, length, head = replies[4 * place : 4 * place + 4]
+        value, left, length, head, sharing = replies[5 * place : 5 * place + 5]
         if isinstance(value, bytes):
             # A holder who came from the line keeps its ticket, marked, at the head.
             came_from_line = isinstance(head, bytes) and head.startswith(b"*")
             waiting = length - came_from_line if isinstance(length, int) else 0
-            yield _held(name_of(body), _text(value), left, waiting, now)
+            found = _held(name_of(body), _text(value), left, waiting, now)
+            if value.startswith(b"*") and isinstance(sharing, int):
+                kind = _kind(found.client[1:])
+                found = replace(found, client=f"{sharing} share it", kind=kind, holders=sharing)
+            yield found
 
 
 def _held(name: str, value: str, left: int, waiting: int, now: float) -> Held:
     """Read a record: owner, fence, annotation. What is not one is shown all the same."""
     owner, fence, annotation = [*value.split(" "), "", "", ""][:3]
-    number = int(fence) if fence.isdecimal() and len(fence) <= FENCE_DIGITS else 0
+    number = _number(fence)
     return Held(
         name=name,
         client=_client(owner),
@@ -187,6 +244,16 @@ def _held(name: str, value: str, left: int, waiting: int, now: float) -> Held:
         annotation=annotation if annotation not in ("", "-") else None,
         now=now,
     )
+
+
+def _number(fence: str) -> int:
+    return int(fence) if fence.isdecimal() and len(fence) <= FENCE_DIGITS else 0
+
+
+def _kind(limit: str) -> str:
+    if not limit:
+        return "exclusive"
+    return "shared" if limit == "0" else f"permits({limit})"
 
 
 def _client(owner: str) -> str:

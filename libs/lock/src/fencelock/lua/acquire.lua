@@ -1,7 +1,7 @@
 -- Take one or several names, all or none; or stand in line for them.
 --
 -- KEYS  fence, one lock key a name, one queue key a name
--- ARGV  owner, ttl ms, claim ms, annotation ('-' for none), mode, queue ttl ms,
+-- ARGV  owner, ttl ms, claim ms (and "/<limit>" to share the names), annotation ('-' for none), mode, queue ttl ms,
 --       since when it stands in line ('' if that is not known), not after
 --       mode: 'try' never queues, 'queue' asks for the first time, 'again' may have asked before
 --       not after: server time in us at which the sender has given this request up; 0 for none
@@ -20,28 +20,44 @@ local stamp = exact(time)
 local not_after = tonumber(ARGV[8])
 if not_after > 0 and time > not_after then return {'late', '', -1, stamp, '-'} end
 
+local limit = tonumber(string.match(ARGV[3], '/(%d+)$'))
+
 -- Nobody holds any of the names and nobody waits for them: the usual case, in few commands.
 if redis.call('EXISTS', unpack(KEYS, 2)) == 0 then
-  local fence = mint(time)
-  local value = owner .. ' ' .. fence .. ' ' .. annotation
-  for i = 2, count + 1 do redis.call('SET', KEYS[i], value, 'PX', ttl) end
-  return {mode == 'again' and 'regranted' or 'granted', fence, ttl, stamp, '-'}
+  if not limit then
+    local fence = mint(time)
+    local value = owner .. ' ' .. fence .. ' ' .. annotation
+    for i = 2, count + 1 do redis.call('SET', KEYS[i], value, 'PX', ttl) end
+    return {mode == 'again' and 'regranted' or 'granted', fence, ttl, stamp, '-'}
+  end
 end
 
+--@include permits
 --@include queue
 
 -- A key without an expiry, or of somebody else's making, is in the way like any other.
 local function look()
   local seen = {mine = {}, taken = false, remaining = -1, blocker = '-'}
+  local function taken(left, value)
+    if left >= 0 and (seen.remaining < 0 or left < seen.remaining) then seen.remaining = left end
+    seen.taken = true
+    seen.blocker = value and string.match(value, '^%S+ %d+ (%S+)$') or '-'
+  end
   for i, value in ipairs(redis.call('MGET', unpack(KEYS, 2, count + 1))) do
     if owned(value, owner) then
       seen.mine[#seen.mine + 1] = KEYS[i + 1]
       seen.fence = string.match(value, ' (%d+) ')
     elseif value or redis.call('EXISTS', KEYS[i + 1]) == 1 then
-      local left = redis.call('PTTL', KEYS[i + 1])
-      if left >= 0 and (seen.remaining < 0 or left < seen.remaining) then seen.remaining = left end
-      seen.taken = true
-      seen.blocker = value and string.match(value, '^%S+ %d+ (%S+)$') or '-'
+      local body = string.sub(KEYS[i + 1], #LOCK + 1)
+      local own = limit and permit(body, owner)
+      if own then
+        seen.mine[#seen.mine + 1] = permit_of(body, owner)
+        seen.fence = string.match(own, ' (%d+) ')
+      elseif not limit or not is_shared(value) then
+        taken(redis.call('PTTL', KEYS[i + 1]), value)
+      elseif not admits(body, limit, time) then
+        taken(next_end(body, time), value)
+      end
     end
   end
   return seen
@@ -94,22 +110,35 @@ local seen = look()
 -- Somebody holds a name: the queue does not move now. An 'again' looks closer, for the dead.
 if seen.taken and #seen.mine == 0 and mode ~= 'again' then return blocked(seen) end
 
+local bodies = bodies_of(count)
 local function confirm(fence)
-  for i = 2, count + 1 do redis.call('PEXPIRE', KEYS[i], ttl) end
+  for i, key in ipairs(seen.mine) do
+    redis.call('PEXPIRE', key, ttl)
+    if limit then
+      stretch(bodies[i], owner, ttl, time)
+      mark(bodies[i])
+    end
+  end
   return {'granted', fence, ttl, stamp, '-'}
 end
 
 if #seen.mine == count then return confirm(seen.fence) end
 -- Some of the names were lost: what is left is no lease.
-if #seen.mine > 0 then redis.call('DEL', unpack(seen.mine)) end
+if #seen.mine > 0 then
+  redis.call('DEL', unpack(seen.mine))
+  for _, body in ipairs(limit and bodies or {}) do take_back(body, owner) end
+end
 
-local bodies = bodies_of(count)
 local finished = advance(bodies, '-', client_of(owner))
 seen = look()
 if #seen.mine == count then return confirm(seen.fence) end
 if not seen.taken and redis.call('EXISTS', unpack(KEYS, count + 2)) == 0 then
   local fence = mint(time)
-  hold(bodies, owner, fence, annotation, ttl)
+  if limit then
+    share(bodies, owner, fence, annotation, ttl, limit, time)
+  else
+    hold(bodies, owner, fence, annotation, ttl)
+  end
   return {mode == 'again' and 'regranted' or 'granted', fence, ttl, stamp, '-'}
 end
 if not finished then

@@ -1,9 +1,11 @@
 -- Shared by acquire.lua and release.lua: the queue of waiters, and handing a lock over.
 --
 -- A ticket is "<owner> <since us> <claim ms> <annotation> <body> [<body> ...]" and stands in the
--- queue of every name it asks for. Each queue is ordered by `since`, so tickets that share two names
+-- queue of every name it asks for. One that would share is "<claim ms>/<limit>", with 0 for no limit. Each queue is ordered by `since`, so tickets that share two names
 -- have the same order in both, and the oldest ticket of all is at the head of each of its queues.
--- A ticket that was granted stays at the head, marked with a leading "*", until its owner releases.
+-- A ticket that was granted stays at the head, marked with a leading "*", until its owner releases;
+-- that of one who shares leaves the queue, so that the next may share too. Behind somebody who must
+-- wait everybody waits, so no kind starves another.
 --
 -- fencelock:w:<body> is a hash beside the queue: how many tickets each client has in it; and
 -- "!<client>" for a client that cannot be reached or let a grant lapse. Its tickets are dropped when
@@ -14,6 +16,10 @@ local budget = 400
 local CHUNK = 100
 -- How long a client that does not listen may take to connect again and keep its place.
 local RECONNECT_MS = 300
+-- What granting a permit costs of that budget.
+local GRANT_COST = 4
+-- Names of which this script gave permits, and for how long, which nobody else was told yet.
+local given = {}
 
 local function hold(bodies, owner, fence, annotation, lease_ms)
   local value = owner .. ' ' .. fence .. ' ' .. annotation
@@ -22,13 +28,17 @@ local function hold(bodies, owner, fence, annotation, lease_ms)
   end
 end
 
+local function share(bodies, owner, fence, annotation, lease_ms, limit, time)
+  for _, body in ipairs(bodies) do give(body, owner, fence, annotation, lease_ms, limit, time) end
+end
+
 local function client_of(owner) return string.match(owner, '^[^.]+') end
 
 local function since_of(ticket) return tonumber(string.match(ticket, '^%S+ (%d+) ')) or 0 end
 
 local function read(ticket)
-  local granted, owner, client, claim_ms, annotation, rest =
-    string.match(ticket, '^(%*?)(([^.]+)%S+) %d+ (%d+) (%S+) (.+)$')
+  local granted, owner, client, claim_ms, limit, annotation, rest =
+    string.match(ticket, '^(%*?)(([^.]+)%S+) %d+ (%d+)/?(%d*) (%S+) (.+)$')
   local bodies = {rest}
   if string.find(rest, ' ', 1, true) then
     bodies = {}
@@ -36,7 +46,7 @@ local function read(ticket)
   end
   return {
     granted = granted == '*', owner = owner, client = client,
-    claim_ms = claim_ms, annotation = annotation, bodies = bodies,
+    claim_ms = claim_ms, limit = tonumber(limit), annotation = annotation, bodies = bodies,
   }
 end
 
@@ -109,21 +119,26 @@ local function drop_run(body, client)
   return changed
 end
 
-local function ready(text, bodies)
-  if #bodies == 1 then return redis.call('EXISTS', LOCK .. bodies[1]) == 0 end
+local function free(body, limit)
+  if limit then return admits(body, limit, now()) end
+  return redis.call('EXISTS', LOCK .. body) == 0
+end
+
+local function ready(text, ticket)
+  local bodies = ticket.bodies
   for _, body in ipairs(bodies) do
-    if redis.call('EXISTS', LOCK .. body) == 1 then return false end
-    if redis.call('LINDEX', QUEUE .. body, 0) ~= text then return false end
+    if not free(body, ticket.limit) then return false end
+    if #bodies > 1 and redis.call('LINDEX', QUEUE .. body, 0) ~= text then return false end
   end
   return true
 end
 
 -- Two clients that wait too, wherever in the line, learn how long the new lease runs, so that they
 -- can ask for the name when the holder's whole process is gone, its waiters included.
-local function tell_bystanders(body, ticket, lease_ms)
+local function tell_bystanders(body, holder, lease_ms)
   local told = 0
   for _, client in ipairs(redis.call('HRANDFIELD', CLIENTS .. body, 5)) do
-    if client ~= ticket.client and string.sub(client, 1, 1) ~= '!' then
+    if client ~= holder and string.sub(client, 1, 1) ~= '!' then
       local news = 'watch ' .. body .. ' ' .. lease_ms
       if redis.call('PUBLISH', CHANNEL .. client, news) > 0 then told = told + 1 end
       if told == 2 then return end
@@ -135,6 +150,7 @@ end
 -- The grant runs for a short claim only, so that a frozen process costs that and not a whole lease;
 -- the new holder's first renewal stretches it to the full time. If nobody listens, its process has
 -- gone, or is connecting anew: it is given a moment for that, in which it finds itself the holder.
+-- Returns the names to look at next.
 local function grant(ticket, text, previous)
   local time = now()
   local fence = mint(time)
@@ -144,15 +160,36 @@ local function grant(ticket, text, previous)
   if redis.call('PUBLISH', CHANNEL .. ticket.client, message) == 0 then
     lease_ms = math.min(lease_ms, RECONNECT_MS)
   end
+  if ticket.limit then
+    share(ticket.bodies, ticket.owner, fence, ticket.annotation, lease_ms, ticket.limit, time)
+    drop(text, ticket)
+    budget = budget - GRANT_COST * #ticket.bodies
+    for _, body in ipairs(ticket.bodies) do given[body] = lease_ms end
+    return ticket.bodies
+  end
   hold(ticket.bodies, ticket.owner, fence, ticket.annotation, lease_ms)
   for _, body in ipairs(ticket.bodies) do
     redis.call('LSET', QUEUE .. body, 0, '*' .. text)
-    tell_bystanders(body, ticket, lease_ms)
+    tell_bystanders(body, ticket.client, lease_ms)
   end
 end
 
 local function absent(body, client)
   redis.call('HSET', CLIENTS .. body, '!' .. client, 1)
+end
+
+-- Forget permits whose leases are over. Who let one lapse is dead or frozen, as far as its tickets
+-- here go, unless it is the one that is asking.
+local function forget_lapsed(body, caller)
+  local over = redis.call('ZRANGE', PERMITS .. body, '-inf', exact(ms_of(now())), 'BYSCORE', 'LIMIT', 0, CHUNK)
+  if #over == 0 then return end
+  redis.call('ZREM', PERMITS .. body, unpack(over))
+  for _, owner in ipairs(over) do
+    local client = client_of(owner)
+    if client ~= caller and redis.call('HEXISTS', CLIENTS .. body, client) == 1 then
+      absent(body, client)
+    end
+  end
 end
 
 -- Look at the head of one queue. Returns the names to look at next if tickets were dropped.
@@ -167,12 +204,14 @@ local function settle(body, previous, caller)
     drop(text, ticket)
     return ticket.bodies
   end
+  if ticket.limit then forget_lapsed(body, caller) end
   if redis.call('HEXISTS', CLIENTS .. body, '!' .. ticket.client) == 1 then
     return drop_run(body, ticket.client)
   end
-  if ready(text, ticket.bodies) then
-    grant(ticket, text, previous)
-    return nil
+  if ready(text, ticket) then return grant(ticket, text, previous) end
+  if given[body] then
+    tell_bystanders(body, '', given[body])
+    given[body] = nil
   end
   -- A dead waiter for several names must not keep those of them that are free.
   if #ticket.bodies > 1 and redis.call('PUBSUB', 'NUMSUB', CHANNEL .. ticket.client)[2] == 0 then

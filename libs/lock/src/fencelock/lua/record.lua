@@ -5,6 +5,7 @@
 -- fencelock:w:<body>  hash of the clients that have tickets there
 -- fencelock:fence     the last fence minted on this server
 -- fencelock:c:<id>    channel of one client process; an owner is "<id>.<token>"
+-- What several hold at once is in permits.lua.
 local LOCK = 'fencelock:l:'
 -- A fence must not fall even if the clock does; a week is longer than any step back worth surviving.
 local FENCE_TTL_MS = 7 * 24 * 3600 * 1000

@@ -6,26 +6,42 @@
 --       more of the dead stand in line than one script clears. Repeating it is harmless.
 local owner, ticket = ARGV[1], ARGV[2]
 local count = (#KEYS - 1) / 2
-local mine, previous = {}, '-'
+local mine, previous, shared = {}, '-', false
 for i, value in ipairs(redis.call('MGET', unpack(KEYS, 2, count + 1))) do
   if value and string.sub(value, 1, #owner + 1) == owner .. ' ' then
     mine[#mine + 1] = KEYS[i + 1]
     previous = string.match(value, ' (%S+)$')
+  elseif value and string.sub(value, 1, 1) == '*' then
+    shared = true
   end
 end
 if #mine > 0 then redis.call('DEL', unpack(mine)) end
 local released = #mine == count and 1 or 0
-if redis.call('EXISTS', unpack(KEYS, count + 2)) == 0 then return released end
+if not shared and redis.call('EXISTS', unpack(KEYS, count + 2)) == 0 then return released end
 
 --@include record
+--@include permits
 --@include queue
+
+local bodies = bodies_of(count)
+if shared then
+  local given_up = 0
+  for _, body in ipairs(bodies) do
+    local value = permit(body, owner)
+    if value then
+      given_up = given_up + 1
+      previous = string.match(value, ' (%S+)$')
+      take_back(body, owner)
+    end
+  end
+  if given_up == count then released = 1 end
+end
 
 local function withdraw(queue)
   local text = ticket == '?' and find(queue, owner) or ticket
   return redis.call('LREM', queue, 1, text)
 end
 
-local bodies = bodies_of(count)
 for i, body in ipairs(bodies) do
   local queue, gone = KEYS[count + 1 + i], 0
   local head = redis.call('LINDEX', queue, 0)

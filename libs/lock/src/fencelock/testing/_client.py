@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fencelock import _names, _proof, _protocol
+from fencelock import _kinds, _names, _proof, _protocol
 from fencelock._client import AsyncLockClient
 from fencelock._engine import Verified
 from fencelock._errors import LeaseLost, NotOwner, RedisUnavailable
 from fencelock._instrumentation import LossReason
+from fencelock._kinds import EXCLUSIVE, Kind
 from fencelock._lease import AsyncLease, OnLost
 from fencelock._protocol import Request
 
@@ -123,6 +124,7 @@ class FakeLockClient(AsyncLockClient):
         ttl: float | None = None,
         wait: float | None = None,
         max_hold: float | None = None,
+        kind: Kind = EXCLUSIVE,
     ) -> FakeLease:
         """Take all of the names or none, with the errors of the real client."""
         given = (ttl, wait, max_hold)
@@ -132,7 +134,8 @@ class FakeLockClient(AsyncLockClient):
         ]
         _protocol.validate_ttl(ttl, max_hold)
         _protocol.validate_wait(wait)
-        request = Request(_names.normalise(names), self._id, ttl)
+        _kinds.validate(kind)
+        request = Request(_names.normalise(names), self._id, ttl, kind=kind)
         self._require_open()
         ticket = self._server.enter(request, wait, max_hold, asyncio.get_running_loop())
         try:
@@ -153,12 +156,13 @@ class FakeLockClient(AsyncLockClient):
         claim = _proof.decode(proof)
         chosen = _names.normalise(names)
         self._require_open()
+        left = math.inf
         for name in chosen:
-            lease = self._server.holder(name)
-            if lease is None or (lease.request.owner, lease.fence) != claim:
+            holders = self._server.holders(name)
+            found = [each for each in holders if (each.request.owner, each.fence) == claim]
+            if not found:
                 raise NotOwner(f"the lease behind the proof does not hold {', '.join(chosen)}")
-        held = [self._server.holder(name) for name in chosen]
-        left = min((lease.remaining() for lease in held if lease is not None), default=math.nan)
+            left = min(left, found[0].remaining())
         return Verified(claim.fence, left)
 
     def _require_open(self) -> None:

@@ -8,6 +8,7 @@ from fencelock import _names
 from fencelock._blocking_client import LockClient
 from fencelock._errors import AcquireTimeout, Contended, RedisUnavailable
 from fencelock._instrumentation import LossReason
+from fencelock._kinds import EXCLUSIVE, Kind
 from fencelock._protocol import Request
 from fencelock.testing._client import FakeLease, FakeLockClient
 from fencelock.testing._clock import Clock
@@ -51,7 +52,7 @@ class FakeServer:
         """
         self.clock = clock or Clock()
         self._guard = threading.RLock()
-        self._held: dict[str, FakeLease] = {}
+        self._held: dict[str, list[FakeLease]] = {}
         self._line: list[Ticket] = []
         self._fence = 0
         self._down = False
@@ -72,8 +73,12 @@ class FakeServer:
     # What a test looks at, and does.
 
     def holder(self, name: str) -> FakeLease | None:
-        """The lease that holds a name."""
-        return self._held.get(_names.body(name))
+        """The lease that holds a name; of those that share it the first."""
+        return next(iter(self.holders(name)), None)
+
+    def holders(self, name: str) -> list[FakeLease]:
+        """The leases that hold a name: more than one if they share it."""
+        return list(self._held.get(_names.body(name), ()))
 
     def waiting(self, name: str) -> int:
         """How many stand in line for a name."""
@@ -82,12 +87,11 @@ class FakeServer:
             return sum(body in _bodies(ticket.request) for ticket in self._line)
 
     def take_away(self, name: str) -> None:
-        """Let whoever holds the name lose its lease, as `fencelock break` does."""
+        """Let everybody who holds the name lose its lease, as `fencelock break` does."""
         with self._guard:
-            lease = self.holder(name)
-            if lease is not None:
+            for lease in self.holders(name):
                 self._lose(lease, "taken")
-                self._advance()
+            self._advance()
 
     def lose_data(self) -> None:
         """Restart empty: every lease is lost, and whoever waits is served anew, in order."""
@@ -177,17 +181,25 @@ class FakeServer:
         wanted: set[str] = set()
         for ticket in list(self._line):
             bodies = _bodies(ticket.request)
-            if wanted.isdisjoint(bodies) and self._held.keys().isdisjoint(bodies):
+            if wanted.isdisjoint(bodies) and self._admits(ticket.request.kind, bodies):
                 self._line.remove(ticket)
                 self._grant(ticket, bodies)
             else:
                 wanted.update(bodies)
 
+    def _admits(self, kind: Kind, bodies: list[str]) -> bool:
+        held = [self._held.get(body, []) for body in bodies]
+        if kind == EXCLUSIVE:
+            return not any(held)
+        together = all(each.request.kind != EXCLUSIVE for leases in held for each in leases)
+        return together and (not kind.limit or all(len(each) < kind.limit for each in held))
+
     def _grant(self, ticket: Ticket, bodies: list[str]) -> None:
         now = self.clock.now()
         self._fence = max(self._fence + 1, int(now * 1e6))
         lease = FakeLease(self, ticket, self._fence, now)
-        self._held.update(dict.fromkeys(bodies, lease))
+        for body in bodies:
+            self._held.setdefault(body, []).append(lease)
         ticket.grant(lease)
         if self.clock.runs:
             ticket.loop.call_soon_threadsafe(
@@ -195,7 +207,7 @@ class FakeServer:
             )
 
     def _leases(self) -> list[FakeLease]:
-        return list(dict.fromkeys(self._held.values()))
+        return list(dict.fromkeys(each for leases in self._held.values() for each in leases))
 
     def _lose(self, lease: FakeLease, reason: LossReason) -> None:
         self._forget(lease)
@@ -203,8 +215,11 @@ class FakeServer:
 
     def _forget(self, lease: FakeLease) -> None:
         for body in _bodies(lease.request):
-            if self._held.get(body) is lease:
-                del self._held[body]
+            leases = self._held.get(body, [])
+            if lease in leases:
+                leases.remove(lease)
+            if not leases:
+                self._held.pop(body, None)
 
 
 def _bodies(request: Request) -> list[str]:
