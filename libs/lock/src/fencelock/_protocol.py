@@ -169,7 +169,8 @@ class Request:
             permit = f"{PERMIT_PREFIX}{self.owner}:"
             self.lock_keys = tuple([permit + body for body in self.bodies])
         self._ttl_ms = milliseconds(ttl)
-        self._claim = f"{milliseconds(claim_seconds(ttl))}{kind.ticket_suffix}"
+        claim_ms = milliseconds(claim_seconds(ttl))
+        self._claim = f"{claim_ms}{kind.ticket_suffix}" if kind.ticket_suffix else claim_ms
         self._annotation = annotation
 
     def anew(self) -> "Request":
@@ -196,7 +197,7 @@ class Request:
         ticket = ""
         if queued:
             # Without knowing since when it stands there, the server has to look for it.
-            head = (self.owner, self.since, self._claim, self._annotation)
+            head = (self.owner, self.since, str(self._claim), self._annotation)
             ticket = " ".join([*head, *self.bodies]) if self.since else "?"
         return Command(scripts.release, self.all_keys, (self.owner, ticket))
 
