@@ -177,7 +177,7 @@ class Request:
         """The same question with a token of its own."""
         client_id = self.owner.partition(".")[0]
         annotation = None if self._annotation == "-" else self._annotation
-        return Request(self.names, client_id, self.ttl, annotation)
+        return Request(self.names, client_id, self.ttl, annotation, self.kind)
 
     def acquire(self, scripts: Scripts, mode: Mode, wait: float) -> Command:
         """Ask for the names."""

@@ -20,6 +20,7 @@ from fencelock._debts import Debts
 from fencelock._engine import Verified, hand_out, outcome
 from fencelock._errors import (
     AcquireTimeout,
+    ConfigurationError,
     Contended,
     FencelockError,
     NotOwner,
@@ -144,6 +145,10 @@ class QuorumEngine:
         observations: tuple[Observation, ...],
     ) -> AsyncLease:
         """Obtain a lease, or leave nothing behind."""
+        if request.kind.limit > 1:
+            # Any two majorities have a server in common, which sees to it that two exclude each
+            # other; that three of a limit of two had one in common is not certain.
+            raise ConfigurationError("a quorum keeps exclusive and shared locks, no semaphores")
         started = now()
         self._operations += 1
         try:

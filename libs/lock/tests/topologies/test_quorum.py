@@ -15,6 +15,7 @@ from fencelock import (
     AsyncLockClient,
     ConfigurationError,
     Contended,
+    Kind,
     LeaseLost,
     LockClient,
     NotOwner,
@@ -272,3 +273,29 @@ async def test_one_server_that_is_not_fit_is_named_at_the_start(
     with pytest.raises(ConfigurationError, match=str(five[4].port)) as caught:
         await clients.make(url=wrong).start()
     assert "s3cret" not in str(caught.value)
+
+
+async def test_readers_share_a_name_and_a_writer_does_not(
+    five: list[RedisServer], clients: Clients
+) -> None:
+    client, other = made(clients, five), made(clients, five)
+    readers = [await each.acquire(NAME, kind=Kind.SHARED, wait=5.0) for each in (client, other)]
+    assert readers[0].fence < readers[1].fence
+    assert (await other.verify(readers[0].proof(), [NAME])).fence == readers[0].fence
+    with pytest.raises(Contended):
+        await client.acquire(NAME, wait=0)
+    for reader in readers:
+        await reader.release()
+    await until_free(five)
+    async with client.lock(NAME, wait=5.0) as writer:
+        assert writer.fence > readers[1].fence
+        with pytest.raises(Contended):
+            await other.acquire(NAME, kind=Kind.SHARED, wait=0)
+
+
+async def test_a_semaphore_on_a_quorum_is_refused(
+    five: list[RedisServer], clients: Clients
+) -> None:
+    """Three of five servers admit two each: three clients could find a majority."""
+    with pytest.raises(ConfigurationError, match="no semaphores"):
+        await made(clients, five).acquire(NAME, kind=Kind.permits(2))
