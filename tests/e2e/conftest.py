@@ -37,6 +37,8 @@ ORDER: Final = (
     "rollout",
     "crash",
     "stores",
+    "rotation",
+    "backup",
     "uninstall",
 )
 INSTALLED: Final = pytest.StashKey[Shop]()

@@ -1,4 +1,7 @@
-"""Restarts and scaling under load: nobody who uses the shop may notice."""
+"""Restarts, upgrades and scaling under load: nobody who uses the shop may notice.
+
+The load keeps its connections, as programs do, and comes from inside, through the Service.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from tests.e2e.harness.installation import ORDER_URL, PYTHON_IMAGE, ROLLOUT_SECONDS, Shop
+from tests.e2e.harness.installation import (
+    INSTALL_SECONDS,
+    ORDER_URL,
+    PYTHON_IMAGE,
+    ROLLOUT_SECONDS,
+    Shop,
+)
 from tests.e2e.harness.loading import under_load
 from tests.e2e.harness.settled import assert_settled
 
 pytestmark = pytest.mark.e2e
 
 WORKERS = 6
+# Each of the five changes sees so many: 3,000 in all.
+KEPT_ALIVE = 600
+AUTOSCALED = ("enabled=true", "minReplicas=2", "maxReplicas=3")
 
 
 @contextmanager
@@ -20,6 +32,7 @@ def unnoticed(shop: Shop) -> Iterator[None]:
     """What happens in the context fails no request, leaves no lock, and loses nothing."""
     with under_load(shop.namespace, url=ORDER_URL, image=PYTHON_IMAGE, workers=WORKERS) as load:
         yield
+        load.wait_kept_alive(KEPT_ALIVE)
     assert load.result["failed"] == 0, load.result["failures"]
     assert_settled(shop, load.result["orders"])
 
@@ -41,3 +54,36 @@ def test_scaling_up_and_down_fails_no_request(shop: Shop) -> None:
                 shop.namespace.kubectl("scale", f"deployment/shop-{name}", f"--replicas={replicas}")
             for name in ("order", "invoice"):
                 shop.wait_serving(name, pods=replicas, timeout_seconds=ROLLOUT_SECONDS)
+
+
+def test_an_upgrade_and_its_rollback_fail_no_request(shop: Shop) -> None:
+    before = {pod.uid for pod in shop.pods("order")}
+    with unnoticed(shop):
+        shop.upgrade("--set=order.config.logLevel=debug", "--set=invoice.config.logLevel=debug")
+        between = {pod.uid for pod in shop.wait_serving("order", pods=2, timeout_seconds=120)}
+        shop.release.rollback(timeout_seconds=INSTALL_SECONDS)
+        after = {pod.uid for pod in shop.wait_serving("order", pods=2, timeout_seconds=120)}
+    assert not before & between
+    assert not between & after
+    assert shop.release.revision()["status"] == "deployed"
+
+
+def test_switching_the_autoscalers_on_and_off_fails_no_request(shop: Shop) -> None:
+    def uids() -> set[str]:
+        return {pod.uid for name in ("order", "invoice") for pod in shop.pods(name)}
+
+    before = uids()
+    with unnoticed(shop):
+        shop.upgrade(
+            *(
+                f"--set={name}.autoscaling.{each}"
+                for name in ("order", "invoice")
+                for each in AUTOSCALED
+            )
+        )
+        assert shop.namespace.kubectl("get", "hpa", "--output=name").split() == [
+            f"horizontalpodautoscaler.autoscaling/shop-{name}" for name in ("invoice", "order")
+        ]
+        assert uids() == before
+        shop.upgrade()
+    assert uids() == before

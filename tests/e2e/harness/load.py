@@ -44,6 +44,8 @@ class Tally:
     """What became of the requests, and of the orders."""
 
     sent: int = 0
+    kept_alive: int = 0
+    """Of those sent, by customers who keep their connection."""
     outcomes: Counter[str] = dataclasses.field(default_factory=Counter)
     failures: list[str] = dataclasses.field(default_factory=list)
     orders: dict[str, Acknowledged] = dataclasses.field(default_factory=dict)
@@ -69,6 +71,7 @@ class Tally:
             {
                 "done": done,
                 "sent": self.sent,
+                "kept_alive": self.kept_alive,
                 "failed": self.failed,
                 "outcomes": self.outcomes,
                 "failures": self.failures,
@@ -119,6 +122,7 @@ class Worker:
                 may reach another replica.
         """
         self._tally = tally
+        self._keep_alive = keep_alive
         limits = httpx.Limits(max_keepalive_connections=1 if keep_alive else 0)
         self._client = httpx.AsyncClient(base_url=url, timeout=REQUEST_SECONDS, limits=limits)
 
@@ -182,6 +186,7 @@ class Worker:
             outcome = outcome_of_status(answer.status_code, wanted)
             detail = f"{answer.status_code} {answer.text}"
         seconds = time.monotonic() - begun
+        self._tally.kept_alive += self._keep_alive
         self._tally.count(outcome, f"{method} {path} {detail}", seconds=seconds)
         return outcome, answer if outcome == "ok" else None
 
@@ -189,7 +194,7 @@ class Worker:
 async def generate(
     url: str, *, workers: int, stop: asyncio.Event, tally: Tally, limit_seconds: float
 ) -> None:
-    """Let ``workers`` customers work, every other one with fresh connections, until ``stop``.
+    """Let ``workers`` customers work, every fourth with fresh connections, until ``stop``.
 
     Args:
         url: The order service.
@@ -200,7 +205,7 @@ async def generate(
     """
     async with asyncio.TaskGroup() as group:
         for number in range(workers):
-            worker = Worker(url, tally, keep_alive=number % 2 == 0)
+            worker = Worker(url, tally, keep_alive=number % 4 != 3)
             group.create_task(worker.work(stop))
         try:
             await asyncio.wait_for(stop.wait(), limit_seconds)

@@ -44,11 +44,25 @@ class Load:
             timeout_seconds=timeout_seconds,
         )
 
+    def wait_kept_alive(self, count: int, *, timeout_seconds: float = MORE_SECONDS) -> None:
+        """Wait until so many requests in all were sent over connections that are kept."""
+        eventually(
+            lambda: self._told().get("kept_alive", 0),
+            until=lambda seen: seen >= count,
+            what=f"{count} requests over kept connections",
+            timeout_seconds=timeout_seconds,
+        )
+
     def succeeded(self) -> int:
         """How many requests have succeeded so far."""
-        lines = self._log(lines=1)
-        count: int = json.loads(lines[-1])["outcomes"].get("ok", 0) if lines else 0
+        count: int = self._told().get("outcomes", {}).get("ok", 0)
         return count
+
+    def _told(self) -> dict[str, Any]:
+        """What the load has said last."""
+        lines = self._log(lines=1)
+        told: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+        return told
 
     def stop(self) -> None:
         """Let the requests in flight finish, and keep the final count."""

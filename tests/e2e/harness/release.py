@@ -27,6 +27,10 @@ class Release:
         """Upgrade it and wait until all of it is ready."""
         self._helm("upgrade", self.name, str(self.chart), *options, timeout_seconds=timeout_seconds)
 
+    def rollback(self, *, timeout_seconds: float) -> None:
+        """Go back to the revision before, and wait until all of it is ready."""
+        self._helm("rollback", self.name, timeout_seconds=timeout_seconds)
+
     def test(self, *, timeout_seconds: float) -> str:
         """Run the chart's own tests."""
         return self._run(
