@@ -10,6 +10,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from fencelock import _names, _proof
@@ -160,17 +161,14 @@ class Request:
         self.owner = f"{client_id}.{_proof.fingerprint(self.secret)}"
         # Server time at which it first stood in line, when that is known.
         self.since = ""
-        self.bodies = tuple([_names.body(name) for name in names])
-        # What is to be renewed and watched: of a name that is shared, the permit of this owner.
-        self.lock_keys = lock_keys = tuple([LOCK_PREFIX + body for body in self.bodies])
-        queue_keys = [QUEUE_PREFIX + body for body in self.bodies]
-        self.all_keys = (FENCE_KEY, *lock_keys, *queue_keys)
-        if kind != EXCLUSIVE:
+        keys = _keys(names) if len(names) > _KEYS_REMEMBERED_NAMES else _known_keys(names)
+        self.bodies, self.lock_keys, self.all_keys = keys
+        self._ttl_ms, self._claim = _times(ttl)
+        if kind.name != "exclusive":
+            # What is to be renewed and watched of a name that is shared: this owner's permit.
             permit = f"{PERMIT_PREFIX}{self.owner}:"
             self.lock_keys = tuple([permit + body for body in self.bodies])
-        self._ttl_ms = milliseconds(ttl)
-        claim_ms = milliseconds(claim_seconds(ttl))
-        self._claim = f"{claim_ms}{kind.ticket_suffix}" if kind.ticket_suffix else claim_ms
+            self._claim = f"{self._claim}{kind.ticket_suffix}"
         self._annotation = annotation
 
     def anew(self) -> "Request":
@@ -200,6 +198,32 @@ class Request:
             head = (self.owner, self.since, str(self._claim), self._annotation)
             ticket = " ".join([*head, *self.bodies]) if self.since else "?"
         return Command(scripts.release, self.all_keys, (self.owner, ticket))
+
+
+class _Keys(NamedTuple):
+    bodies: tuple[str, ...]
+    lock_keys: tuple[str, ...]
+    all_keys: tuple[str, ...]
+
+
+def _keys(names: tuple[str, ...]) -> _Keys:
+    """The keys of names, which are the same for every request."""
+    bodies = tuple([_names.body(name) for name in names])
+    lock_keys = tuple([LOCK_PREFIX + body for body in bodies])
+    queue_keys = [QUEUE_PREFIX + body for body in bodies]
+    return _Keys(bodies, lock_keys, (FENCE_KEY, *lock_keys, *queue_keys))
+
+
+# A few megabytes at most, whatever the names are.
+_KEYS_REMEMBERED: Final = 1024
+_KEYS_REMEMBERED_NAMES: Final = 8
+_known_keys = lru_cache(_KEYS_REMEMBERED)(_keys)
+
+
+@lru_cache(256)
+def _times(ttl: float) -> tuple[int, str | int]:
+    """Lease and claim in milliseconds."""
+    return milliseconds(ttl), milliseconds(claim_seconds(ttl))
 
 
 def give_back(scripts: Scripts, owner: str, bodies: tuple[str, ...]) -> Command:
