@@ -17,6 +17,7 @@ RECORDED = (
     "k8s_yaml",
     "local",
     "local_resource",
+    "secret_settings",
     "version_settings",
     "watch_file",
 )

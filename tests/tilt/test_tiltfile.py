@@ -5,13 +5,24 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import starlark
-import yaml
 from tests.charts.rendering import Charts, of_kind
+from tests.e2e.harness.programs import run
+from tests.tilt.rules import (
+    IGNORE_FILE,
+    built_for_a_job,
+    installed,
+    is_ignored,
+    releases,
+    scrubbed_from_logs,
+    started_with_the_shop,
+    values_of,
+    written_and_watched,
+)
 from tests.tilt.stand_ins import ROOT, Tilt
 
 SERVICES = {"order": 3000, "invoice": 3001}
@@ -68,34 +79,10 @@ def test_live_update_copies_what_exists_to_where_the_image_has_it(tilt: Tilt, se
     assert {f"apps/{service}/src", *libraries} == {step["sync"] for step in syncs}
 
 
-def releases(tilt: Tilt) -> dict[str, dict[str, Any]]:
-    given = [call["first"] for call in tilt.calls["k8s_yaml"]]
-    return {each["name"]: each for each in given if isinstance(each, dict)}
-
-
-def values_of(release: dict[str, Any]) -> dict[str, Any]:
-    """The values that `set` gives, as Helm reads them."""
-    values: dict[str, Any] = {}
-    for setting in release.get("set", []):
-        path, text = setting.split("=", 1)
-        inside = values
-        *sections, key = path.split(".")
-        for section in sections:
-            inside = inside.setdefault(section, {})
-        inside[key] = yaml.safe_load(text)
-    return values
-
-
 def workloads(charts: Charts, tilt: Tilt) -> set[str]:
     """The resources Tilt will show: one for each workload of what it installs."""
-    names: set[str] = set()
-    for name, release in releases(tilt).items():
-        file = Path(release["values"][0]).name
-        chart = Path(release["chart"]).name
-        manifests = charts.render(chart, values_of(release), file=file, release=name)
-        found = of_kind(manifests, "Deployment", "StatefulSet", "Job")
-        names |= {tilt.resource_of(m["metadata"]["name"]) for m in found}
-    return names
+    found = of_kind(installed(tilt, charts), "Deployment", "StatefulSet", "Job", "Pod")
+    return {tilt.resource_of(each["metadata"]["name"]) for each in found}
 
 
 @pytest.mark.parametrize("observe", [True, False])
@@ -116,6 +103,69 @@ def test_what_is_installed_takes_live_updates_and_is_traced(charts: Charts, tilt
     text = charts.text("shop", json.dumps(values), "values-dev.yaml", "shop")
     assert text.count("readOnlyRootFilesystem: false") == len(SERVICES)
     assert text.count("OTEL_EXPORTER_OTLP_ENDPOINT") >= len(SERVICES)
+
+
+def changed(tmp_path: Path, here: str, there: str) -> Tilt:
+    """The Tiltfile with something in it changed, executed."""
+    text = (ROOT / "Tiltfile").read_text()
+    assert here in text
+    (tmp_path / "Tiltfile").write_text(text.replace(here, there))
+    return Tilt().execute(tmp_path / "Tiltfile")
+
+
+def test_no_test_of_a_chart_starts_with_the_shop(
+    charts: Charts, tilt: Tilt, tmp_path: Path
+) -> None:
+    assert started_with_the_shop(tilt, charts) == []
+    moved = Charts.copy_to(tmp_path)
+    for path in moved.directory.glob("*/templates/tests/test.yaml"):
+        path.rename(path.parents[1] / path.name)
+    moved.pack()
+    assert set(started_with_the_shop(tilt, moved)) >= {"shop-test", "shop-redis-test"}
+
+
+def test_no_evaluation_starts_the_next_one(tilt: Tilt, tmp_path: Path) -> None:
+    Charts.copy_to(tmp_path / "charts")
+    for kept in ("Makefile", "libs", "apps"):
+        (tmp_path / kept).symlink_to(ROOT / kept)
+    before = files_in(tmp_path / "charts")
+    (local,) = tilt.calls["local"]
+    run("sh", "-c", f"cd {tmp_path} && {local['first']}", timeout_seconds=60)
+    after = files_in(tmp_path / "charts")
+    written = [f"charts/{path}" for path, state in after.items() if before.get(path) != state]
+    assert any(path.endswith(".tgz") for path in written)
+    assert written_and_watched(tilt, written, IGNORE_FILE.read_text()) == []
+    assert len(written_and_watched(tilt, written, "")) > len(written)
+
+
+def files_in(folder: Path) -> dict[str, int]:
+    """Every file and when it was last written."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in paths}
+
+
+def test_nothing_that_a_person_writes_is_ignored() -> None:
+    tracked = run("git", "ls-files", timeout_seconds=30).splitlines()
+    assert [path for path in tracked if is_ignored(path, IGNORE_FILE.read_text())] == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "mend"),
+    [
+        (lambda *seen: list(built_for_a_job(*seen)), "        trigger_mode=TRIGGER_MODE_MANUAL,\n"),
+        (scrubbed_from_logs, "secret_settings(disable_scrub=True)"),
+    ],
+    ids=["a saved source builds no image for a Job", "logs stay readable"],
+)
+def test_a_rule_holds_and_would_not_without_its_line(
+    charts: Charts,
+    tilt: Tilt,
+    tmp_path: Path,
+    rule: Callable[[Tilt, Charts], list[str]],
+    mend: str,
+) -> None:
+    assert rule(tilt, charts) == []
+    assert rule(changed(tmp_path, mend, ""), charts) != []
 
 
 def test_a_service_waits_for_its_stores_and_its_schema(tilt: Tilt) -> None:
