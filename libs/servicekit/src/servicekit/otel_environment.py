@@ -24,6 +24,8 @@ _QUEUE, _BATCH = 2048, 512
 
 def tidy(environment: MutableMapping[str, str]) -> list[str]:
     """Leave out or complete what OpenTelemetry would not take, and return a line for each."""
+    # One generation of names in all spans: FastAPI's are of the stable one already.
+    environment.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http,database")
     complaints = [*_tidy_propagators(environment), *_tidy_numbers(environment)]
     return [*complaints, *_tidy_batches(environment), *_tidy_exporter(environment)]
 

@@ -15,12 +15,11 @@ import structlog
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry import trace
 from opentelemetry.instrumentation.psycopg import PsycopgInstrumentor
-from opentelemetry.instrumentation.redis import RedisInstrumentor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
-from servicekit import health
+from servicekit import health, statement_spans
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -60,7 +59,9 @@ class Telemetry:
         provider = TracerProvider(
             resource=_resource(service=service, version=version), shutdown_on_exit=False
         )
-        provider.add_span_processor(_AskedForProcessor(_exporter(environment)))
+        provider.add_span_processor(
+            _AskedForProcessor(statement_spans.NamedStatements(_exporter(environment)))
+        )
         return cls(provider)
 
     @property
@@ -78,7 +79,9 @@ class Telemetry:
         return self.provider.get_tracer(name)
 
     def instrument(self) -> None:
-        """Trace Postgres and Redis in this process, and make the provider the global one.
+        """Trace Postgres in this process, and make the provider the global one.
+
+        Redis is left out: it keeps nothing but locks, which have spans that say more.
 
         Called once, by the process's entry point, before the first connection is made.
         """
@@ -86,14 +89,14 @@ class Telemetry:
             return
         trace.set_tracer_provider(self._provider)
         PsycopgInstrumentor().instrument(tracer_provider=self._provider, skip_dep_check=True)
-        RedisInstrumentor().instrument(tracer_provider=self._provider)
+        statement_spans.trace_commits(self.tracer(statement_spans.__name__))
 
     def uninstrument(self) -> None:
         """Undo ``instrument``, except for the global provider, which can only be set once."""
         if self._provider is None:
             return
         PsycopgInstrumentor().uninstrument()
-        RedisInstrumentor().uninstrument()
+        statement_spans.untrace_commits()
 
     def fastapi_config(self) -> TelemetryConfig:
         """Return what ``FastAPI(telemetry=...)`` needs for one server span a request.
@@ -124,15 +127,16 @@ class Telemetry:
 
 
 class _AskedForProcessor(BatchSpanProcessor):
-    """Leaves out client spans that have no parent.
+    """Leaves out client spans that have no parent, and the pings of the connection pool.
 
-    They are the statements of readiness probes and of recovery's regular look into the database: a
-    trace each, several a second, that nobody would ever open.
+    The former are the statements of readiness probes and of recovery's regular look into the
+    database: a trace each, several a second, that nobody would ever open.
     """
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Queue the span for export if it is part of something."""
-        if span.parent is not None or span.kind is not trace.SpanKind.CLIENT:
+        """Queue the span for export if it is part of something and says something."""
+        alone = span.parent is None and span.kind is trace.SpanKind.CLIENT
+        if not alone and not statement_spans.is_ping(span):
             super().on_end(span)
 
 

@@ -12,6 +12,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from fencelock._instrumentation import AcquireOutcome, LossReason, Observation, Subject
 
 _PROPAGATOR = TraceContextTextMapPropagator()
+# Microseconds: what follows is noise of the clock, and fills the views of a trace.
+_DIGITS = 6
 
 
 class OpenTelemetryInstrumentation:
@@ -91,12 +93,12 @@ class _Traced(Observation):
 
     def _end_acquire(self, outcome: str, waited: float) -> None:
         self._span.set_attribute("lock.outcome", outcome)
-        self._span.set_attribute("lock.wait_seconds", waited)
+        self._span.set_attribute("lock.wait_seconds", round(waited, _DIGITS))
 
     def _end_hold(self, outcome: str, held: float) -> None:
         if self._hold is not None:
             self._hold.set_attribute("lock.outcome", outcome)
-            self._hold.set_attribute("lock.hold_seconds", held)
+            self._hold.set_attribute("lock.hold_seconds", round(held, _DIGITS))
             self._hold.end()
 
 
