@@ -52,6 +52,8 @@ def test_a_dashboard_reads_the_chosen_data_sources_only(dashboard: Dashboard) ->
     assert variables["datasource"]["query"] == "prometheus"
     assert variables["traces"]["query"] == "tempo"
     assert variables["logs"]["query"] == "loki"
+    pickers = [name for name in ("datasource", "traces", "logs") if variables[name]["hide"] == 0]
+    assert pickers == ["datasource"], "empty ones where there is no Tempo or Loki"
 
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda each: each.uid)

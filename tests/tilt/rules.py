@@ -6,6 +6,7 @@ where these tests run.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -13,8 +14,8 @@ from pathlib import Path, PurePath
 from typing import Any, Final
 
 import yaml
-from tests.charts.rendering import ROOT, Charts, Manifest, load_all, of_kind, pods
-from tests.tilt.stand_ins import Call, Tilt
+from tests.charts.rendering import Charts, Manifest, load_all, of_kind, pods
+from tests.tilt.stand_ins import ROOT, Call, Tilt
 
 IGNORE_FILE: Final = ROOT / ".tiltignore"
 # internal/tiltfile/helm.go: the only thing by which Tilt knows a test of a chart.
@@ -101,5 +102,5 @@ def scrubbed_from_logs(tilt: Tilt, charts: Charts) -> list[str]:
     if any(call.get("disable_scrub") for call in tilt.calls["secret_settings"]):
         return []
     secrets = of_kind(installed(tilt, charts), "Secret")
-    held = {value for secret in secrets for value in secret.get("stringData", {}).values()}
-    return sorted(held.intersection(_LOGGED))
+    encoded = {value for secret in secrets for value in secret.get("data", {}).values()}
+    return sorted({base64.b64decode(value).decode() for value in encoded}.intersection(_LOGGED))

@@ -22,6 +22,8 @@ RED: Final = "red"
 
 Kind = Literal["timeseries", "stat", "bargauge", "heatmap"]
 
+SHOWN: Final = 0
+HIDDEN: Final = 2
 PROMETHEUS: Final = {"type": "prometheus", "uid": "${datasource}"}
 
 
@@ -212,7 +214,7 @@ def _options(panel: Panel) -> dict[str, Any]:
             "exemplars": {"color": "rgba(255,0,255,0.7)"},
             "yAxis": {"unit": panel.unit},
             "legend": {"show": True},
-            "tooltip": {"show": True, "yHistogram": False},
+            "tooltip": {"mode": "single", "yHistogram": False},
         }
     reduce = {"calcs": ["lastNotNull"], "fields": "", "values": False}
     if panel.kind == "bargauge":
@@ -234,7 +236,11 @@ def _target(query: Query, index: int, panel: Panel) -> dict[str, Any]:
 
 
 def _data_sources() -> Iterator[dict[str, Any]]:
-    """Which Prometheus the panels read, and which stores the links to traces and logs open."""
+    """Which Prometheus the panels read, and which stores the links to traces and logs open.
+
+    Only the first is a picker: where there is no Loki, or Jaeger instead of Tempo, there would be
+    nothing to pick from. ``var-traces`` and ``var-logs`` in the address choose others.
+    """
     for name, label, kind in (
         ("datasource", "Metrics", "prometheus"),
         ("traces", "Traces", "tempo"),
@@ -246,7 +252,7 @@ def _data_sources() -> Iterator[dict[str, Any]]:
             "type": "datasource",
             "query": kind,
             "current": {},
-            "hide": 0,
+            "hide": SHOWN if kind == "prometheus" else HIDDEN,
             "refresh": 1,
         }
 

@@ -52,7 +52,7 @@ datasources:
         spanStartTimeShift: -5m
         spanEndTimeShift: 5m
         filterByTraceID: true
-        tags: [{key: service.name, value: app}]
+        tags: [{key: service.name, value: service_name}]
       {{- end }}
 {{- end }}
 {{- with .Values.grafana.lokiUrl }}

@@ -29,6 +29,8 @@ overrides:
   defaults:
     metrics_generator:
       processors: [service-graphs, span-metrics]
+      # As in the exemplars of the services, so that one link of Grafana's fits all.
+      trace_id_label_name: trace_id
 {{- end }}
 {{- end }}
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from opentelemetry import trace
 from opentelemetry.instrumentation import _semconv
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -73,7 +74,7 @@ class Traced:
 def traced(stable: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Traced]:
     exporter = InMemorySpanExporter()
     monkeypatch.setattr(telemetry, "_exporter", lambda _: exporter)
-    monkeypatch.setattr(telemetry.trace, "set_tracer_provider", lambda _: None)
+    monkeypatch.setattr(trace, "set_tracer_provider", lambda _: None)
     made = Telemetry.from_environment(
         service="kit", version="1", environment={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}
     )
@@ -124,7 +125,7 @@ def of_postgres(span: ReadableSpan) -> dict[str, object]:
     attributes = dict(span.attributes or {})
     assert not attributes.keys() & {"db.system", "db.name", "db.statement", "net.peer.name"}
     names = ("db.system.name", "db.namespace", "server.address", "server.port")
-    found = {name: attributes[name] for name in names}
+    found: dict[str, object] = {name: attributes[name] for name in names}
     assert found["db.system.name"] == "postgresql"
     return found
 

@@ -5,6 +5,7 @@ start, so what cannot be used is left out, and said in one line each.
 """
 
 import math
+import os
 from collections.abc import Iterator, MutableMapping
 from importlib.metadata import entry_points
 from typing import Final
@@ -18,6 +19,10 @@ _BATCHING: Final = (
     "OTEL_BSP_MAX_QUEUE_SIZE",
     "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
 )
+_FILES: Final = ("OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_TRACES_")
+_CERTIFICATES: Final = tuple(f"{prefix}CERTIFICATE" for prefix in _FILES)
+# The exporter over HTTP is made with requests, which lets these win over what it was told.
+_BUNDLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 # The SDK's own default (opentelemetry.sdk.trace.export).
 _QUEUE, _BATCH = 2048, 512
 
@@ -27,7 +32,8 @@ def tidy(environment: MutableMapping[str, str]) -> list[str]:
     # One generation of names in all spans: FastAPI's are of the stable one already.
     environment.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http,database")
     complaints = [*_tidy_propagators(environment), *_tidy_numbers(environment)]
-    return [*complaints, *_tidy_batches(environment), *_tidy_exporter(environment)]
+    complaints += [*_tidy_batches(environment), *_tidy_exporter(environment)]
+    return [*complaints, *_tidy_files(environment), *_tidy_trust(environment)]
 
 
 def _tidy_propagators(environment: MutableMapping[str, str]) -> Iterator[str]:
@@ -98,3 +104,23 @@ def _tidy_exporter(environment: MutableMapping[str, str]) -> Iterator[str]:
         if environment.get(name, "").strip().lower() not in {"", "none", "gzip", "deflate"}:
             del environment[name]
             yield f"{name}: neither gzip nor deflate nor none: left out"
+
+
+def _tidy_files(environment: MutableMapping[str, str]) -> Iterator[str]:
+    """Half of an identity makes gRPC abort the process; a file that is not there is half of one."""
+    for prefix in _FILES:
+        identity = [f"{prefix}CLIENT_CERTIFICATE", f"{prefix}CLIENT_KEY"]
+        for name in (f"{prefix}CERTIFICATE", *identity):
+            if environment.get(name) and not os.access(environment[name], os.R_OK):
+                yield f"{name}: {environment.pop(name)} cannot be read: left out"
+        given = [name for name in identity if environment.get(name)]
+        if len(given) == 1:
+            del environment[given[0]]
+            yield f"{given[0]}: nothing without the other of {' and '.join(identity)}: left out"
+
+
+def _tidy_trust(environment: MutableMapping[str, str]) -> Iterator[str]:
+    told = next((name for name in _CERTIFICATES if environment.get(name)), None)
+    for name in _BUNDLES:
+        if told and environment.pop(name, ""):
+            yield f"{name}: would win over {told}: left out"

@@ -122,7 +122,7 @@ async def _traced_commit(
     commit: Callable[[], Awaitable[None]],
 ) -> None:
     info = connection.info
-    attributes = {
+    attributes: dict[str, str | int] = {
         db.DB_SYSTEM_NAME: db.DbSystemNameValues.POSTGRESQL.value,
         db.DB_NAMESPACE: info.dbname,
         db.DB_OPERATION_NAME: "COMMIT",
