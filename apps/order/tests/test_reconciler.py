@@ -198,3 +198,24 @@ async def test_without_recovery_a_pending_operation_stays_so(
             await until_true(visible, limit_seconds=0.5)
     assert await use_cases.reconciler.work_once() == 1
     assert await visible()
+
+
+async def test_background_work_begins_when_the_schema_is_there_and_not_before(
+    use_cases: UseCases, runtime: Runtime
+) -> None:
+    there = asyncio.Event()
+
+    async def schema() -> None:
+        await there.wait()
+
+    def rounds() -> float | None:
+        return runtime.registry.get_sample_value("shop_reconciler_rounds_total", {"result": "done"})
+
+    async with running(use_cases.background, after=schema):
+        await asyncio.sleep(0.1)
+        assert not rounds()
+        there.set()
+        await until(rounds)
+    there.clear()
+    async with running(use_cases.background, after=schema):
+        pass  # it ends although nothing has begun

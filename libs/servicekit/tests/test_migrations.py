@@ -1,5 +1,7 @@
 """Migrations: readiness tells a database that lacks one from one that is ahead."""
 
+import asyncio
+import itertools
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +9,8 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import text
+from sqlalchemy import event, text
+from structlog.testing import capture_logs
 
 from devkit.servers import PostgresServer
 from servicekit.database import create_engine
@@ -66,6 +69,32 @@ async def test_a_database_behind_is_not_ready_and_one_ahead_is(url: str, tmp_pat
         await old.require_head(engine)
     finally:
         await engine.dispose()
+
+
+async def test_background_work_waits_for_the_schema_and_says_so_once(
+    url: str, tmp_path: Path
+) -> None:
+    """A first installation migrates beside the services, whose work would fail until then."""
+    schema = release(tmp_path / "new", "CREATE TABLE a ()")
+    engine = create_engine(url, application_name="kit")
+    failed: list[object] = []
+    looks, enough = itertools.count(1), asyncio.Event()
+    event.listen(engine.sync_engine, "handle_error", failed.append)
+    event.listen(engine.sync_engine, "checkout", lambda *_: next(looks) < 5 or enough.set())
+    try:
+        with capture_logs() as lines:
+            waiting = asyncio.create_task(schema.wait_for_head(engine, every_seconds=0.01))
+            async with asyncio.timeout(30):
+                await enough.wait()
+            assert not waiting.done()
+            assert await asyncio.to_thread(schema.upgrade, url) == "0001"
+            async with asyncio.timeout(30):
+                await waiting
+    finally:
+        await engine.dispose()
+    assert failed == []
+    (said,) = [line for line in lines if line["event"] == "waiting_for_schema"]
+    assert said["reason"] == "schema at nothing, needs 0001: run migrate"
 
 
 def test_migrating_a_database_that_is_ahead_leaves_it_as_it_is(url: str, tmp_path: Path) -> None:

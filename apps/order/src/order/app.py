@@ -103,7 +103,13 @@ def _lifespan(resources: Resources, make_use_cases: Callable[[], UseCases]) -> a
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.use_cases = use_cases = make_use_cases()
-        async with resources.open(), running(use_cases.background):
+        async with (
+            resources.open(),
+            running(
+                use_cases.background,
+                after=lambda: MIGRATIONS.wait_for_head(resources.recovery_engine),
+            ),
+        ):
             yield
 
     return lifespan

@@ -22,6 +22,7 @@ from order.service.helping import Helping
 from order.wakeup import WakeUp
 from servicekit import log_context
 from servicekit.database import cause_of
+from servicekit.quiet_log import Interval
 
 BATCH: Final = 16
 """How many operations one replica claims, and works on, at once."""
@@ -71,6 +72,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """Work until cancelled; no error ends it."""
+        failures = Interval()
         while True:
             # A claim costs an operation its turn, so none is made for a call that the breaker would
             # refuse: all of them would come late once the invoice service is back.
@@ -79,7 +81,8 @@ class Reconciler:
                 claimed = await self.work_once(limit=limit)
             except Exception as error:  # noqa: BLE001 - the next round may succeed; it is counted
                 self._metrics.round("failed")
-                _log.warning("reconciler_round_failed", error=repr(error))
+                if (times := failures.due()) is not None:
+                    _log.warning("reconciler_round_failed", times=times, error=repr(error))
                 claimed = 0
             if claimed == 0 or claimed < limit:
                 await self._wake_up.wait(timeout_seconds=self._interval_seconds)

@@ -1,7 +1,7 @@
 """The use cases of one process, put together from their parts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -202,10 +202,27 @@ def _reconciler(
 
 
 @asynccontextmanager
-async def running(background: Sequence[BackgroundWork]) -> AsyncIterator[None]:
-    """Let the background work go on while the body runs, end it, and raise what it died of."""
+async def running(
+    background: Sequence[BackgroundWork], *, after: Callable[[], Awaitable[None]] | None = None
+) -> AsyncIterator[None]:
+    """Let the background work go on while the body runs, end it, and raise what it died of.
+
+    Args:
+        background: the work.
+        after: returns once it may begin; the body does not wait for that.
+    """
+    gate = asyncio.create_task(after() if after else asyncio.sleep(0), name="gate")
+
+    async def begin(work: BackgroundWork) -> None:
+        await asyncio.shield(gate)
+        await work.run()
+
     tasks = [
-        asyncio.create_task(work.run(), name=type(work).__name__.lower()) for work in background
+        gate,
+        *(
+            asyncio.create_task(begin(work), name=type(work).__name__.lower())
+            for work in background
+        ),
     ]
     try:
         yield

@@ -6,11 +6,13 @@ A service keeps its scripts inside its package, as ``<service>.migrations``, who
     run_in_context(Base.metadata)
 """
 
+import asyncio
 import hashlib
 from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+import structlog
 from alembic import command, context
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -19,11 +21,15 @@ from sqlalchemy import Connection, MetaData, create_engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import NullPool
 
-from servicekit.database import driver_url
+from servicekit.database import cause_of, driver_url
 from servicekit.health import NotReady
+from servicekit.quiet_log import Interval
 
 _LOCK_WAIT_SECONDS: Final = 60.0
 _DDL_LOCK_WAIT_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 15.0
+"""Limit for one look at the schema, also on a connection that has gone silent."""
+_log = structlog.stdlib.get_logger(__name__)
 
 
 class Migrations:
@@ -90,6 +96,28 @@ class Migrations:
         if head in found or self._unknown(found) is not None:
             return
         raise NotReady(f"schema at {', '.join(found) or 'nothing'}, needs {head}: run migrate")
+
+    async def wait_for_head(self, engine: AsyncEngine, *, every_seconds: float = 1.0) -> None:
+        """Return once the database has every revision that this code brings, however late.
+
+        For background work, which begins with the process and not when it is ready: it would fail
+        in every round, and fill the logs of the service and of the database. The reason is said
+        once, and then at intervals. How long it may last is for whoever migrates to limit.
+
+        Args:
+            engine: the database.
+            every_seconds: the pause between two looks.
+        """
+        said = Interval()
+        while True:
+            try:
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    return await self.require_head(engine)
+            except Exception as error:  # noqa: BLE001 - it may pass: the database starts, or migrates
+                if (times := said.due()) is not None:
+                    reason = str(error) if isinstance(error, NotReady) else cause_of(error)
+                    _log.info("waiting_for_schema", times=times, reason=reason)
+            await asyncio.sleep(every_seconds)
 
     def _unknown(self, found: tuple[str, ...]) -> str | None:
         """Return the revision of a newer release that the database is at, if it is."""
