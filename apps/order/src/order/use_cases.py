@@ -1,11 +1,11 @@
 """The use cases of one process, put together from their parts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from order.bulkhead import BoundedLocks
 from order.invoice_client import HttpInvoices
@@ -201,9 +201,15 @@ def _reconciler(
     )
 
 
+async def _at_once() -> None:
+    """Wait for nothing."""
+
+
 @asynccontextmanager
 async def running(
-    background: Sequence[BackgroundWork], *, after: Callable[[], Awaitable[None]] | None = None
+    background: Sequence[BackgroundWork],
+    *,
+    after: Callable[[], Coroutine[Any, Any, None]] = _at_once,
 ) -> AsyncIterator[None]:
     """Let the background work go on while the body runs, end it, and raise what it died of.
 
@@ -211,7 +217,7 @@ async def running(
         background: the work.
         after: returns once it may begin; the body does not wait for that.
     """
-    gate = asyncio.create_task(after() if after else asyncio.sleep(0), name="gate")
+    gate = asyncio.create_task(after(), name="gate")
 
     async def begin(work: BackgroundWork) -> None:
         await asyncio.shield(gate)
