@@ -10,6 +10,7 @@ import pytest
 from libs.lock.tests.blocking import BlockingAsAsync
 
 from fencelock import AsyncLease, AsyncLockClient, Kind
+from fencelock._connection import Connection
 from fencelock._engine import Engine
 from fencelock._scripts import Scripts
 from fencelock._topology import read
@@ -61,13 +62,20 @@ def engine_of(client: AsyncLockClient) -> Engine:
     return engine
 
 
+def connection_of(client: AsyncLockClient) -> Connection:
+    """The way of a client to one server."""
+    connection = engine_of(client)._connection
+    assert isinstance(connection, Connection)
+    return connection
+
+
 async def crash(client: AsyncLockClient, tasks: Sequence[asyncio.Task[AsyncLease]] = ()) -> None:
     """Let a client vanish as if its process had been killed: nothing is released."""
     engine = engine_of(client)
     await engine._keeper.close()
-    link = engine._connection._link
+    link = connection_of(client)._link
     assert link is not None
-    engine._connection._closed = True
+    connection_of(client)._closed = True
     engine._debts._closed = True
     engine._debts._owed.clear()
     link.abort("crashed")
@@ -80,8 +88,7 @@ async def crash(client: AsyncLockClient, tasks: Sequence[asyncio.Task[AsyncLease
 def deafen(client: AsyncLockClient) -> None:
     """Let a started client do without being told of changes, as on a server that does not tell."""
     blocking = getattr(client, "blocking", None)
-    engine = engine_of(client if blocking is None else blocking._running.client)
-    link = engine._connection._link
+    link = connection_of(client if blocking is None else blocking._running.client)._link
     assert link is not None
     link.tracks = False
 
@@ -89,7 +96,7 @@ def deafen(client: AsyncLockClient) -> None:
 def freeze(client: AsyncLockClient) -> None:
     """Let a client stay connected, and neither hear nor say anything, as a stopped process."""
     engine = engine_of(client)
-    link = engine._connection._link
+    link = connection_of(client)._link
     assert link is not None
     assert link._transport is not None
     link._transport.pause_reading()

@@ -19,7 +19,7 @@ from fencelock._quorum import QuorumEngine
 from fencelock._reentry import Reentry
 from fencelock._scripts import Scripts, packaged
 from fencelock._target import Target
-from fencelock._topology import Cluster, Quorum, Sentinels, Single, Topology
+from fencelock._topology import Quorum, Single, Topology
 
 
 class AsyncLockClient:
@@ -57,9 +57,7 @@ class AsyncLockClient:
         self._scripts = scripts or packaged()
         if isinstance(where, Target):
             where = Single(where)
-        if isinstance(where, Cluster):
-            raise ConfigurationError("a Cluster is not supported")
-        self._where: Single | Sentinels | Quorum = where
+        self._where: Topology = where
         self._classes = Classes()
         self._running: Engine | QuorumEngine | None = None
         self._former: Engine | QuorumEngine | None = None
@@ -84,8 +82,9 @@ class AsyncLockClient:
             url: where the locks are kept, with credentials, database and TLS options as redis-py
                 reads them: ``redis://``, ``rediss://`` (TLS), ``unix://``; or
                 ``redis+sentinel://HOST:26379,HOST:26379/NAME`` (``rediss+sentinel`` with TLS) for
-                the master that Sentinels call NAME; or several URLs of independent servers, of
-                which a majority decides.
+                the master that Sentinels call NAME; ``redis+cluster://HOST:6379,HOST:6379`` for
+                a Cluster, of which some nodes are named; or several URLs of independent servers,
+                of which a majority decides.
             ttl: seconds a lease runs unless it is renewed, which happens by itself.
             wait: seconds to stand in line at most; 0 never queues.
             max_hold: seconds from the grant after which a lease ends even though it is renewed.

@@ -40,6 +40,8 @@ _PASSING = (
     "OOM",
     "NOGOODSLAVE",
     "IOERR",
+    # A slot of a Cluster is on its way to another node.
+    "ERR Script attempted to access a non local key",
 )
 _REFUSED = (
     "NOAUTH",
@@ -67,6 +69,18 @@ class Answer(NamedTuple):
     link: Link
 
 
+class Redirected(RedisUnavailable):
+    """A node of a Cluster says that another one has the names. It did nothing."""
+
+    def __init__(self, text: str, target: str) -> None:
+        super().__init__(f"{target}: {text}")
+        kind, _, where = text.split()[:3]
+        host, _, port = where.rpartition(":")
+        self.ask = kind == "ASK"
+        self.address = (host.strip("[]") or target.rpartition(":")[0].strip("[]"), int(port))
+        self.reached = False
+
+
 class _Passing(RedisUnavailable):
     """The server refused a command for a reason that passes. Never leaves this module."""
 
@@ -85,6 +99,7 @@ class Connection:
         on_push: Callable[[object], None],
         on_down: Callable[[], None],
         on_up: Callable[[Link], Awaitable[None]],
+        probe_tag: Callable[[], str] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._generation = _forks.generation()
@@ -98,6 +113,7 @@ class Connection:
         self._on_push = on_push
         self._on_down = on_down
         self._on_up = on_up
+        self._probe_tag = probe_tag
         self._link: Link | None = None
         # The connection before this one, as the server knew it.
         self._predecessor: tuple[int, str] | None = None
@@ -116,6 +132,7 @@ class Connection:
         deadline: float,
         limit: float | None = None,
         repeat: Callable[[], Command] | None = None,
+        asking: bool = False,
     ) -> Answer:
         """Run a script, or a plain command.
 
@@ -126,13 +143,14 @@ class Connection:
                 timeout if None.
             repeat: makes what to run instead once the command may have reached the server; the
                 command itself if None.
+            asking: it is about a slot that this node of a Cluster is getting from another one.
 
         Raises:
             RedisUnavailable: no answer by the deadline, or a refusal that does not pass.
             ConfigurationError: the server does not allow what a lock needs.
         """
         limit = self._reply_timeout if limit is None else limit
-        found = await self._at_once(command, deadline, limit)
+        found = None if asking else await self._at_once(command, deadline, limit)
         if isinstance(found, Answer):
             return found
 
@@ -141,7 +159,7 @@ class Connection:
                 await self._fitness.look(link, now())
             sent = now()
             chosen = command if before is None or repeat is None else repeat()
-            reply = await self._run(link, chosen, deadline, limit)
+            reply = await self._run(link, chosen, deadline, limit, asking=asking)
             return Answer(reply, sent, repeated=before is not None, link=link)
 
         return await self._persist(attempt, deadline, found)
@@ -215,6 +233,19 @@ class Connection:
         """Whether the server tells of changes to keys that are held."""
         return self._link is not None and self._link.tracks
 
+    @property
+    def up(self) -> bool:
+        """Whether it is connected."""
+        return self._link is not None and self._link.usable
+
+    def serves(self, link: Link, command: Command) -> bool:  # noqa: ARG002 (see ClusterConnection)
+        """Whether a link leads to where the names of a command are."""
+        return True
+
+    async def links(self, *, deadline: float) -> list[Link]:
+        """Be connected to every server there is; see :meth:`ready`."""
+        return [await self.ready(deadline=deadline)]
+
     def look_again(self) -> None:
         """Something vanished before its time: see soon whether the server still is fit."""
         self._fitness.doubt()
@@ -282,9 +313,15 @@ class Connection:
         given_up.reached = reached
         return given_up
 
-    async def _run(self, link: Link, command: Command, deadline: float, limit: float) -> Reply:
+    async def _run(
+        self, link: Link, command: Command, deadline: float, limit: float, *, asking: bool = False
+    ) -> Reply:
+        if asking:
+            link.send(("ASKING",), limit)
         reply = await self._bounded(_send(link, command, now(), limit), deadline)
         if _unknown(reply):
+            if asking:
+                link.send(("ASKING",), limit)
             whole = _send(link, command, now(), limit, whole=True)
             reply = await self._bounded(whole, deadline)
         return self._accept(link, reply)
@@ -294,6 +331,8 @@ class Connection:
             self._failures = 0
             return reply
         text = refusal(reply)
+        if self._route.mode == b"cluster" and text.startswith(("MOVED ", "ASK ")):
+            raise Redirected(text, str(self._target))
         if text.startswith(_REFUSED):
             raise ConfigurationError(
                 f"{self._target} refuses a command that locks need: {text}. A user for locks needs "
@@ -422,7 +461,8 @@ class Connection:
             must.append(("SELECT", target.db))
         must.append(("SUBSCRIBE", self._channel))
         must += [("SCRIPT", "LOAD", script.text) for script in self._scripts]
-        must.append(_fitness.probe(self._scripts.probe, self._channel))
+        tag = None if self._probe_tag is None else self._probe_tag()
+        must.append(_fitness.probe(self._scripts.probe, self._channel, tag))
         may: list[tuple[Word, ...]] = [_fitness.SETTINGS, ("CLIENT", "INFO"), _fitness.TRACKING]
         # What the last connection still has under way must not come after what this one sends.
         if self._predecessor is not None:

@@ -14,6 +14,7 @@ import hiredis
 
 from fencelock import _protocol
 from fencelock._clock import now
+from fencelock._cluster import ClusterConnection
 from fencelock._connection import Connection
 from fencelock._errors import ConfigurationError, RedisUnavailable
 from fencelock._link import Link, Reply
@@ -42,7 +43,7 @@ class Debts:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        connection: Callable[[], Connection],
+        connection: Callable[[], Connection | ClusterConnection],
         on_paid: Callable[[], None],
     ) -> None:
         self._loop = loop
@@ -73,7 +74,7 @@ class Debts:
         """A new connection is there: send everything before anybody else sends anything."""
         futures = []
         for owner, debt in self._current():
-            if not debt.in_flight:
+            if not debt.in_flight and self._connection().serves(link, debt.command):
                 sent = asyncio.ensure_future(self._connection().evaluate(link, debt.command))
                 self._await(owner, debt, sent)
                 futures.append(sent)
@@ -126,11 +127,12 @@ class Debts:
                 pause = min(pause * 2, RETRY_SECONDS_MAX)
                 try:
                     # On a new connection everything is paid before this returns.
-                    link = await connection.ready(deadline=now() + RETRY_SECONDS_MAX)
+                    links = await connection.links(deadline=now() + RETRY_SECONDS_MAX)
                 except (RedisUnavailable, ConfigurationError) as error:
                     logger.debug("%d releases wait for the server: %s", len(self._owed), error)
                     continue
-                await self.pay(link)
+                for link in links:
+                    await self.pay(link)
         finally:
             self._retrying = False
             self._retrier = None

@@ -2,14 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import hiredis
 
 from fencelock import _protocol
 from fencelock._clock import now
+from fencelock._cluster import ClusterConnection
 from fencelock._connection import Connection
 from fencelock._debts import TICKET_SECONDS, Debts
 from fencelock._errors import (
@@ -19,7 +20,7 @@ from fencelock._errors import (
     RedisUnavailable,
 )
 from fencelock._instrumentation import AcquireOutcome, Observation, tell
-from fencelock._keeper import Keeper
+from fencelock._keeper import Keeper, Kept, all_together
 from fencelock._lease import AsyncLease
 from fencelock._link import Link
 from fencelock._proof import Claim
@@ -27,7 +28,8 @@ from fencelock._protocol import Blocked, Changed, Granted, Mode, Push, Request, 
 from fencelock._replication import Replication
 from fencelock._route import route_to
 from fencelock._scripts import Scripts
-from fencelock._topology import Sentinels, Single
+from fencelock._slots import slot_of
+from fencelock._topology import Cluster, Sentinels, Single
 from fencelock._waiting import Waiter, WaitingRoom
 
 logger = logging.getLogger("fencelock")
@@ -47,12 +49,20 @@ class Verified(NamedTuple):
     """Seconds that it still runs at least, if it is neither renewed nor released."""
 
 
+class _Ears(TypedDict):
+    """What a connection tells."""
+
+    on_push: Callable[[object], None]
+    on_down: Callable[[], None]
+    on_up: Callable[[Link], Awaitable[None]]
+
+
 class Engine:
     """The running parts of one client, bound to one event loop."""
 
     def __init__(
         self,
-        where: Single | Sentinels,
+        where: Single | Sentinels | Cluster,
         scripts: Scripts,
         *,
         client_id: str,
@@ -64,13 +74,29 @@ class Engine:
         self._scripts = scripts
         self._reply_timeout = reply_timeout
         self._room = WaitingRoom(self._loop)
-        self._keeper = Keeper(self._loop, self._renew, self._look)
+        apart = by_slot if isinstance(where, Cluster) else all_together
+        self._keeper = Keeper(self._loop, self._renew, self._look, apart)
         self._debts = Debts(self._loop, lambda: self._connection, self._look_whether_idle)
         self._settled_at = 0.0
         # Calls that must not be cut off half-way when the client is closed.
         self._operations = 0
         self._idle: asyncio.Event | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._pushes_count = not isinstance(where, Cluster)
+        self._connection: Connection | ClusterConnection
+        self._replication: Replication | None = None
+        channel = _protocol.CHANNEL_PREFIX + client_id
+        ears: _Ears = {"on_push": self._on_push, "on_down": self._on_down, "on_up": self._on_up}
+        if isinstance(where, Cluster):
+            self._connection = ClusterConnection(
+                where,
+                scripts,
+                channel=channel,
+                connect_timeout=connect_timeout,
+                reply_timeout=reply_timeout,
+                **ears,
+            )
+            return
         connect = partial(
             Connection,
             route_to(where),
@@ -78,11 +104,7 @@ class Engine:
             connect_timeout=connect_timeout,
             reply_timeout=reply_timeout,
         )
-        channel = _protocol.CHANNEL_PREFIX + client_id
-        self._connection = connect(
-            channel=channel, on_push=self._on_push, on_down=self._on_down, on_up=self._on_up
-        )
-        self._replication: Replication | None = None
+        self._connection = connect(channel=channel, **ears)
         if where.replicas:
             witness = connect(
                 channel=channel + WITNESS, on_push=_ignore, on_down=_ignore, on_up=_nothing
@@ -324,8 +346,14 @@ class Engine:
     def _accept_push(
         self, waiter: Waiter, term: Term, observations: tuple[Observation, ...]
     ) -> Granted | None:
-        """Take the lease that was pushed, unless it is so old that asking again is safer."""
+        """Take the lease that was pushed, unless asking again is safer.
+
+        It is when the push is old; and on a Cluster, where any node passes on what another one
+        published, whose clock and whose idea of who listens are not those of the node we asked.
+        """
         push, waiter.push = waiter.push, None
+        if not self._pushes_count:
+            return None
         if push is None or push.granted.server_time <= waiter.stamp[1]:
             # Older than the last answer, which knew of no such lease (any more).
             return None
@@ -398,6 +426,8 @@ class Engine:
         for batch, wanted in self._keeper.batches(self._keeper.held()):
             sent = now()
             command = _protocol.renew(self._scripts, wanted)
+            if not self._connection.serves(link, command):
+                continue
             reply = await self._connection.evaluate(link, command)
             if not isinstance(reply, hiredis.ReplyError):
                 extended = _protocol.read_renew(reply, len(batch))
@@ -424,6 +454,14 @@ def hand_out(
             keeper.end(lease, "expired")
             lease.check()
     return lease
+
+
+def by_slot(leases: Sequence[Kept]) -> Sequence[Sequence[Kept]]:
+    """One script is about one slot of a Cluster."""
+    slots: dict[int, list[Kept]] = {}
+    for lease in leases:
+        slots.setdefault(slot_of(lease.request.lock_keys[0]), []).append(lease)
+    return list(slots.values())
 
 
 def _ignore(*_: object) -> None:

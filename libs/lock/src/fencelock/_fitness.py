@@ -87,11 +87,16 @@ class Fitness:
             raise ConfigurationError(self._unfit)
 
 
-def probe(script: Script, channel: str) -> tuple[Word, ...]:
-    """The command that tries every right that the scripts need."""
-    own = channel.rpartition(":")[2]
-    keys = [f"fencelock:{kind}:{{probe-{own}}}" for kind in "lqw"]
-    return ("EVAL", script.text, 4, "fencelock:fence", *keys, channel)
+def probe(script: Script, channel: str, tag: str | None = None) -> tuple[Word, ...]:
+    """The command that tries every right that the scripts need.
+
+    ``tag`` is the hash tag of a slot that the server has, if it is a node of a Cluster.
+    """
+    own = f"probe-{channel.rpartition(':')[2]}"
+    fence = "fencelock:fence" if tag is None else f"fencelock:fence:{{{tag}}}"
+    place = f"{{{own}}}" if tag is None else f"{{{tag}}}{own}"
+    keys = [f"fencelock:{kind}:{place}" for kind in "lqw"]
+    return ("EVAL", script.text, 4, fence, *keys, channel)
 
 
 def check_rights(target: str, reply: Reply) -> tuple[float, list[str]]:

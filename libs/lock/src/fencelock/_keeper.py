@@ -47,15 +47,29 @@ class Look(Protocol):
         ...
 
 
+Apart = Callable[[Sequence[Kept]], Sequence[Sequence[Kept]]]
+
+
+def all_together(leases: Sequence[Kept]) -> Sequence[Sequence[Kept]]:
+    """One script can be about all keys of one server."""
+    return [leases]
+
+
 class Keeper:
     """The held leases of one client."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, renew: Renew, look: Look | None = None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        renew: Renew,
+        look: Look | None = None,
+        apart: Apart = all_together,
     ) -> None:
         self._loop = loop
         self._renew = renew
         self._look = look
+        # Which leases one script can be about.
+        self._apart = apart
         # Leases that the server does not watch yet, and since when they are held.
         self._unwatched: dict[str, tuple[Kept, float]] = {}
         self._watch_timer: asyncio.TimerHandle | None = None
@@ -118,17 +132,8 @@ class Keeper:
 
     def batches(self, leases: Sequence[Kept]) -> Iterator[tuple[list[Kept], Wanted]]:
         """Split leases into as many as one script renews, each with what to ask for."""
-        batch: list[Kept] = []
-        keys = 0
-        for lease in leases:
-            count = len(lease.request.lock_keys)
-            if batch and keys + count > RENEWED_KEYS_MAX:
-                yield batch, _wanted(batch)
-                batch, keys = [], 0
-            batch.append(lease)
-            keys += count
-        if batch:
-            yield batch, _wanted(batch)
+        for together in self._apart(leases):
+            yield from _batches(together)
 
     def answered(
         self, batch: Sequence[Kept], wanted: Wanted, extended: list[bool], sent: float
@@ -287,6 +292,20 @@ class Keeper:
                 isolated(_report, lease, False)  # noqa: FBT003 (it was not extended)
             return
         self.answered(batch, wanted, extended, sent)
+
+
+def _batches(leases: Sequence[Kept]) -> Iterator[tuple[list[Kept], Wanted]]:
+    batch: list[Kept] = []
+    keys = 0
+    for lease in leases:
+        count = len(lease.request.lock_keys)
+        if batch and keys + count > RENEWED_KEYS_MAX:
+            yield batch, _wanted(batch)
+            batch, keys = [], 0
+        batch.append(lease)
+        keys += count
+    if batch:
+        yield batch, _wanted(batch)
 
 
 def _wanted(batch: Sequence[Kept]) -> Wanted:

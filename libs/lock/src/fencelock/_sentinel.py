@@ -7,21 +7,25 @@ asked, and among their answers the one with the highest epoch counts: each failo
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import NamedTuple
 
 import hiredis
 
+from fencelock._conversation import Partner, accept, conversation
 from fencelock._errors import ConfigurationError, RedisUnavailable
-from fencelock._link import Link, Word
+from fencelock._link import Link
 from fencelock._target import Target
 from fencelock._topology import Sentinels
 
 logger = logging.getLogger("fencelock")
 
-# How long one Sentinel may take to answer; one that is gone must not hold up the others.
-ASK_SECONDS = 0.5
+SENTINEL = Partner(
+    "Sentinel",
+    b"sentinel",
+    "Sentinels have a user and password of their own: sentinel_username and sentinel_password in "
+    "the URL",
+)
 # A Sentinel tells when the master changes; it is asked too, in case its word was lost.
 POLL_SECONDS = 5.0
 RETRY_SECONDS = 0.5
@@ -97,7 +101,7 @@ class SentinelRoute:
         return said
 
     async def _ask_once(self, address: Target) -> Said:
-        async with _conversation(address) as link:
+        async with conversation(address, SENTINEL) as link:
             return await self._ask(address, link)
 
     async def _ask(self, address: Target, link: Link) -> Said:
@@ -128,9 +132,9 @@ class SentinelRoute:
 
     async def _hear_out(self, address: Target) -> None:
         news = asyncio.Event()
-        async with _conversation(address, lambda _: news.set()) as link:
+        async with conversation(address, SENTINEL, lambda _: news.set()) as link:
             link.closed.add_done_callback(lambda _: news.set())
-            _accept(address, await link.send(("SUBSCRIBE", "+switch-master")))
+            accept(SENTINEL, address, await link.send(("SUBSCRIBE", "+switch-master")))
             while link.usable:
                 news.clear()
                 self._heard(await self._ask(address, link))
@@ -148,61 +152,14 @@ class SentinelRoute:
                     callback(target)
 
 
-@asynccontextmanager
-async def _conversation(
-    address: Target, on_push: Callable[[object], None] = lambda _: None
-) -> AsyncIterator[Link]:
-    """An open connection to a Sentinel.
-
-    Raises:
-        RedisUnavailable: it cannot be reached, or broke.
-        ConfigurationError: the Sentinel refuses us.
-    """
-    loop = asyncio.get_running_loop()
-
-    def make() -> Link:
-        return Link(loop, reply_timeout=ASK_SECONDS, on_push=on_push, on_lost=lambda _: None)
-
-    try:
-        async with asyncio.timeout(ASK_SECONDS):
-            link = (
-                await loop.create_connection(make, address.host, address.port, ssl=address.tls)
-            )[1]
-    except (OSError, TimeoutError) as error:
-        reason = str(error) or f"no connection within {ASK_SECONDS:g} s"
-        raise RedisUnavailable(f"cannot reach Sentinel {address}: {reason}") from error
-    try:
-        greeting: tuple[Word, ...] = ("HELLO", "3")
-        if address.password is not None or address.username is not None:
-            greeting += ("AUTH", address.username or "default", address.password or "")
-        reply = _accept(address, await link.send(greeting))
-        if isinstance(reply, dict) and reply.get(b"mode", b"sentinel") != b"sentinel":
-            raise ConfigurationError(f"{address} is no Sentinel: it is a server of locks itself")
-        yield link
-    finally:
-        link.abort("asked enough")
-
-
-def _accept(address: Target, reply: object) -> object:
-    if not isinstance(reply, hiredis.ReplyError):
-        return reply
-    text = str(reply)
-    if text.startswith(("NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "NOPROTO", "ERR unknown")):
-        raise ConfigurationError(
-            f"Sentinel {address} refuses us: {text}. Sentinels have a user and password of their "
-            "own: sentinel_username and sentinel_password in the URL"
-        )
-    raise RedisUnavailable(f"Sentinel {address}: {text}")
-
-
 def _read(address: Target, name: str, where: object, state: object) -> Said:
     for reply in (where, state):
         if isinstance(reply, hiredis.ReplyError) and "o such master" in str(reply):
             where = None
     if where is None:
         raise ConfigurationError(f"Sentinel {address} knows no master {name!r}")
-    _accept(address, where)
-    _accept(address, state)
+    accept(SENTINEL, address, where)
+    accept(SENTINEL, address, state)
     match where, state:
         case [[bytes(host), bytes(port)], dict()] if port.isdigit():
             epoch = state.get(b"config-epoch", b"0")

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from libs.lock.tests.clients import Clients, engine_of
+from libs.lock.tests.clients import Clients, connection_of, engine_of
 from libs.lock.tests.eventually import eventually
 from libs.lock.tests.proxy import Proxy
 from libs.lock.tests.server_view import lock_keys, queue_length, record
@@ -163,7 +163,7 @@ async def test_a_grant_that_was_lost_with_all_data_is_not_believed(
     await eventually(in_line, "one in line")
     engine = engine_of(client)
     pushes: list[object] = []
-    link = engine._connection._link
+    link = connection_of(client)._link
     assert link is not None
     link._on_push = pushes.append
     await lease.release()

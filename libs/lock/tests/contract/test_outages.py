@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import pytest
-from libs.lock.tests.clients import Clients, crash, engine_of
+from libs.lock.tests.clients import Clients, connection_of, crash, engine_of
 from libs.lock.tests.eventually import eventually
 from libs.lock.tests.proxy import Proxy
 from libs.lock.tests.server_view import holder, lock_connections, lock_keys, queue_length
@@ -81,9 +81,9 @@ async def test_a_client_whose_idea_of_the_servers_clock_is_old_asks_again(
 ) -> None:
     client = clients.make()
     await client.start()
-    engine = engine_of(client)
-    assert engine._connection._link is not None
-    engine._connection._link.clock.read(1000.0, 1000.0)
+    link = connection_of(client)._link
+    assert link is not None
+    link.clock.read(1000.0, 1000.0)
     async with client.lock(NAME) as lease:
         lease.check()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from libs.lock.tests.clients import Clients
-from libs.lock.tests.topologies.servers import Replicated, ask, server
+from libs.lock.tests.topologies.servers import Clustered, Replicated, ask, server
 
 from devkit.servers import RedisServer
 
@@ -64,3 +64,21 @@ def five(five_servers: list[RedisServer]) -> Iterator[list[RedisServer]]:
     yield five_servers
     for each in five_servers:
         each.resume()
+
+
+@pytest.fixture(scope="module")
+def clustered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clustered]:
+    """A Cluster, for tests that leave its nodes as they are."""
+    folder = tmp_path_factory.mktemp("clustered")
+    with Clustered(folder) as servers:
+        yield servers
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def doomed_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clustered]:
+    """The same for one test, which lets something of it fail."""
+    folder = tmp_path_factory.mktemp("doomed-cluster")
+    with Clustered(folder) as servers:
+        yield servers
+    shutil.rmtree(folder)

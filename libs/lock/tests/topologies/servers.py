@@ -9,9 +9,10 @@ from typing import Any, Final, Self
 
 import redis
 from redis.backoff import NoBackoff
+from redis.crc import key_slot
 from redis.retry import Retry
 
-from devkit.ports import HOST
+from devkit.ports import HOST, free_port
 from devkit.programs import redis_program
 from devkit.servers import RedisServer
 from devkit.servers.server import Server
@@ -20,6 +21,7 @@ PASSWORD: Final = "pw-of-the-servers"
 DOWN_AFTER_SECONDS: Final = 1.0
 PATIENCE_SECONDS: Final = 60.0
 NAME: Final = "locks"
+SLOTS: Final = 16384
 
 
 def server(folder: Path, **settings: str) -> RedisServer:
@@ -140,6 +142,83 @@ class Replicated:
                 and state["flags"] == "master"
                 for state in states
             )
+        )
+
+
+class Clustered:
+    """A Cluster of three masters with a replica each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stack = ExitStack()
+        self.nodes: list[RedisServer] = []
+
+    def __enter__(self) -> Self:
+        buses = [free_port() for _ in range(6)]
+        for number, bus in enumerate(buses):
+            settings = {
+                "cluster-enabled": "yes",
+                "cluster-port": str(bus),
+                "cluster-node-timeout": f"{DOWN_AFTER_SECONDS * 1000:.0f}",
+                "cluster-replica-validity-factor": "0",
+            }
+            node = server(self._folder / str(number), **settings)
+            self.nodes.append(self._stack.enter_context(node))
+        for node, bus in zip(self.nodes[1:], buses[1:], strict=True):
+            ask(self.nodes[0].port, "CLUSTER", "MEET", HOST, node.port, bus)
+        for number, node in enumerate(self.nodes[:3]):
+            first, last = SLOTS * number // 3, SLOTS * (number + 1) // 3 - 1
+            ask(node.port, "CLUSTER", "ADDSLOTSRANGE", first, last)
+        until(self._all_met, "the nodes know each other")
+        for master, replica in zip(self.nodes[:3], self.nodes[3:], strict=True):
+            ask(replica.port, "CLUSTER", "REPLICATE", ask(master.port, "CLUSTER", "MYID"))
+        until(self.settled, "the Cluster is ready")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in self.nodes:
+            each.resume()
+        self._stack.close()
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"{HOST}:{each.port}" for each in self.nodes[:3])
+        return f"redis+cluster://:{PASSWORD}@{hosts}"
+
+    def master_of(self, key: str) -> RedisServer:
+        """Which node serves a key, as those that run say."""
+        slot = key_slot(key.encode())
+        for node in self.nodes:
+            if node.running and ask(node.port, "INFO", "replication")["role"] == "master":
+                for first, last, where, *_ in ask(node.port, "CLUSTER", "SLOTS"):
+                    if first <= slot <= last and where[1] == node.port:
+                        return node
+        raise redis.ConnectionError(f"nobody serves {key}")
+
+    def replica_of(self, master: RedisServer) -> RedisServer:
+        (replica,) = (
+            node
+            for node in self.nodes
+            if node.running
+            and ask(node.port, "INFO", "replication").get("master_port") == master.port
+        )
+        return replica
+
+    def settled(self) -> bool:
+        """Whether every slot is served and every master has its replica."""
+        roles = [ask(node.port, "INFO", "replication") for node in self.nodes]
+        return (
+            all("cluster_state:ok" in str(ask(node.port, "CLUSTER", "INFO")) for node in self.nodes)
+            and sorted(
+                (role["role"], role.get("connected_slaves"), role.get("master_link_status"))
+                for role in roles
+            )
+            == [("master", 1, None)] * 3 + [("slave", 0, "up")] * 3
+        )
+
+    def _all_met(self) -> bool:
+        return all(
+            "cluster_known_nodes:6" in str(ask(node.port, "CLUSTER", "INFO")) for node in self.nodes
         )
 
 

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import pytest
-from libs.lock.tests.clients import Clients, engine_of
+from libs.lock.tests.clients import Clients, connection_of
 from libs.lock.tests.eventually import eventually
 from libs.lock.tests.topologies.servers import Replicated, ask
 
@@ -74,7 +74,7 @@ async def test_a_planned_failover_ends_no_lease_and_loses_no_order(
         await run(doomed.fail_over)
 
         async def follows() -> bool:
-            connection = engine_of(client)._connection
+            connection = connection_of(client)
             link, target = connection._link, connection._target
             return link is not None and link.usable and getattr(target, "port", 0) != former.port
 

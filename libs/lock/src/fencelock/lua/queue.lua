@@ -155,11 +155,14 @@ local function grant(ticket, text, previous)
   local time = now()
   local fence = mint(time)
   local lease_ms = ticket.claim_ms
-  local message = table.concat({'grant', ticket.owner, fence, lease_ms, exact(time),
-    previous, unpack(ticket.bodies)}, ' ')
-  if redis.call('PUBLISH', CHANNEL .. ticket.client, message) == 0 then
+  -- Asked before it is told: a replica or another node of a Cluster passes the message on to those
+  -- who do not listen here, and it must say how long the grant runs.
+  if redis.call('PUBSUB', 'NUMSUB', CHANNEL .. ticket.client)[2] == 0 then
     lease_ms = math.min(lease_ms, RECONNECT_MS)
   end
+  local message = table.concat({'grant', ticket.owner, fence, lease_ms, exact(time),
+    previous, unpack(ticket.bodies)}, ' ')
+  redis.call('PUBLISH', CHANNEL .. ticket.client, message)
   if ticket.limit then
     share(ticket.bodies, ticket.owner, fence, ticket.annotation, lease_ms, ticket.limit, time)
     drop(text, ticket)

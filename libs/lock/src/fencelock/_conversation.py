@@ -1,0 +1,70 @@
+"""A short talk with a server that knows where others are: a Sentinel, or a node of a Cluster."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import hiredis
+
+from fencelock._errors import ConfigurationError, RedisUnavailable
+from fencelock._link import Link, Word
+from fencelock._target import Target
+
+# How long one server may take to answer; one that is gone must not hold up the others.
+ASK_SECONDS = 0.5
+_REFUSED = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "NOPROTO", "ERR unknown")
+
+
+class Partner(NamedTuple):
+    """Whom one talks to."""
+
+    what: str
+    mode: bytes
+    hint: str
+    """What to do when it refuses us."""
+
+
+@asynccontextmanager
+async def conversation(
+    address: Target, partner: Partner, on_push: Callable[[object], None] = lambda _: None
+) -> AsyncIterator[Link]:
+    """An open connection.
+
+    Raises:
+        RedisUnavailable: it cannot be reached, or broke.
+        ConfigurationError: it refuses us, or is something else.
+    """
+    loop = asyncio.get_running_loop()
+
+    def make() -> Link:
+        return Link(loop, reply_timeout=ASK_SECONDS, on_push=on_push, on_lost=lambda _: None)
+
+    try:
+        async with asyncio.timeout(ASK_SECONDS):
+            made = await loop.create_connection(make, address.host, address.port, ssl=address.tls)
+    except (OSError, TimeoutError) as error:
+        reason = str(error) or f"no connection within {ASK_SECONDS:g} s"
+        raise RedisUnavailable(f"cannot reach {partner.what} {address}: {reason}") from error
+    link = made[1]
+    try:
+        greeting: tuple[Word, ...] = ("HELLO", "3")
+        if address.password is not None or address.username is not None:
+            greeting += ("AUTH", address.username or "default", address.password or "")
+        reply = accept(partner, address, await link.send(greeting))
+        if isinstance(reply, dict) and reply.get(b"mode", partner.mode) != partner.mode:
+            mode = reply[b"mode"].decode("ascii", "replace")
+            raise ConfigurationError(f"{address} is no {partner.what}: it runs in {mode} mode")
+        yield link
+    finally:
+        link.abort("asked enough")
+
+
+def accept(partner: Partner, address: Target, reply: object) -> object:
+    """The reply, unless it is an error."""
+    if not isinstance(reply, hiredis.ReplyError):
+        return reply
+    text = str(reply)
+    if text.startswith(_REFUSED):
+        raise ConfigurationError(f"{partner.what} {address} refuses us: {text}. {partner.hint}")
+    raise RedisUnavailable(f"{partner.what} {address}: {text}")
