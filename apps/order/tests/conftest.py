@@ -14,11 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from devkit.servers import PostgresServer
 from order import failpoints
 from order.app import create_app
+from order.database import OrderDatabase
 from order.metrics import Metrics
 from order.resources import Resources
 from order.schema import MIGRATIONS
 from order.settings import Settings
 from order.use_cases import UseCases, create_use_cases
+from servicekit.database import create_engine
 from servicekit.failpoints import Failpoints
 from servicekit.runtime import Runtime
 
@@ -82,8 +84,16 @@ async def resources(settings: Settings) -> AsyncIterator[Resources]:
 
 
 @pytest.fixture
-def engine(resources: Resources) -> AsyncEngine:
-    return resources.engine
+def database(resources: Resources) -> OrderDatabase:
+    return resources.database
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    """The test's own way to the database."""
+    made = create_engine(database_url, application_name="test")
+    yield made
+    await made.dispose()
 
 
 @pytest.fixture

@@ -2,24 +2,27 @@
 
 import asyncio
 import uuid
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
 from apps.order.tests.test_changes import a_change, a_creation, an_update, order_of
+from apps.order.tests.test_intent import NothingAtOnce, completions_on, intents_on
 from apps.order.tests.waiting import somebody_waits, until_true
 from prometheus_client import CollectorRegistry
-from sqlalchemy import text
+from sqlalchemy import ColumnElement, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from order import failpoints
+from order.database import OrderDatabase
 from order.domain import Operation, Outcome
 from order.errors import ProtocolViolated
 from order.metrics import Metrics
 from order.ports import Decision, Recorded
-from order.repository import Orders
+from order.repository import Journal, Orders
 from order.service.completion import PostgresCompletions
-from order.service.intent import PostgresIntents
 from servicekit.failpoints import Failpoints
 from servicekit.idempotency import StoredResponse
 
@@ -27,14 +30,12 @@ APPLIED = Decision(Outcome.APPLIED)
 
 
 @pytest.fixture
-def completions(engine: AsyncEngine) -> PostgresCompletions:
-    return PostgresCompletions(
-        engine, failpoints=Failpoints(failpoints.NAMES), metrics=Metrics(CollectorRegistry())
-    )
+def completions(database: OrderDatabase) -> PostgresCompletions:
+    return completions_on(database)
 
 
-async def recorded(engine: AsyncEngine, order_id: uuid.UUID | None = None) -> Operation:
-    intents = PostgresIntents(engine, failpoints=Failpoints(failpoints.NAMES), due_in_seconds=3600)
+async def recorded(database: OrderDatabase, order_id: uuid.UUID | None = None) -> Operation:
+    intents = intents_on(database)
     command = a_creation() if order_id is None else an_update(order_id)
     intent = await intents.record(a_change(command))
     assert isinstance(intent, Recorded)
@@ -42,9 +43,9 @@ async def recorded(engine: AsyncEngine, order_id: uuid.UUID | None = None) -> Op
 
 
 async def test_whoever_finishes_an_operation_gets_the_same_answer(
-    engine: AsyncEngine, completions: PostgresCompletions
+    database: OrderDatabase, engine: AsyncEngine, completions: PostgresCompletions
 ) -> None:
-    operation = await recorded(engine)
+    operation = await recorded(database)
     answers = await asyncio.gather(*(completions.complete(operation, APPLIED) for _ in range(6)))
     assert all(answer == answers[0] for answer in answers)
     order = await order_of(engine, operation.order_id)
@@ -53,18 +54,18 @@ async def test_whoever_finishes_an_operation_gets_the_same_answer(
 
 
 async def test_the_first_decision_stands(
-    engine: AsyncEngine, completions: PostgresCompletions
+    database: OrderDatabase, engine: AsyncEngine, completions: PostgresCompletions
 ) -> None:
-    operation = await recorded(engine)
+    operation = await recorded(database)
     first = await completions.complete(operation, APPLIED)
     assert await completions.complete(operation, Decision(Outcome.ABORTED)) == first
     assert await order_of(engine, operation.order_id) is not None
 
 
 async def test_an_operation_that_was_never_recorded_is_not_finished(
-    engine: AsyncEngine, completions: PostgresCompletions
+    database: OrderDatabase, engine: AsyncEngine, completions: PostgresCompletions
 ) -> None:
-    operation = await recorded(engine)
+    operation = await recorded(database)
     never = Operation(
         id=uuid.uuid4(),
         order_id=operation.order_id,
@@ -78,12 +79,12 @@ async def test_an_operation_that_was_never_recorded_is_not_finished(
 
 
 async def overtaken(
-    engine: AsyncEngine, completions: PostgresCompletions, variant: PostgresCompletions
+    database: OrderDatabase, engine: AsyncEngine, variant: PostgresCompletions
 ) -> None:
     """Let ``variant`` complete an operation of version 2 when version 2 is there already."""
-    creation = await recorded(engine)
-    await completions.complete(creation, APPLIED)
-    update = await recorded(engine, creation.order_id)
+    creation = await recorded(database)
+    await completions_on(database).complete(creation, APPLIED)
+    update = await recorded(database, creation.order_id)
     async with engine.begin() as connection:
         await connection.execute(
             text("UPDATE orders SET version = 2, status = 'updated' WHERE id = :id"),
@@ -93,7 +94,7 @@ async def overtaken(
 
 
 class WithoutVersionCheck(PostgresCompletions):
-    """The broken variant: whatever the order's version is, it becomes the operation's."""
+    """The broken careful path: whatever the order's version is, it becomes the operation's."""
 
     async def _finish(
         self, connection: AsyncConnection, operation: Operation, decision: Decision
@@ -112,15 +113,74 @@ class WithoutVersionCheck(PostgresCompletions):
         return StoredResponse(204, (), b"")
 
 
+class WithoutConditions(Journal):
+    """The broken usual path: the same, in one statement."""
+
+    def awaiting(self) -> list[ColumnElement[bool]]:
+        return []
+
+
 async def test_an_order_takes_an_operation_only_at_the_version_before_it(
-    engine: AsyncEngine, completions: PostgresCompletions
+    database: OrderDatabase, engine: AsyncEngine
 ) -> None:
-    with pytest.raises(ProtocolViolated):
-        await overtaken(engine, completions, completions)
+    careful = replace(database, journal=NothingAtOnce())
+    for real in (database, careful):
+        with pytest.raises(ProtocolViolated):
+            await overtaken(database, engine, completions_on(real))
     broken = WithoutVersionCheck(
-        engine, failpoints=Failpoints(failpoints.NAMES), metrics=Metrics(CollectorRegistry())
+        careful, failpoints=Failpoints(failpoints.NAMES), metrics=Metrics(CollectorRegistry())
     )
-    await overtaken(engine, completions, broken)
+    await overtaken(database, engine, broken)
+    at_once = completions_on(replace(database, journal=WithoutConditions()))
+    await overtaken(database, engine, at_once)
+
+
+@pytest.mark.parametrize("kind", ["create", "update"])
+@pytest.mark.parametrize("outcome", list(Outcome))
+async def test_both_paths_end_an_operation_alike(
+    database: OrderDatabase, engine: AsyncEngine, kind: str, outcome: Outcome
+) -> None:
+    async def ended(journal: Journal) -> tuple[dict[str, Any], dict[str, Any], StoredResponse]:
+        completions = completions_on(replace(database, journal=journal))
+        operation = await recorded(database)
+        if kind == "update":
+            await completions.complete(operation, APPLIED)
+            operation = await recorded(database, operation.order_id)
+        response = await completions.complete(operation, Decision(outcome, "because"))
+        names = {str(operation.id): "op", str(operation.order_id): "order"}
+        return (
+            await row_of(engine, "orders", "id", operation.order_id, names),
+            await row_of(engine, "operations", "op_id", operation.id, names),
+            response,
+        )
+
+    usual, careful = await ended(Journal()), await ended(NothingAtOnce())
+    assert usual[0] == careful[0]
+    assert usual[1] == careful[1]
+    assert (usual[2].status, len(usual[2].body)) == (careful[2].status, len(careful[2].body))
+
+
+NOT_ALIKE = {"id", "user_id", "item_id", "invoice_id", "payload", "response_body"}
+
+
+async def row_of(
+    engine: AsyncEngine, table: str, column: str, row_id: uuid.UUID, names: dict[str, str]
+) -> dict[str, Any]:
+    """A row, with names for what is new each time, and only whether there is a time."""
+    async with engine.connect() as connection:
+        statement = text(f"SELECT * FROM {table} WHERE {column} = :id")
+        row = (await connection.execute(statement, {"id": row_id})).mappings().one()
+    shown = {name: row[name] for name in row.keys() - NOT_ALIKE}
+    if table == "orders":
+        shown["created and updated at once"] = row["created_at"] == row["updated_at"]
+        shown["created_by_xid"] = row["created_by_xid"] is not None
+    else:
+        shown["response_headers"] = len(row["response_headers"] or ())
+        shown["created_by_xid"] = None
+    return {
+        name: value is not None if isinstance(value, datetime) else names.get(str(value), value)
+        for name, value in shown.items()
+    }
 
 
 async def locks_the_order_first(engine: AsyncEngine, complete: Any, operation: Operation) -> bool:
@@ -157,9 +217,9 @@ async def _lock_operation(connection: AsyncConnection, operation: Operation) -> 
 
 
 async def test_the_order_is_locked_before_the_operation(
-    engine: AsyncEngine, completions: PostgresCompletions
+    database: OrderDatabase, engine: AsyncEngine, completions: PostgresCompletions
 ) -> None:
-    operation = await recorded(engine)
+    operation = await recorded(database)
 
     async def broken(operation: Operation) -> None:
         await operation_first(engine, operation)
@@ -167,5 +227,10 @@ async def test_the_order_is_locked_before_the_operation(
     async def real(operation: Operation) -> None:
         await completions.complete(operation, APPLIED)
 
+    async def carefully(operation: Operation) -> None:
+        careful = completions_on(replace(database, journal=NothingAtOnce()))
+        await careful.complete(operation, APPLIED)
+
     assert not await locks_the_order_first(engine, broken, operation)
     assert await locks_the_order_first(engine, real, operation)
+    assert await locks_the_order_first(engine, carefully, await recorded(database))

@@ -15,10 +15,12 @@ from apps.order.tests.test_changes import (
     operations_of,
     order_of,
 )
+from apps.order.tests.test_intent import NothingAtOnce
 from apps.order.tests.waiting import somebody_waits, until_true
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from order import failpoints
+from order.database import OrderDatabase
 from order.domain import Delete, Operation, Outcome, State, Update, invoice_id_for, plan_change
 from order.ports import (
     Blocked,
@@ -181,17 +183,17 @@ async def sent_twice(use_cases: UseCases, invoices: FakeInvoices) -> int:
 
 
 async def test_a_request_sent_twice_is_done_once(
-    use_cases: UseCases, invoices: FakeInvoices, engine: AsyncEngine
+    use_cases: UseCases, invoices: FakeInvoices, database: OrderDatabase
 ) -> None:
     assert await sent_twice(use_cases, invoices) == 1
     changes: Any = use_cases.changes
     changes._intents = KeepsNoAnswers(
-        engine, failpoints=Failpoints(failpoints.NAMES), due_in_seconds=3600
+        database, failpoints=Failpoints(failpoints.NAMES), due_in_seconds=3600
     )
     assert await sent_twice(use_cases, invoices) == 2
 
 
-# T1 looks at the order with its row locked.
+# T1, where it looks first, looks at the order with its row locked.
 
 
 class IntentsWithoutRowLock(PostgresIntents):
@@ -212,14 +214,14 @@ class IntentsWithoutRowLock(PostgresIntents):
 
 
 async def test_the_second_of_two_changes_sees_the_first(
-    use_cases: UseCases, engine: AsyncEngine
+    use_cases: UseCases, database: OrderDatabase, engine: AsyncEngine
 ) -> None:
     points = Failpoints(failpoints.NAMES)
 
     async def race(intents: PostgresIntents) -> Intent | Exception:
         """Plan one change, plan another before the first is committed; what the second gets."""
         order_id = await created(use_cases)
-        first = PostgresIntents(engine, failpoints=points, due_in_seconds=3600)
+        first = PostgresIntents(database, failpoints=points, due_in_seconds=3600)
         async with engine.connect() as connection:
             transaction = await connection.begin()
             planned = await first._plan(connection, a_change(an_update(order_id)))
@@ -231,9 +233,11 @@ async def test_the_second_of_two_changes_sees_the_first(
         assert not isinstance(result, BaseException) or isinstance(result, Exception)
         return result
 
-    real = PostgresIntents(engine, failpoints=points, due_in_seconds=3600)
-    assert isinstance(await race(real), Blocked)
-    broken = IntentsWithoutRowLock(engine, failpoints=points, due_in_seconds=3600)
+    careful = replace(database, journal=NothingAtOnce())
+    for known in (database, careful):
+        real = PostgresIntents(known, failpoints=points, due_in_seconds=3600)
+        assert isinstance(await race(real), Blocked)
+    broken = IntentsWithoutRowLock(careful, failpoints=points, due_in_seconds=3600)
     assert not isinstance(await race(broken), Blocked)
 
 

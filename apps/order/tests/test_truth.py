@@ -13,6 +13,7 @@ import httpx
 import pytest
 from apps.order.tests.fakes import FakeInvoices, FakeLocks, lost_reply
 from apps.order.tests.test_changes import a_change, a_creation, an_update, created
+from apps.order.tests.test_intent import NothingAtOnce
 from sqlalchemy import text
 from sqlalchemy.exc import DataError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -20,10 +21,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from devkit.database_proxy import DatabaseProxy, Loss, database_proxy
 from order import failpoints
 from order.app import create_app
+from order.database import OrderDatabase
 from order.domain import Kind, Operation, Outcome, Status, plan_creation
 from order.identifiers import made_at, new_operation_id
 from order.ports import Decision
-from order.repository import Operations, Unstorable
+from order.repository import Journal, Operations, Unstorable
 from order.repository.payload import from_payload, to_payload
 from order.service.intent import PostgresIntents
 from order.settings import Settings
@@ -37,7 +39,7 @@ from servicekit.testing.server import serving
 # A busy machine may need it all before anything is recorded: then 503 is the truth.
 DEADLINE = {"Request-Timeout-Ms": "1500"}
 INTENT = "INSERT INTO operations"
-COMPLETION = "UPDATE orders SET"
+COMPLETION = "UPDATE operations SET state"
 OURS = {"intent_commit_lost", "completion_commit_lost"}
 
 
@@ -49,11 +51,17 @@ def proxy(database_url: str) -> Iterator[DatabaseProxy]:
 
 @asynccontextmanager
 async def served(
-    settings: Settings, invoices: FakeInvoices, *, armed: str = ""
+    settings: Settings,
+    invoices: FakeInvoices,
+    *,
+    armed: str = "",
+    journal: Journal | None = None,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """The service over real HTTP, so that deadlines are what they are in use."""
     runtime = Runtime.bare(service="order", failpoints=Failpoints(failpoints.NAMES, armed=armed))
-    app = create_app(settings, runtime=runtime, invoices=invoices, locks=FakeLocks())
+    app = create_app(
+        settings, runtime=runtime, invoices=invoices, locks=FakeLocks(), journal=journal
+    )
     async with (
         serving(app) as url,
         httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client,
@@ -85,23 +93,52 @@ async def count(engine: AsyncEngine, table: str) -> int:
         return int((await connection.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one())
 
 
-@pytest.mark.parametrize("loss", [Loss.REPLY_CUT, Loss.REQUEST_CUT])
+@pytest.mark.parametrize(
+    ("journal", "loss", "lost"),
+    [
+        (Journal(), Loss.REPLY_CUT, 3),
+        (Journal(), Loss.REQUEST_CUT, 3),
+        # A second try that finds the completion made writes nothing more, so nothing more is lost.
+        (NothingAtOnce(), Loss.REPLY_CUT, 2),
+        (NothingAtOnce(), Loss.REQUEST_CUT, 3),
+    ],
+)
 async def test_a_lost_reply_to_any_commit_ends_with_the_change_made_once(  # noqa: PLR0917
     behind: Settings,
     proxy: DatabaseProxy,
     invoices: FakeInvoices,
     new_order: dict[str, Any],
     engine: AsyncEngine,
+    journal: Journal,
     loss: Loss,
+    lost: int,
 ) -> None:
-    async with served(behind, invoices) as client:
+    async with served(behind, invoices, journal=journal) as client:
         proxy.lose(loss, after=INTENT)
         first = await client.post("/orders", json=new_order)
         proxy.lose(loss, loss, after=COMPLETION)
         second = await client.delete(f"/orders/{first.json()['id']}")
     assert (first.status_code, second.status_code) == (201, 204)
-    assert proxy.lost == 3
+    assert proxy.lost == lost
     assert await count(engine, "operations") == 2
+
+
+@pytest.mark.parametrize("loss", [Loss.REPLY_CUT, Loss.REQUEST_CUT])
+async def test_a_lost_reply_to_a_refusal_that_is_kept_ends_with_that_refusal(
+    behind: Settings,
+    proxy: DatabaseProxy,
+    invoices: FakeInvoices,
+    engine: AsyncEngine,
+    loss: Loss,
+) -> None:
+    path, headers = f"/orders/{uuid.uuid4()}", {"Idempotency-Key": "k"}
+    async with served(behind, invoices) as client:
+        proxy.lose(loss, after="INSERT INTO idempotency_keys")
+        first = await client.delete(path, headers=headers)
+        again = await client.delete(path, headers=headers)
+    assert (first.status_code, proxy.lost) == (404, 1)
+    assert (again.status_code, again.content) == (404, first.content)
+    assert await count(engine, "idempotency_keys") == 1
 
 
 async def test_an_intent_whose_commit_goes_unanswered_is_202_and_its_page_says_how_it_ends(
@@ -260,12 +297,12 @@ async def test_a_cancellation_during_which_the_database_goes_silent_is_202(
 
 
 async def test_a_page_waits_for_an_operation_that_is_just_being_recorded(
-    client: httpx.AsyncClient, engine: AsyncEngine
+    client: httpx.AsyncClient, database: OrderDatabase, engine: AsyncEngine
 ) -> None:
     change = a_change(a_creation())
     op_id = new_operation_id()
     intents: Any = PostgresIntents(
-        engine, failpoints=Failpoints(failpoints.NAMES), due_in_seconds=3600
+        database, failpoints=Failpoints(failpoints.NAMES), due_in_seconds=3600
     )
     async with engine.connect() as connection:
         transaction = await connection.begin()
@@ -307,9 +344,11 @@ def test_an_operations_id_says_that_it_was_made_here_and_when() -> None:
     ],
 )
 async def test_a_creation_that_cannot_be_stored_is_refused_before_anything_is_recorded(
-    engine: AsyncEngine, command: Any
+    database: OrderDatabase, engine: AsyncEngine, command: Any
 ) -> None:
-    intents = PostgresIntents(engine, failpoints=Failpoints(failpoints.NAMES), due_in_seconds=3600)
+    intents = PostgresIntents(
+        database, failpoints=Failpoints(failpoints.NAMES), due_in_seconds=3600
+    )
     with pytest.raises(ValidationFailed):
         await intents.record(a_change(command))
     assert await count(engine, "operations") == await count(engine, "orders") == 0

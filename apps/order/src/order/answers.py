@@ -17,11 +17,11 @@ OPERATION_HEADER: Final = "operation-id"
 _NO_CONTENT: Final = 204
 
 
-def committed(operation: Operation, order: Order) -> StoredResponse:
-    """Return the answer to a change that both sides have."""
+def committed(operation: Operation, order: Order | None) -> StoredResponse:
+    """Return the answer to a change that both sides have; that to a creation shows the order."""
     etag = ("etag", format_etag(operation.version))
     operation_link = (OPERATION_HEADER, str(operation.id))
-    if operation.kind is not Kind.CREATE:
+    if operation.kind is not Kind.CREATE or order is None:
         return StoredResponse(_NO_CONTENT, (etag, operation_link), b"")
     headers = (
         ("content-type", "application/json"),

@@ -12,6 +12,7 @@ from fencelock.contrib.prometheus import PrometheusInstrumentation
 from order import endpoints
 from order.metrics import Metrics
 from order.ports import Invoices, Locks
+from order.repository import Journal
 from order.resources import Resources
 from order.schema import MIGRATIONS
 from order.service.changes import HAND_OVER_SECONDS, PATIENCE_SECONDS
@@ -55,6 +56,7 @@ def create_app(
     runtime: Runtime,
     invoices: Invoices | None = None,
     locks: Locks | None = None,
+    journal: Journal | None = None,
 ) -> FastAPI:
     """Return the service, which connects to nothing before its first request.
 
@@ -63,12 +65,14 @@ def create_app(
         runtime: the parts of this process.
         invoices: another invoice service than the one over HTTP; for tests.
         locks: other locks than those in Redis; for tests.
+        journal: other statements than ours; for tests.
     """
     telemetry = runtime.telemetry
     resources = Resources.create(
         settings,
         instrumentation=_instrumentation(runtime),
         tracer=telemetry.tracer("order.invoice_client") if telemetry.enabled else None,
+        journal=journal,
     )
 
     def make_use_cases() -> UseCases:
@@ -88,8 +92,8 @@ def create_app(
         summary="Orders that are always true with their invoices.",
         description=DESCRIPTION,
         checks={
-            "database": lambda: database.ping(resources.engine),
-            "schema": lambda: MIGRATIONS.require_head(resources.engine),
+            "database": lambda: database.ping(resources.database.engine),
+            "schema": lambda: MIGRATIONS.require_head(resources.database.engine),
         },
         lifespan=_lifespan(resources, make_use_cases),
         tags=TAGS,

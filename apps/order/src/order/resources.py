@@ -3,21 +3,27 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from opentelemetry import trace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import fencelock
+from order.database import OrderDatabase
+from order.repository import Journal
 from order.settings import Settings
-from servicekit.database import create_engine
+from servicekit.database import connection_parameters, create_engine, libpq_url
 from servicekit.http_client import AiohttpClient
+from tandem.store import Store
+
+_CAREFUL_CONNECTIONS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
     """Everything that has connections; none is made before it is needed."""
 
-    engine: AsyncEngine
+    database: OrderDatabase
     recovery_engine: AsyncEngine
     """A few connections of its own, so that recovery goes on when requests use up theirs."""
     locks: fencelock.AsyncLockClient
@@ -30,6 +36,7 @@ class Resources:
         *,
         instrumentation: Sequence[fencelock.Instrumentation] = (),
         tracer: trace.Tracer | None = None,
+        journal: Journal | None = None,
     ) -> "Resources":
         """Return the resources that ``settings`` describe, without any I/O.
 
@@ -37,16 +44,11 @@ class Resources:
             settings: what is where.
             instrumentation: what observes the locks.
             tracer: makes the spans of calls of the invoice service.
+            journal: other statements than ours; for tests.
         """
         url = settings.database_url.get_secret_value()
         return cls(
-            engine=create_engine(
-                url,
-                application_name="order",
-                pool_size=settings.database_pool_size,
-                statement_timeout_seconds=settings.statement_timeout_seconds,
-                pooler=settings.database_pooler,
-            ),
+            database=_database(settings, journal or Journal()),
             recovery_engine=create_engine(
                 url,
                 application_name="order-recovery",
@@ -76,4 +78,29 @@ class Resources:
             await self.locks.aclose()
             await self.http.aclose()
             await self.recovery_engine.dispose()
-            await self.engine.dispose()
+            await self.database.store.close()
+            await self.database.engine.dispose()
+
+
+def _database(settings: Settings, journal: Journal) -> OrderDatabase:
+    url = settings.database_url.get_secret_value()
+    return OrderDatabase(
+        store=Store(
+            libpq_url(url),
+            parameters=connection_parameters(
+                url,
+                application_name="order",
+                statement_timeout_seconds=settings.statement_timeout_seconds,
+                pooler=settings.database_pooler,
+            ),
+            size=settings.database_pool_size,
+        ),
+        journal=journal,
+        engine=create_engine(
+            url,
+            application_name="order-careful",
+            pool_size=_CAREFUL_CONNECTIONS,
+            statement_timeout_seconds=settings.statement_timeout_seconds,
+            pooler=settings.database_pooler,
+        ),
+    )

@@ -1,23 +1,41 @@
 """Transactions on the order database, and what to make of its failures."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
 
+import psycopg
 import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from order.errors import DatabaseUnavailable
-from servicekit.database import is_transient
+from tandem.errors import is_transient
 
+DATABASE_ERRORS: Final = (psycopg.Error, DBAPIError, PoolTimeout)
+"""What a database, or the way to it, can raise."""
 _ATTEMPTS: Final = 3
 _PAUSE_SECONDS: Final = 0.05
 _log = structlog.stdlib.get_logger(__name__)
 
 Result = TypeVar("Result")
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Tell a client of a database that cannot be reached, or does not answer in time.
+
+    Raises:
+        DatabaseUnavailable: that is what has happened in the body.
+    """
+    try:
+        yield
+    except DATABASE_ERRORS as error:
+        if not is_transient(error):
+            raise
+        raise DatabaseUnavailable("The order database does not answer.") from error
 
 
 @asynccontextmanager
@@ -29,13 +47,9 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     Raises:
         DatabaseUnavailable: the database cannot be reached or does not answer in time.
     """
-    try:
+    with answering():
         async with engine.connect() as connection:
             yield await connection.execution_options(isolation_level="AUTOCOMMIT")
-    except (DBAPIError, PoolTimeout) as error:
-        if not is_transient(error):
-            raise
-        raise DatabaseUnavailable("The order database does not answer.") from error
 
 
 @asynccontextmanager
@@ -45,14 +59,10 @@ async def reading_back(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     Raises:
         DatabaseUnavailable: the database cannot be reached or does not answer in time.
     """
-    try:
+    with answering():
         async with engine.connect() as connection, connection.begin() as transaction:
             yield connection
             await transaction.rollback()
-    except (DBAPIError, PoolTimeout) as error:
-        if not is_transient(error):
-            raise
-        raise DatabaseUnavailable("The order database does not answer.") from error
 
 
 async def briefly(work: Coroutine[Any, Any, None], *, seconds: float) -> None:
@@ -77,12 +87,13 @@ async def repeated(
     """Do ``work``, a transaction that may be done twice, again if the database went away.
 
     Raises:
-        DBAPIError, TimeoutError: of the last attempt, or one that another attempt would not mend.
+        psycopg.Error, DBAPIError, TimeoutError: of the last attempt, or one that
+            another attempt would not mend.
     """
     for attempt in range(1, attempts + 1):
         try:
             return await work()
-        except (DBAPIError, PoolTimeout) as error:
+        except DATABASE_ERRORS as error:
             if attempt == attempts or not is_transient(error):
                 raise
             _log.warning(event, attempt=attempt, error=str(error.__cause__ or error))

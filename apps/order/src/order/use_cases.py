@@ -110,13 +110,13 @@ def _assemble(
         invoices, failpoints=points, timeout_seconds=settings.invoice_timeout_seconds
     )
     completions = PostgresCompletions(
-        resources.engine,
+        resources.database,
         failpoints=points,
         metrics=metrics,
         timeout_seconds=settings.request_timeout_seconds,
     )
     intents = PostgresIntents(
-        resources.engine,
+        resources.database,
         failpoints=points,
         # Before that the request itself is still at its first try.
         due_in_seconds=settings.invoice_timeout_seconds,
@@ -143,7 +143,7 @@ def _assemble(
         lock_wait_seconds=settings.lock_wait_seconds,
         timeout_seconds=settings.request_timeout_seconds,
     )
-    reading = Reading(resources.engine)
+    reading = Reading(resources.database)
     wake_up = WakeUp(settings.database_url.get_secret_value())
     reconciler = _reconciler(
         settings,

@@ -12,16 +12,16 @@ from urllib.parse import urlsplit, urlunsplit
 _CHUNK: Final = 65_536
 # With its end, since a BEGIN may say READ COMMITTED.
 _COMMIT: Final = b"COMMIT\0"
-_READY: Final = b"Z\0\0\0\5"
-# What begins so is a transaction by itself: a write, and what it returns goes into another one. It
-# comes as a message that parses it under a name or none, or as one that names what was parsed.
-_AT_ONCE: Final = b"WITH written AS"
-_PARSED: Final = re.compile(rb"P.{4}(\w*)\0" + _AT_ONCE, re.DOTALL)
+# The server is ready for the next request: idle, or inside a transaction.
+_READY: Final = re.compile(rb"Z\x00\x00\x00\x05([ITE])")
+# A statement that writes is a transaction by itself where none was begun. It comes as a message
+# that parses it under a name or none, or as one that names what was parsed.
+_PARSED: Final = re.compile(rb"P.{4}(\w*)\0(?:WITH|INSERT INTO|UPDATE|DELETE FROM) ", re.DOTALL)
 _BOUND: Final = re.compile(rb"B.{4}\0(\w+)\0", re.DOTALL)
 
 
 class Loss(StrEnum):
-    """What happens to the next COMMIT."""
+    """What happens to the next COMMIT, or to the next statement that is a transaction by itself."""
 
     REPLY_CUT = "reply_cut"
     """The server commits; the connection breaks before the client hears of it."""
@@ -139,7 +139,8 @@ class _Connection:
         self._server = server
         self._loss: Loss | None = None
         self._sent = b""
-        self._at_once: set[bytes] = set()
+        self._writing: set[bytes] = set()
+        self._in_transaction = False
 
     def requests(self) -> None:
         """Forward what the client sends."""
@@ -158,17 +159,20 @@ class _Connection:
     def _commits(self, data: bytes) -> bool:
         if _COMMIT in data:
             return True
-        if parsed := _PARSED.findall(data):
-            self._at_once.update(filter(None, parsed))
-            return True
-        return any(name in self._at_once for name in _BOUND.findall(data))
+        parsed = _PARSED.findall(data)
+        self._writing.update(filter(None, parsed))
+        writes = bool(parsed) or any(name in self._writing for name in _BOUND.findall(data))
+        return writes and not self._in_transaction
 
     def replies(self) -> None:
         """Forward what the server answers."""
         with suppress(OSError):
             while data := self._server.recv(_CHUNK):
                 self._proxy.wait_for_light()
-                self._proxy.round_trips += data.count(_READY)
+                states = _READY.findall(data)
+                self._proxy.round_trips += len(states)
+                if states:
+                    self._in_transaction = states[-1] != b"I"
                 if self._loss is Loss.REPLY_CUT:
                     break
                 if self._loss is None:

@@ -6,14 +6,16 @@ text that is made once a process.
 """
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.engine.interfaces import Compiled
 from sqlalchemy.sql import ClauseElement
 
 
 class Statement:
-    """One statement.
+    """One statement, compiled when it is first needed.
 
     A parameter without a value (``bindparam("id", type_=...)``) is given when it is run; it takes
     what psycopg takes: ``Jsonb(...)`` for JSON, the ``.value`` of an enumeration's member.
@@ -23,9 +25,12 @@ class Statement:
     """
 
     def __init__(self, construct: ClauseElement) -> None:
-        compiled = construct.compile(dialect=PGDialect_psycopg())  # type: ignore[no-untyped-call]
-        self.text = str(compiled)
-        self._fixed = {name: value for name, value in compiled.params.items() if value is not None}
+        self._construct = construct
+
+    @cached_property
+    def text(self) -> str:
+        """The statement as psycopg takes it."""
+        return str(self._compiled)
 
     def with_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return all parameters: those given and those that the statement brings."""
@@ -34,3 +39,12 @@ class Statement:
     def __repr__(self) -> str:
         """Return its first words, for logs and failed tests."""
         return f"Statement({' '.join(self.text.split())[:60]!r})"
+
+    @cached_property
+    def _fixed(self) -> dict[str, Any]:
+        values = self._compiled.params or {}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @cached_property
+    def _compiled(self) -> Compiled:
+        return self._construct.compile(dialect=PGDialect_psycopg())  # type: ignore[no-untyped-call]

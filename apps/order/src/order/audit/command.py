@@ -185,7 +185,7 @@ async def _repair(options: Options) -> AsyncIterator[Repair]:
             settings, runtime=runtime, resources=resources, metrics=Metrics(runtime.registry)
         )
         yield Repair(
-            engine=resources.engine,
+            engine=resources.database.engine,
             locks=use_cases.locks,
             delivery=use_cases.delivery,
             changes=use_cases.changes,

@@ -1,9 +1,11 @@
-"""What the service reads from and writes to its own database, one class a table.
+"""What the service reads from and writes to its own database.
 
-Nothing here begins or ends a transaction: each class works on the connection it is given.
+The journal has the statements of the usual path, each a transaction by itself. The careful path has
+one class a table, which works on the connection it is given and begins and ends no transaction.
 """
 
 from order.repository.idempotency_keys import IdempotencyKeys, Key, KnownKey
+from order.repository.journal import Journal
 from order.repository.operations import (
     CHANNEL,
     Backlog,
@@ -17,6 +19,7 @@ __all__ = [
     "CHANNEL",
     "Backlog",
     "IdempotencyKeys",
+    "Journal",
     "Key",
     "KnownKey",
     "OperationRecord",

@@ -2,15 +2,19 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Select, bindparam, delete, func, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from order.models import idempotency_keys, operations
 from order.repository.operations import response_of
 from servicekit.idempotency import StoredResponse
+
+ANSWER: Final = ("response_status", "response_headers", "response_body")
+"""The columns of an answer, of an operation as of a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,27 @@ class KnownKey:
     response: StoredResponse | None
 
 
+def finding() -> Select[Any]:
+    """Return the statement that finds a key, given ``client`` and ``idempotency_key``."""
+    keys = idempotency_keys.c
+    answered = operations.c.response_status.is_not(None)
+    answer = [func.coalesce(operations.c[name], keys[name]).label(name) for name in ANSWER]
+    return (
+        select(keys.request_hash, keys.op_id, *answer)
+        .select_from(idempotency_keys)
+        .outerjoin(operations, (operations.c.op_id == keys.op_id) & answered)
+        .where(
+            keys.client == bindparam("client", type_=keys.client.type),
+            keys.idempotency_key == bindparam("idempotency_key", type_=keys.idempotency_key.type),
+        )
+    )
+
+
+def known_of(row: Any) -> KnownKey:  # noqa: ANN401 (a row of SQLAlchemy's or of psycopg's)
+    """Return what a row that ``finding`` finds says."""
+    return KnownKey(bytes(row.request_hash), row.op_id, response_of(row))
+
+
 class IdempotencyKeys:
     """Reads and writes idempotency keys on one connection."""
 
@@ -39,24 +64,9 @@ class IdempotencyKeys:
 
     async def find(self, key: Key) -> KnownKey | None:
         """Return what is known under a key."""
-        answer = operations.c.response_status.is_not(None)
-        columns = [
-            func.coalesce(operations.c[name], idempotency_keys.c[name]).label(name)
-            for name in ("response_status", "response_headers", "response_body")
-        ]
-        statement = (
-            select(idempotency_keys.c.request_hash, idempotency_keys.c.op_id, *columns)
-            .select_from(idempotency_keys)
-            .outerjoin(operations, (operations.c.op_id == idempotency_keys.c.op_id) & answer)
-            .where(
-                idempotency_keys.c.client == key.client,
-                idempotency_keys.c.idempotency_key == key.value,
-            )
-        )
-        row = (await self._connection.execute(statement)).one_or_none()
-        if row is None:
-            return None
-        return KnownKey(bytes(row.request_hash), row.op_id, response_of(row))
+        named = {"client": key.client, "idempotency_key": key.value}
+        row = (await self._connection.execute(finding(), named)).one_or_none()
+        return None if row is None else known_of(row)
 
     async def insert(
         self, key: Key, *, op_id: UUID | None = None, response: StoredResponse | None = None

@@ -9,7 +9,6 @@ from uuid import UUID
 from psycopg.errors import LockNotAvailable
 from sqlalchemy import (
     CheckConstraint,
-    Row,
     Text,
     and_,
     cast,
@@ -26,12 +25,11 @@ from sqlalchemy.sql.selectable import CTE
 
 from order.domain import Kind, Operation, State
 from order.models import operations, orders
-from order.repository.payload import from_payload, to_columns, to_payload
+from order.repository.payload import FIELDS, from_payload, to_columns, to_payload
 from servicekit.database import constraint_name
 from servicekit.idempotency import StoredResponse
 from servicekit.walks import Listing, Walk
 
-_PAYLOAD: Final = ("user_id", "item_id", "quantity", "value", "total", "status", "update_time")
 _LISTING: Final = Listing(
     created_at=operations.c.created_at,
     row_id=operations.c.op_id,
@@ -79,7 +77,7 @@ class Operations:
         """Return one operation."""
         statement = select(operations).where(operations.c.op_id == op_id)
         row = (await self._connection.execute(statement)).one_or_none()
-        return None if row is None else _record(row)
+        return None if row is None else record_of(row)
 
     async def insert(
         self, operation: Operation, *, due_in_seconds: float, traceparent: str | None
@@ -135,7 +133,7 @@ class Operations:
             invoice_id=UUID(int=0),
             kind=Kind.CREATE.value,
             version=1,
-            payload=dict.fromkeys(_PAYLOAD),
+            payload=dict.fromkeys(FIELDS),
             next_attempt_at=func.now(),
         )
         try:
@@ -184,7 +182,7 @@ class Operations:
         rows, walk = await _LISTING.page(
             self._connection.execute, statement, after=after, limit=limit
         )
-        return [_record(row) for row in rows], walk
+        return [record_of(row) for row in rows], walk
 
     async def newest_committed(self, order_id: UUID) -> int | None:
         """Return the greatest version of an order that a committed operation has made."""
@@ -226,7 +224,7 @@ class Operations:
             )
             .returning(operations)
         )
-        return [_record(row) for row in await self._connection.execute(statement)]
+        return [record_of(row) for row in await self._connection.execute(statement)]
 
     async def postpone(self, op_id: UUID, *, seconds: float, error: str) -> None:
         """Note why the last attempt failed and when the next one is, if that is sooner."""
@@ -279,7 +277,7 @@ def _completed_row(completed: Mapping[str, Any]) -> CTE:
     return select(typed, and_(*checks).label("admitted")).cte("completed_row")
 
 
-def response_of(row: Row[Any]) -> StoredResponse | None:
+def response_of(row: Any) -> StoredResponse | None:  # noqa: ANN401
     """Return the answer a row holds, of an operation or of an idempotency key."""
     if row.response_status is None:
         return None
@@ -288,7 +286,8 @@ def response_of(row: Row[Any]) -> StoredResponse | None:
     )
 
 
-def _record(row: Row[Any]) -> OperationRecord:
+def record_of(row: Any) -> OperationRecord:  # noqa: ANN401 (a row of SQLAlchemy's or of psycopg's)
+    """Return the operation that a row holds."""
     operation = Operation(
         id=row.op_id,
         order_id=row.order_id,

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Row, and_, func, select, update
+from sqlalchemy import and_, func, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -28,13 +28,13 @@ class Orders:
         """Return the order at its last committed version; None also while it has none."""
         statement = select(orders).where(orders.c.id == order_id, orders.c.version > 0)
         row = (await self._connection.execute(statement)).one_or_none()
-        return None if row is None else _order(row)
+        return None if row is None else order_of(row)
 
     async def lock(self, order_id: UUID) -> Order | None:
         """Return the order with its row locked until the transaction ends, at any version."""
         statement = select(orders).where(orders.c.id == order_id).with_for_update()
         row = (await self._connection.execute(statement)).one_or_none()
-        return None if row is None else _order(row)
+        return None if row is None else order_of(row)
 
     async def lock_at(self, order_id: UUID) -> tuple[Order | None, datetime]:
         """Return the same, and the time of this transaction by the database's clock."""
@@ -42,7 +42,7 @@ class Orders:
         row = (await self._connection.execute(statement.with_for_update())).one_or_none()
         if row is None:
             return None, datetime.max.replace(tzinfo=UTC)
-        return _order(row), row.moment
+        return order_of(row), row.moment
 
     async def page(
         self, *, after: Walk | None, user_id: UUID | None, limit: int
@@ -54,7 +54,7 @@ class Orders:
         rows, walk = await _LISTING.page(
             self._connection.execute, statement, after=after, limit=limit
         )
-        return [_order(row) for row in rows], walk
+        return [order_of(row) for row in rows], walk
 
     async def now(self) -> datetime:
         """Return the time of this transaction by the database's clock."""
@@ -95,14 +95,18 @@ class Orders:
             .values(
                 version=operation.version,
                 pending_op=None,
-                updated_at=func.now(),
-                **({"created_by_xid": this_transaction()} if operation.version == 1 else {}),
+                # An order's creation and its first update are the same moment.
+                **(
+                    {"created_by_xid": this_transaction()}
+                    if operation.version == 1
+                    else {"updated_at": func.now()}
+                ),
                 **to_columns(operation.body),
             )
             .returning(orders)
         )
         row = (await self._connection.execute(statement)).one_or_none()
-        return None if row is None else _order(row)
+        return None if row is None else order_of(row)
 
     async def restore(self, operation: Operation) -> None:
         """Write what the order's last committed operation says into its row again."""
@@ -121,7 +125,8 @@ class Orders:
         )
 
 
-def _order(row: Row[Any]) -> Order:
+def order_of(row: Any) -> Order:  # noqa: ANN401 (a row of SQLAlchemy's or of psycopg's)
+    """Return the order that a row holds."""
     body = Body(
         user_id=row.user_id,
         item_id=row.item_id,

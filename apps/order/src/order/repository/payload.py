@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from order.domain import Body, Status
 from servicekit.money import to_text
+
+FIELDS: Final = ("user_id", "item_id", "quantity", "value", "total", "status", "update_time")
+"""What a body consists of, as members of the payload and as columns of an order's row."""
 
 
 def to_payload(body: Body) -> dict[str, Any]:

@@ -1,20 +1,26 @@
 """T1: record what is about to be done, before anything is done.
 
-A change becomes an operation in the journal, in the same transaction that has looked at the order
-with its row locked. From then on the operation ends in one of two ways, whoever fails meanwhile.
+A change becomes an operation in the journal. From then on the operation ends in one of two ways,
+whoever fails meanwhile.
+
+On the usual path that is one look at the order and one statement, which records the operation only
+if the order is still what was seen. The careful path looks at the order with its row locked, in the
+transaction that records the operation. It is taken when another operation is in the way, when the
+statement wrote nothing, and whenever it is not known whether an earlier try was committed.
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+import psycopg
 import structlog
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from order import answers, failpoints
+from order.database import OrderDatabase
 from order.domain import (
     Create,
     Delete,
@@ -36,15 +42,24 @@ from order.errors import (
     violates,
 )
 from order.ports import Answered, Blocked, Change, Intent, Recorded, RecordUnknown
-from order.repository import IdempotencyKeys, Key, KnownKey, Operations, Orders, Unstorable
-from order.transactions import reading, repeated
-from servicekit.database import constraint_name, is_transient
+from order.repository import (
+    IdempotencyKeys,
+    Key,
+    KnownKey,
+    Operations,
+    Orders,
+    Unstorable,
+)
+from order.transactions import DATABASE_ERRORS, answering, repeated
+from servicekit.database import constraint_name
 from servicekit.deadlines import remaining_seconds
 from servicekit.failpoints import Failpoints
 from servicekit.idempotency import StoredResponse
 from servicekit.problems import DeadlineExceeded, IdempotencyKeyReused, Problem
 from tandem import commits
 from tandem.commits import Attempt
+from tandem.errors import is_transient
+from tandem.store import Session
 
 PATIENCE_SECONDS: Final = 1.0
 """How long after its deadline a request waits for the end of a COMMIT."""
@@ -67,7 +82,7 @@ class PostgresIntents:
     """Records operations in the order database.
 
     Args:
-        engine: the order database.
+        database: the order database.
         failpoints: where tests make it fail.
         due_in_seconds: how long recovery leaves a new operation to the request that made it.
         skew: how far the clocks of clients may differ from the database's.
@@ -76,14 +91,16 @@ class PostgresIntents:
 
     def __init__(
         self,
-        engine: AsyncEngine,
+        database: OrderDatabase,
         *,
         failpoints: Failpoints,
         due_in_seconds: float,
         skew: timedelta = timedelta(minutes=5),
         timeout_seconds: float = 15.0,
     ) -> None:
-        self._engine = engine
+        self._engine = database.engine
+        self._store = database.store
+        self._journal = database.journal
         self._failpoints = failpoints
         self._due_in_seconds = due_in_seconds
         self._skew = skew
@@ -91,8 +108,8 @@ class PostgresIntents:
 
     async def replay(self, key: Key) -> StoredResponse | None:
         """Return the answer kept under a key; see ``order.ports.Intents``."""
-        async with reading(self._engine) as connection:
-            known = await IdempotencyKeys(connection).find(key)
+        with answering():
+            known = await self._journal.known_key(self._store, key)
         return None if known is None else _answer_of(key, known)
 
     async def record(self, change: Change, attempt: Attempt | None = None) -> Intent:
@@ -109,7 +126,7 @@ class PostgresIntents:
             raise RecordUnknown(str(change.op_id)) from error
         except Unstorable as error:
             raise unstorable() from error
-        except (DBAPIError, PoolTimeout) as error:
+        except DATABASE_ERRORS as error:
             if (problem := _said_by_database(error)) is None:
                 raise
             raise problem from error
@@ -136,11 +153,83 @@ class PostgresIntents:
             await Operations(connection).hand_over(op_id, error=reason)
 
     async def _record(self, change: Change, planned: _Planned, attempt: Attempt) -> Intent:
+        if planned.operation is None:
+            intent = await self._record_at_once(change, planned, attempt)
+            if intent is not None:
+                return intent
+        return await self._record_carefully(change, planned, attempt)
+
+    async def _record_at_once(
+        self, change: Change, planned: _Planned, attempt: Attempt
+    ) -> Intent | None:
+        """Do it in one look and one statement; None if that wrote nothing."""
+        order, now = await self._look(change)
+        if order is not None and order.pending_op is not None:
+            return None
+        try:
+            operation = self._planned_on(order, change, now=now)
+        except Refusal as refusal:
+            return await self._keep_at_once(change, _kept_refusal(refusal, change))
+        if operation is None:
+            return await self._keep_at_once(change, _already_so(order))
+        await self._failpoints.hit(failpoints.IN_T1)
+        async with self._store.session() as session:
+            attempt.commits_now()
+            planned.operation = operation
+            recorded = await self._write(session, operation, change)
+        if recorded is None:
+            planned.operation = None
+            attempt.proved_unwritten()
+            return None
+        return Recorded(recorded)
+
+    async def _look(self, change: Change) -> tuple[Order | None, datetime]:
+        if isinstance(change.command, Create):
+            # There is nothing to see, and the database itself dates what it creates.
+            return None, datetime.now(UTC)
+        return await self._journal.look(self._store, change.command.order_id)
+
+    async def _write(
+        self, session: Session, operation: Operation, change: Change
+    ) -> Operation | None:
+        try:
+            return await self._journal.record(
+                session,
+                operation,
+                key=change.key,
+                due_in_seconds=self._due_in_seconds,
+                traceparent=change.traceparent,
+            )
+        except psycopg.Error as error:
+            if is_transient(error):
+                raise
+            return None  # The careful path finds out what it is that the database refuses.
+
+    def _planned_on(
+        self, order: Order | None, change: Change, *, now: datetime
+    ) -> Operation | None:
+        match change.command:
+            case Create() as command:
+                return plan_creation(command, op_id=change.op_id, now=now)
+            case Update() | Delete() as command:
+                return plan_change(order, command, op_id=change.op_id, now=now, skew=self._skew)
+
+    async def _keep_at_once(self, change: Change, response: StoredResponse) -> Answered:
+        """Keep an answer that needs no operation, so that a retry gets the same."""
+        if change.key is not None and not await self._journal.keep(
+            self._store, change.key, response
+        ):
+            raise _KeyTaken
+        return Answered(response)
+
+    async def _record_carefully(
+        self, change: Change, planned: _Planned, attempt: Attempt
+    ) -> Intent:
         async with self._engine.begin() as connection:
             if planned.operation is not None:
                 if await _was_recorded(connection, planned.operation):
                     _log.info("lost_commit_found", operation_id=str(change.op_id))
-                    return Recorded(planned.operation)
+                    return Recorded(await _recorded(connection, change.op_id))
                 attempt.proved_unwritten()
             planned.operation = None
             intent = await self._decide(connection, change)
@@ -154,13 +243,7 @@ class PostgresIntents:
         try:
             return await self._plan(connection, change)
         except Refusal as refusal:
-            problem = problem_of(refusal)
-            if change.key is None:
-                raise problem from refusal
-            if isinstance(refusal, UpdateFromTheFuture):
-                raise problem from refusal  # it will be past one day, so it is not kept
-            response = answers.refused(problem, path=change.path)
-            return await self._keep(connection, change.key, response)
+            return await self._keep(connection, change, _kept_refusal(refusal, change))
 
     async def _plan(self, connection: AsyncConnection, change: Change) -> Intent:
         orders = Orders(connection)
@@ -173,10 +256,10 @@ class PostgresIntents:
                 order, now = await orders.lock_at(command.order_id)
                 if order is not None and order.pending_op is not None:
                     return await self._blocked(connection, change, order)
-                planned = plan_change(order, command, op_id=change.op_id, now=now, skew=self._skew)
+                planned = self._planned_on(order, change, now=now)
                 if planned is not None:
                     return await self._insert(connection, change, planned)
-                return await self._unchanged(connection, change, order)
+                return await self._keep(connection, change, _already_so(order))
 
     async def _insert(
         self, connection: AsyncConnection, change: Change, operation: Operation
@@ -199,21 +282,11 @@ class PostgresIntents:
             raise ProtocolViolated(f"order {order.id} points to an operation that is not there")
         return Blocked(pending.operation)
 
-    async def _unchanged(
-        self, connection: AsyncConnection, change: Change, order: Order | None
-    ) -> Answered:
-        if order is None:
-            raise ProtocolViolated("nothing is never the wanted state")
-        response = answers.unchanged(order)
-        if change.key is None:
-            return Answered(response)
-        return await self._keep(connection, change.key, response)
-
     async def _keep(
-        self, connection: AsyncConnection, key: Key, response: StoredResponse
+        self, connection: AsyncConnection, change: Change, response: StoredResponse
     ) -> Answered:
-        """Keep an answer that needs no operation, so that a retry gets the same."""
-        await _bind(connection, key, response=response)
+        if change.key is not None:
+            await _bind(connection, change.key, response=response)
         return Answered(response)
 
     async def _answer_of_taken_key(self, change: Change) -> Answered:
@@ -224,7 +297,36 @@ class PostgresIntents:
         return Answered(response, replayed=True)
 
 
-def _said_by_database(error: DBAPIError | PoolTimeout) -> Problem | None:
+def _kept_refusal(refusal: Refusal, change: Change) -> StoredResponse:
+    """Return the answer to keep for a change that the order does not admit.
+
+    Raises:
+        Problem: it is not kept.
+    """
+    problem = problem_of(refusal)
+    if change.key is None:
+        raise problem from refusal
+    if isinstance(refusal, UpdateFromTheFuture):
+        raise problem from refusal  # it will be past one day
+    return answers.refused(problem, path=change.path)
+
+
+def _already_so(order: Order | None) -> StoredResponse:
+    """Return the answer to a change whose wanted state is there."""
+    if order is None:
+        raise ProtocolViolated("nothing is never the wanted state")
+    return answers.unchanged(order)
+
+
+async def _recorded(connection: AsyncConnection, op_id: UUID) -> Operation:
+    """Return an operation as it was recorded, with the time that the database gave it."""
+    record = await Operations(connection).find(op_id)
+    if record is None:
+        raise ProtocolViolated(f"operation {op_id} is recorded and cannot be read")
+    return record.operation
+
+
+def _said_by_database(error: Exception) -> Problem | None:
     """Return what a statement that failed means to a client; None for a defect of ours."""
     if isinstance(error, DataError):
         return unstorable()

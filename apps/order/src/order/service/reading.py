@@ -4,14 +4,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
+from order.database import OrderDatabase
 from order.domain import Order, State
 from order.errors import OperationNotFound, OrderNotFound
 from order.identifiers import made_at
 from order.ports import Unrecorded
 from order.repository import OperationRecord, Operations, Orders
-from order.transactions import reading, reading_back
+from order.transactions import answering, reading, reading_back
 from servicekit.walks import Walk
 
 _PROBE_SECONDS: Final = 0.3
@@ -24,11 +23,13 @@ class Reading:
     """Reads orders and operations.
 
     Args:
-        engine: the order database.
+        database: the order database.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, database: OrderDatabase) -> None:
+        self._engine = database.engine
+        self._store = database.store
+        self._journal = database.journal
 
     async def order(self, order_id: UUID) -> Order:
         """Return one order.
@@ -36,8 +37,8 @@ class Reading:
         Raises:
             OrderNotFound: there is none, or its creation is not committed.
         """
-        async with reading(self._engine) as connection:
-            order = await Orders(connection).find(order_id)
+        with answering():
+            order = await self._journal.order(self._store, order_id)
         if order is None:
             raise OrderNotFound("There is no order with this id.")
         return order
@@ -55,8 +56,8 @@ class Reading:
         Raises:
             OperationNotFound: there is none and there will be none.
         """
-        async with reading(self._engine) as connection:
-            record = await Operations(connection).find(op_id)
+        with answering():
+            record = await self._journal.operation(self._store, op_id)
         if record is not None:
             return record
         made = made_at(op_id)
