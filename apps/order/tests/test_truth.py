@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from apps.order.tests.fakes import FakeInvoices, FakeLocks, lost_reply
 from apps.order.tests.test_changes import a_change, a_creation, an_update, created
@@ -368,7 +369,7 @@ async def test_a_creation_that_cannot_be_stored_is_refused_before_anything_is_re
     ids=str,
 )
 async def test_an_operation_is_recorded_only_if_the_orders_row_will_take_it(
-    use_cases: UseCases, engine: AsyncEngine, field: dict[str, Any]
+    use_cases: UseCases, database: OrderDatabase, engine: AsyncEngine, field: dict[str, Any]
 ) -> None:
     """Every field, whatever the checks before it would have said."""
     order_id = await created(use_cases)
@@ -380,7 +381,19 @@ async def test_an_operation_is_recorded_only_if_the_orders_row_will_take_it(
     with pytest.raises((Unstorable, DataError)):
         async with engine.begin() as connection:
             await Operations(connection).insert(operation, due_in_seconds=0, traceparent=None)
+    assert not await recorded_at_once(database, operation)
     assert await count(engine, "operations") == 1
+
+
+async def recorded_at_once(database: OrderDatabase, operation: Operation) -> bool:
+    async with database.store.session() as session:
+        try:
+            recorded = await database.journal.record(
+                session, operation, key=None, due_in_seconds=0, traceparent=None
+            )
+        except psycopg.DataError:
+            return False
+    return recorded is not None
 
 
 async def test_an_operation_of_the_first_release_that_could_not_be_completed_now_is(

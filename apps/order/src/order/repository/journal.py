@@ -113,6 +113,8 @@ class Journal:
             psycopg.Error: whatever is wrong; unless it is transient, nothing was written.
         """
         creates = operation.kind is Kind.CREATE
+        if not _can_be_read_again(operation.body.update_time):
+            return None
         values: dict[str, Any] = {
             **_operation_values(operation),
             "invoice_id": operation.invoice_id,
@@ -320,6 +322,15 @@ def _as_sent(column: Column[Any]) -> Any:  # noqa: ANN401
     if isinstance(column.type, Integer):
         return bindparam(column.name, type_=BigInteger())
     return _given(column)
+
+
+def _can_be_read_again(time: datetime) -> bool:
+    """Tell whether a time is one in UTC too: the database goes on where Python's calendar ends."""
+    try:
+        time.astimezone(UTC)
+    except OverflowError:
+        return False
+    return True
 
 
 def _operation_values(operation: Operation) -> dict[str, Any]:
