@@ -154,7 +154,7 @@ class Load:
         make: Callable[[int], bytes]
         match self.work:
             case "create":
-                make = self._create
+                make = self.creation
             case "read":
                 request = self._request("GET", f"/orders/{self._own(client)}")
                 make = lambda _: request  # noqa: E731
@@ -171,7 +171,8 @@ class Load:
     def _own(self, client: int) -> str:
         return self.orders[client % len(self.orders)]
 
-    def _create(self, number: int) -> bytes:
+    def creation(self, number: int) -> bytes:
+        """A request that creates an order."""
         body = {"user_id": str(uuid.uuid4()), "item_id": str(uuid.uuid4()), "value": "9.50"}
         return self._request("POST", "/orders", {**body, "quantity": 1 + number % 9})
 

@@ -62,6 +62,17 @@ async def test_a_request_that_could_not_be_answered_in_time_is_refused_at_once()
     assert places.waiting == 0
 
 
+async def test_a_turn_that_comes_too_late_to_end_in_time_is_not_taken() -> None:
+    places = Places(1)
+    await places.enter(reads=True, within_seconds=60)
+    places.leave(reads=True, after_seconds=100.0)  # so it takes about ten seconds
+    await places.enter(reads=True, within_seconds=60)
+    # Twelve seconds are enough for a typical one, but half of all take longer.
+    with pytest.raises(Refused):
+        await places.enter(reads=True, within_seconds=12)
+    assert places.waiting == 0
+
+
 async def test_a_request_whose_turn_does_not_come_in_time_is_refused() -> None:
     places = Places(1)
     await places.enter(reads=True, within_seconds=1)

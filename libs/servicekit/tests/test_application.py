@@ -12,6 +12,7 @@ from fastapi import APIRouter, FastAPI
 from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
+from starlette.types import Message, Scope
 
 from servicekit import access_log, application, deadlines
 from servicekit.failpoints import Failpoints
@@ -222,6 +223,37 @@ async def test_more_requests_than_it_takes_are_shed_but_probes_are_answered(
     assert (shed.status_code, shed.json()["type"]) == (503, "/problems/overloaded")
     assert "retry-after" in shed.headers
     assert (probe.status_code, after.status_code) == (200, 200)
+
+
+async def test_what_is_refused_is_refused_before_any_of_it_is_read(
+    world: World, runtime: Runtime
+) -> None:
+    app = build(world, runtime, max_concurrent_requests=1)
+    received, sent = 0, list[Message]()
+
+    async def receive() -> Message:
+        nonlocal received
+        received += 1
+        return {"type": "http.request", "body": b"{}"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: Scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/no such path",
+        "query_string": b"",
+        "headers": [(b"request-timeout-ms", b"50"), (b"content-type", b"text/rubbish")],
+    }
+    async with client_of(app) as client:
+        first = asyncio.create_task(client.get("/gate"))
+        await world.entered.acquire()
+        await app(scope, receive, send)
+        world.gate.set()
+        await first
+    assert (sent[0]["status"], received) == (503, 0)
+    assert dict(sent[0]["headers"])[b"retry-after"].isdigit()
 
 
 async def test_readiness_names_each_check_and_liveness_depends_on_none(

@@ -34,8 +34,9 @@ class Settings(settings.ServeSettings):
         300.0
     )
     """How far ahead of our clock an ``update_time`` may lie, and how far behind it at creation."""
-    max_requests_per_order: Annotated[int, Field(gt=0)] = 16
-    """How many requests of this process may hold or await one order's locks; more get 423."""
+    max_requests_per_order: Annotated[int, Field(gt=0)] = 8
+    """How many requests of this process may hold or await one order's locks; more get 423. Fewer
+    than the changes worked on at once, so that one order leaves places for others."""
     reconcile_interval_seconds: PositiveSeconds = 1.0
     """How often recovery looks for pending operations without being woken."""
     purge_interval_seconds: PositiveSeconds = 600.0

@@ -27,6 +27,9 @@ _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # Of all places, those that changes may take.
 _SHARE_OF_CHANGES: Final = 0.75
 _WEIGHT_OF_LATEST: Final = 0.1
+# The time that must be left when a turn comes, in typical durations. Where the queue is long all
+# get their turn just before this limit; with one, half of them would be begun and not end in time.
+_TYPICAL_DURATIONS_LEFT: Final = 2.0
 _LONGEST_RETRY_AFTER_SECONDS: Final = 30
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -91,7 +94,7 @@ class Places:
             lane.busy += 1
             return
         expected = lane.typical_seconds * (len(lane.waiting) + 1) / lane.places
-        limit = within_seconds - lane.typical_seconds
+        limit = within_seconds - _TYPICAL_DURATIONS_LEFT * lane.typical_seconds
         if expected > limit:
             raise Refused(_retry_after(expected))
         turn = asyncio.get_running_loop().create_future()

@@ -53,8 +53,9 @@ class ServerSettings(BaseSettings):
     """How long a connection may still bring a request once the listener has closed."""
     request_timeout_seconds: PositiveSeconds
     max_body_bytes: Annotated[int, Field(gt=0, le=1_073_741_824)] = 65_536
-    max_concurrent_requests: Annotated[int, Field(gt=0, le=100_000)] = 64
-    """Requests worked on at once; the next wait their turn as long as their time allows."""
+    max_concurrent_requests: Annotated[int, Field(gt=0, le=100_000)] = 16
+    """Requests worked on at once; the next wait their turn as long as their time allows. More
+    makes nothing faster, and each slower: ``python -m bench.services.overload`` measures it."""
     max_connections: Annotated[int, Field(gt=0, le=100_000)] = 1_000
     """Clients connected at once; lowered where the process may not open as many descriptors."""
     idempotency_retention_seconds: Annotated[int, Field(gt=0, le=315_576_000)] = 86_400
