@@ -7,6 +7,7 @@ import itertools
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -115,6 +116,16 @@ async def test_a_service_that_is_away_fails_every_request() -> None:
         pass
     tally = await load_on(url, requests=3)
     assert tally.outcomes["no connection"] == tally.sent == tally.failed
+
+
+def test_an_outage_is_as_long_as_nothing_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter([100.0, 101.0, 113.5, 114.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(moments))
+    tally = Tally()
+    for outcome in ("ok", "ok", "unavailable", "unavailable", "ok", "ok"):
+        tally.count(outcome, "", seconds=0.1)
+    assert tally.longest_gap_seconds == 12.5
+    assert json.loads(tally.as_json(done=True))["longest_gap_seconds"] == 12.5
 
 
 async def test_what_the_service_confirmed_is_remembered_for_each_order() -> None:

@@ -50,6 +50,9 @@ class Tally:
     failures: list[str] = dataclasses.field(default_factory=list)
     orders: dict[str, Acknowledged] = dataclasses.field(default_factory=dict)
     slowest_seconds: float = 0.0
+    longest_gap_seconds: float = 0.0
+    """The longest time in which nothing succeeded: how long an outage was for its customers."""
+    _last_success: float | None = None
 
     @property
     def failed(self) -> int:
@@ -61,6 +64,12 @@ class Tally:
         self.sent += 1
         self.outcomes[outcome] += 1
         self.slowest_seconds = max(self.slowest_seconds, seconds)
+        if outcome == "ok":
+            now = time.monotonic()
+            if self._last_success is not None:
+                gap = now - self._last_success
+                self.longest_gap_seconds = max(self.longest_gap_seconds, gap)
+            self._last_success = now
         if outcome != "ok" and len(self.failures) < SHOWN_FAILURES:
             moment = datetime.now(UTC).isoformat(timespec="milliseconds")
             self.failures.append(f"{moment} {outcome} after {seconds:.3f} s: {detail}")
@@ -76,6 +85,7 @@ class Tally:
                 "outcomes": self.outcomes,
                 "failures": self.failures,
                 "slowest_seconds": round(self.slowest_seconds, 3),
+                "longest_gap_seconds": round(self.longest_gap_seconds, 3),
             }
         )
 

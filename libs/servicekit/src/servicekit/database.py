@@ -133,7 +133,7 @@ def create_engine(
         pool_timeout_seconds: limit for the wait for a free connection.
         pooler: ``transaction`` behind PgBouncer in that mode: the next transaction may run on
             another connection, so nothing is prepared and nothing set for the session. The role
-            must bring the limits then (docs/kubernetes.md).
+            must bring the limits then (docs/growing.md).
 
     Raises:
         ValueError: the URL is not one of Postgres.
