@@ -33,7 +33,7 @@ from fencelock._link import Link
 from fencelock._proof import Claim
 from fencelock._protocol import Blocked, Command, Granted, Request, Term
 from fencelock._route import Fixed
-from fencelock._scripts import Scripts, whole
+from fencelock._scripts import Scripts
 from fencelock._target import Target
 from fencelock._topology import Quorum
 
@@ -101,7 +101,6 @@ class QuorumEngine:
         self.client_id = client_id
         self._quorum = quorum
         self._scripts = scripts
-        self._confirm = whole("confirm")
         self._connect_timeout = connect_timeout
         self._reply_timeout = reply_timeout
         self._keeper = Keeper(self._loop, self._renew)
@@ -335,7 +334,7 @@ class QuorumEngine:
         """Write the fence to a majority: whoever comes next meets one of them."""
         keys = (request.all_keys[0], *request.lock_keys)
         args = (request.owner, fence, _protocol.milliseconds(request.ttl))
-        command = Command(self._confirm, keys, args)
+        command = Command(self._scripts.confirm, keys, args)
 
         async def ask(node: _Node) -> bool:
             answer = await node.connection.call(command, deadline=now() + limit, limit=limit)

@@ -32,11 +32,12 @@ class Scripts:
     release: Script
     renew: Script
     verify: Script
+    confirm: Script
     probe: Script
     """Run once a connection, so it is not loaded."""
 
     def __iter__(self) -> Iterator[Script]:
-        return iter((self.acquire, self.release, self.renew, self.verify))
+        return iter((self.acquire, self.release, self.renew, self.verify, self.confirm))
 
 
 def source(name: str) -> str:
@@ -50,7 +51,7 @@ def assemble(read: Callable[[str], str]) -> Scripts:
     What a script needs only when somebody waits is included below its fast path: Redis makes the
     functions of a script anew each time it runs.
     """
-    names = ("acquire", "release", "renew", "verify", "probe")
+    names = ("acquire", "release", "renew", "verify", "confirm", "probe")
     return Scripts(*[whole(name, read) for name in names])
 
 

@@ -229,9 +229,9 @@ async def test_a_proof_counts_as_long_as_a_majority_holds_the_lease(
     lease = await client.acquire(NAME)
 
     async def everywhere() -> bool:
-        return holding(five) == 5
+        return all(str(lease.fence) in str(ask(each.port, "GET", KEY)) for each in five)
 
-    await eventually(everywhere, "all five have it")
+    await eventually(everywhere, "all five have it, with the fence that was agreed on")
     for each in five[:2]:
         ask(each.port, "FLUSHALL")
     verified = await other.verify(lease.proof(), [NAME])
