@@ -102,6 +102,7 @@ OTHER: dict[str, Any] = {
     "podMonitor.interval": "99s",
     "config.logLevel": "debug",
     "config.logFormat": "console",
+    "config.rootPath": "/elsewhere",
     "topologySpread.whenUnsatisfiable": "DoNotSchedule",
     "terminationGracePeriodSeconds": 99,
     "maxMemory": "99mb",
