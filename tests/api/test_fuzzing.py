@@ -27,7 +27,7 @@ __all__ = ["nursery", "templates"]
 
 EXAMPLES = 10
 # No schema says that quantity times value has a limit, or that an order's invoice needs its lock.
-UNSAID = [positive_data_acceptance, negative_data_rejection]
+UNSAID: list[Any] = [positive_data_acceptance, negative_data_rejection]
 MODES = [GenerationMode.POSITIVE, GenerationMode.NEGATIVE]
 
 

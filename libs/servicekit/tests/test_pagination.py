@@ -1,5 +1,8 @@
 """Cursors."""
 
+import base64
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,3 +28,23 @@ def test_the_cursor_of_another_list_is_refused(scope: str, parts: int) -> None:
     cursor = CursorCodec("list").encode("a", "b")
     with pytest.raises(ValidationFailed):
         CursorCodec(scope).decode(cursor, parts=parts)
+
+
+def forged(payload: bytes) -> str:
+    """A cursor with a right check, which everybody can compute."""
+    key = hashlib.sha256(b"list").digest()
+    check = hashlib.blake2b(payload, key=key, digest_size=8).digest()
+    return base64.urlsafe_b64encode(check + payload).rstrip(b"=").decode()
+
+
+def test_a_cursor_can_be_forged() -> None:
+    assert CursorCodec("list").decode(forged(b'["a"]'), parts=1) == ("a",)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"7", b"null", b'"a"', b'{"a":1}', b"[1]", b"[null]", b'[["a"]]', b"[" * 1400, b"\xff"],
+)
+def test_whatever_a_forged_cursor_holds_it_is_refused_and_no_error(payload: bytes) -> None:
+    with pytest.raises(ValidationFailed):
+        CursorCodec("list").decode(forged(payload), parts=1)

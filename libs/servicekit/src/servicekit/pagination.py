@@ -69,8 +69,14 @@ class CursorCodec:
         check, payload = raw[:_CHECK_BYTES], raw[_CHECK_BYTES:]
         if not hmac.compare_digest(check, self._check(payload)):
             raise refusal
-        position = json.loads(payload)
-        if len(position) != parts:
+        # The check is no secret: whoever has computed it can have put anything under it.
+        try:
+            position = json.loads(payload)
+        except (ValueError, RecursionError) as error:
+            raise refusal from error
+        if not isinstance(position, list) or len(position) != parts:
+            raise refusal
+        if not all(isinstance(part, str) for part in position):
             raise refusal
         return tuple(position)
 
