@@ -68,6 +68,9 @@ def start(folder: Path) -> Running:
         if "The playground is open" in line:
             break
         assert time.monotonic() < deadline, printed
+    else:  # it has ended
+        process.communicate()
+        pytest.fail(printed)
     found = re.search(r"PostgreSQL on 127\.0\.0\.1:(\d+)", printed)
     assert found, printed
     return Running(process, folder, port, int(found[1]))

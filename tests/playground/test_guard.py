@@ -50,6 +50,11 @@ async def test_another_origin_changes_nothing(page: httpx.AsyncClient, origin: s
     assert (await page.post("/", json={}, headers=headers)).status_code == 403
 
 
+async def test_two_origins_are_none(page: httpx.AsyncClient) -> None:
+    origins = [("origin", HERE), ("origin", "http://evil.example"), *JSON.items()]
+    assert (await page.post("/", content=b"{}", headers=origins)).status_code == 403
+
+
 async def test_another_page_cannot_embed_anything(page: httpx.AsyncClient) -> None:
     answer = await page.get("/", headers={"sec-fetch-site": "cross-site"})
     assert answer.status_code == 403

@@ -2,9 +2,12 @@
 
 import os
 import random
+import re
+import socket
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.playground.conftest import Running
+from tools.playground.observer import MAXIMUM_STREAMS
 
 pytestmark = [pytest.mark.play, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -141,6 +145,24 @@ def test_the_count_of_what_the_lock_alone_lost_is_what_its_tables_say(
     expect(watched.page.locator("#tally")).to_have_attribute("data-lost", str(differing))
 
 
+def test_a_page_that_is_loaded_anew_finds_the_scene_and_the_ends_of_others(
+    watched: Watched,
+) -> None:
+    page = watched.page
+    _play(page, "lost-answer")
+    page.click('[data-scene="two-at-once"]')
+    page.click("#scene-play")
+    expect(page.locator("#scene-play")).to_be_disabled()
+    page.reload()
+    expect(page.locator("#scene-title")).to_have_text("Two at once")
+    expect(page.locator("#scene-play")).to_be_disabled()
+    expect(page.locator("#scene-play")).to_be_enabled(timeout=SCENE_MS)
+    expect(page.locator("#shop-verdict")).to_have_class("verdict good")
+    page.click('[data-scene="lost-answer"]')
+    expect(page.locator("#control-verdict")).to_have_class("verdict bad")
+    expect(page.locator("#control-pairs > li")).to_have_count(2)
+
+
 def test_the_page_agrees_with_both_databases_after_200_random_clicks(
     watched: Watched, playground: Running
 ) -> None:
@@ -224,11 +246,35 @@ def test_the_lock_alone_has_one_holder_a_line_and_fences_that_grow(watched: Watc
     page.click('[aria-label="Ann lets go"]')
     expect(ben).to_have_attribute("data-state", "holding")
     page.click('[aria-label="Break the lock of the printer"]')
-    expect(ben).to_have_attribute("data-state", "idle", timeout=10_000)
+    expect(ben).to_have_attribute("data-state", "idle", timeout=30_000)
     expect(ben).to_contain_text("somebody broke the lock")
     fences = [int(each) for each in page.locator("#fences code").all_inner_texts()]
     assert fences == sorted(fences, reverse=True)
     assert len(set(fences)) == len(fences) >= 2
+
+
+def test_readers_share_a_document_a_writer_is_alone_and_two_phones_are_two(
+    watched: Watched,
+) -> None:
+    page = watched.page
+    watched.tab("lock")
+    document, phones = (page.locator("#office > li").nth(place) for place in (2, 3))
+    cleo = page.locator("#people > li").nth(2)
+    for takes, thing, shared in (
+        ("the document, to write", document, "the document, to read"),
+        ("one of two phones", phones, "one of two phones"),
+    ):
+        for who in ("Ann", "Ben"):
+            page.click(f'[aria-label="{who} takes {shared}, or waits"]')
+        expect(thing.locator(".holder")).to_have_count(2)
+        page.click(f'[aria-label="Cleo takes {takes}, or waits"]')
+        expect(cleo).to_have_attribute("data-state", "waiting")
+        expect(thing).to_contain_text("1. Cleo")
+        for who in ("Ann", "Ben"):
+            page.click(f'[aria-label="{who} lets go"]')
+        expect(cleo).to_have_attribute("data-state", "holding")
+        page.click('[aria-label="Cleo lets go"]')
+        expect(cleo).to_have_attribute("data-state", "idle")
 
 
 def test_a_closed_page_leaves_no_load_running(browser: Browser, playground: Running) -> None:
@@ -243,6 +289,47 @@ def test_a_closed_page_leaves_no_load_running(browser: Browser, playground: Runn
     other.tab("free")
     expect(other.page.locator("#crowd")).to_have_text("Keep 6 coming", timeout=30_000)
     other.context.close()
+
+
+def test_a_page_that_was_refused_comes_back_by_itself(
+    browser: Browser, playground: Running
+) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    with ExitStack() as stack:
+        for number in range(MAXIMUM_STREAMS):
+            stream = stack.enter_context(socket.create_connection(("127.0.0.1", playground.port)))
+            host = f"Host: 127.0.0.1:{playground.port}\r\n\r\n"
+            stream.sendall(f"GET /stream?page=somebody-{number} HTTP/1.1\r\n{host}".encode())
+            assert b" 200 OK" in stream.recv(4_096)
+        page.goto(playground.url)
+        expect(page.locator("#link")).to_have_text("not connected")
+    expect(page.locator("#link")).to_have_text("live", timeout=30_000)
+    expect(page.locator("body[data-ready]")).to_be_attached()
+    context.close()
+
+
+def test_a_hidden_page_lets_go_of_its_stream_and_takes_it_up_again(
+    browser: Browser, playground: Running
+) -> None:
+    hidden, other = Watched(browser, playground), Watched(browser, playground)
+    other.tab("free")
+    change = "document.dispatchEvent(new Event('visibilitychange'))"
+    hide = "Object.defineProperty(document, 'hidden', {value: true, configurable: true})"
+    hidden.page.evaluate(f"{hide}; {change}")
+    other.page.click("#create button")  # the next picture finds it hidden
+    expect(hidden.page.locator("#link")).to_have_text("resting", timeout=30_000)
+    hidden.page.evaluate(f"delete document.hidden; {change}")
+    expect(hidden.page.locator("#link")).to_have_text("live")
+    other.page.click("#create button")
+    newest = other.page.locator("#orders > li").first
+    expect(newest).to_have_attribute("data-i", re.compile("created"), timeout=30_000)
+    order = newest.get_attribute("data-order")
+    shown = hidden.page.locator(f'#orders > li[data-order="{order}"]')
+    expect(shown).to_be_attached(timeout=30_000)
+    for each in (hidden, other):
+        each.context.close()
+        assert each.faults + each.foreign == []
 
 
 def test_ctrl_c_leaves_nothing_behind(playground: Running) -> None:

@@ -1,5 +1,6 @@
 """A part that somebody else has ended is seen, and comes back."""
 
+import asyncio
 import os
 import signal
 import threading
@@ -8,8 +9,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tools.playground.parts import Database, State
+from tools.playground.parts import Database, Part, State
 from tools.playground.wires import Wire, WireLoop
+from tools.playground.world import keep_all
 
 from devkit.servers import PostgresServer
 
@@ -51,3 +53,33 @@ async def test_a_database_whose_server_was_stopped_goes_on(
             until(lambda: database.state is State.UP)
         finally:
             os.kill(postgres_server.pid, signal.SIGCONT)
+
+
+class Leaning(Part):
+    """A part that comes back only when another one has."""
+
+    def __init__(self, name: str, *, needs: "Leaning | None" = None) -> None:
+        super().__init__(name, name)
+        self.up = threading.Event()
+        self.needs = needs
+        self._heals_at = 0.0
+
+    @property
+    def state(self) -> State:
+        return State.UP if self.up.is_set() else State.DOWN
+
+    def _mend(self) -> None:
+        if self.needs is not None:
+            assert self.needs.up.wait(30.0)
+        self.up.set()
+
+
+async def test_a_part_that_waits_for_another_holds_nothing_up() -> None:
+    database = Leaning("database")
+    service = Leaning("service", needs=database)
+    database._heals_at = asyncio.get_running_loop().time() + 0.5  # later than the service
+    keeping = asyncio.create_task(keep_all([service, database]))
+    assert await asyncio.to_thread(service.up.wait, 30.0)
+    assert database.state is State.UP
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)

@@ -34,7 +34,9 @@ ODD: list[object] = [
 
 @pytest.fixture
 def playground() -> Playground:
-    service = SimpleNamespace(url="http://shop.test", label="A", actions=("kill",))
+    service = SimpleNamespace(
+        url="http://shop.test", name="order-a", label="A", actions=("kill",), busy=False
+    )
     world = SimpleNamespace(
         order_a=service,
         order_b=service,
@@ -141,6 +143,26 @@ async def test_only_so_much_is_sent_to_the_shop_at_once(playground: Playground) 
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     playground.start(done.wait())
+
+
+async def test_what_takes_long_is_done_once_at_a_time(playground: Playground) -> None:
+    done = asyncio.Event()
+    playground.start_once("mend", done.wait())
+    with pytest.raises(Refused):
+        playground.start_once("mend", done.wait())
+    done.set()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    playground.start_once("mend", done.wait())
+
+
+async def test_a_part_that_is_being_brought_back_is_not_broken_again_afterwards(
+    page: httpx.AsyncClient, playground: Playground
+) -> None:
+    part = cast("Any", playground.world.parts["order-a"])
+    part.busy = True
+    answer = await page.post("/do/break", json={"part": "order-a", "action": "kill"})
+    assert answer.status_code == 409
 
 
 async def test_what_fails_meanwhile_is_reported(

@@ -29,7 +29,7 @@ from tools.playground.crowd import MOST_CLIENTS, Crowd
 from tools.playground.customers import Customers
 from tools.playground.guard import Guard
 from tools.playground.observer import Holders, Observer, TooManyWatching
-from tools.playground.people import CHOICES, PEOPLE, NotNow, People
+from tools.playground.people import CHOICES, PEOPLE, THINGS, NotNow, People
 from tools.playground.scenes import ACTS, TEXTS, Director, SceneFailed
 from tools.playground.tables import Tables
 from tools.playground.world import World
@@ -39,11 +39,6 @@ STEP_ACTIONS: Final = {
     "kill": ("kill", "Kill it there"),
     "pause": (f"stall:{steps.NAP_SECONDS}", "Pause it there, beyond the lease"),
     "drop": ("drop", "Lose its answer there"),
-}
-LOCK_NAMES: Final = {
-    "printer": "the printer",
-    "scanner": "the scanner",
-    "both": "both",
 }
 MOST_QUANTITY: Final = 1_000
 MOST_REQUESTS: Final = 200
@@ -79,8 +74,8 @@ class Playground:
         self.people = People(world, self.holders.learn)
         self.crowd = Crowd(self.customers)
         self.observer: Observer | None = None
-        self.arming = False
-        """Whether the second order service is being started anew, to fail at a step."""
+        self._under_way: set[str] = set()
+        """What is done once at a time and has not ended."""
         self._tasks: dict[asyncio.Task[Any], int] = {}
         self.keepers: tuple[asyncio.Task[None], ...] = ()
         """What looks at the shop, and what brings its parts back: neither ends before the page."""
@@ -137,6 +132,25 @@ class Playground:
         task = asyncio.create_task(work)
         self._tasks[task] = requests
         task.add_done_callback(self._ended)
+
+    def start_once(self, what: str, work: Coroutine[Any, Any, Any]) -> None:
+        """Do something that takes long; asked for again meanwhile it is refused, not queued.
+
+        Raises:
+            Refused: It is being done already, or too much else is.
+        """
+        if what in self._under_way:
+            work.close()
+            raise Refused("That is being done already. Wait a moment.")
+        self.start(self._once(what, work))
+        self._under_way.add(what)
+
+    async def _once(self, what: str, work: Coroutine[Any, Any, Any]) -> None:
+        try:
+            with contextlib.suppress(DevkitError):  # the page shows which part is down
+                await work
+        finally:
+            self._under_way.discard(what)
 
     @asynccontextmanager
     async def page(self, name: str) -> AsyncIterator[None]:
@@ -236,6 +250,8 @@ async def break_part(playground: Playground, body: dict[str, Any]) -> str:
     action = str(body.get("action"))
     if action not in part.actions:
         raise Refused(f"{part.label} cannot be broken like this.")
+    if part.busy:  # what waits here would break it again once it has come back
+        raise Refused(f"{part.label} is being broken or brought back. Wait a moment.")
     await part.do(action)
     return f"{part.label}: {action}. It comes back by itself."
 
@@ -243,16 +259,18 @@ async def break_part(playground: Playground, body: dict[str, Any]) -> str:
 async def heal_part(playground: Playground, body: dict[str, Any]) -> str:
     """Bring a part back."""
     part = _chosen(playground.world.parts, body.get("part"))
-    await part.heal()
-    return f"{part.label} is back."
+    playground.start_once(f"heal {part.name}", part.heal())
+    return f"{part.label} is being brought back."
 
 
 async def mend(playground: Playground, body: dict[str, Any]) -> str:
     """Bring everything back, and send the clients away."""
     del body
     await playground.crowd.leave()
-    await playground.world.mend()
-    return "Everything is up."
+    for part in playground.world.parts.values():
+        with contextlib.suppress(Refused):  # it is on its way already
+            playground.start_once(f"heal {part.name}", part.heal())
+    return "Everything is being brought back."
 
 
 async def wipe(playground: Playground, body: dict[str, Any]) -> str:
@@ -274,17 +292,10 @@ async def fail_at_step(playground: Playground, body: dict[str, Any]) -> str:
 
     async def act() -> None:
         world = playground.world
-        with contextlib.suppress(DevkitError):  # the page shows that it is down
-            try:
-                await world.order_b.restart(steps.failing(step, action, slowly=world.slow))
-            finally:
-                playground.arming = False
-            await playground.customers.update(order, quantity=quantity, to="order-b")
+        await world.order_b.restart(steps.failing(step, action, slowly=world.slow))
+        await playground.customers.update(order, quantity=quantity, to="order-b")
 
-    if playground.arming:  # starts would pile up, and each would end the one before
-        raise Refused("Order service B is being prepared already. Wait a moment.")
-    playground.start(act())
-    playground.arming = True
+    playground.start_once("step", act())
     return f"Order service B starts anew, to fail when {step.label}."
 
 
@@ -293,7 +304,7 @@ async def pace(playground: Playground, body: dict[str, Any]) -> str:
     slow = body.get("slow")
     if not isinstance(slow, bool):
         raise Refused("slow must be true or false.")
-    playground.start(_quietly(playground.world.set_pace(slow=slow)))
+    playground.start_once("pace", playground.world.set_pace(slow=slow))
     return "Both order services start anew."
 
 
@@ -308,7 +319,7 @@ async def want(playground: Playground, body: dict[str, Any]) -> str:
     """Let a person ask for a lock."""
     person, what = _person(body), _what(body)
     playground.people.want(person, what, wait=body.get("wait") is not False)
-    return f"{person} asks for {LOCK_NAMES[what]}."
+    return f"{person} asks for {CHOICES[what].words}."
 
 
 async def let_go(playground: Playground, body: dict[str, Any]) -> str:
@@ -320,7 +331,10 @@ async def let_go(playground: Playground, body: dict[str, Any]) -> str:
 
 async def break_lock(playground: Playground, body: dict[str, Any]) -> str:
     """Take a lock away from whoever holds it."""
-    taken = await playground.people.break_lock(_what(body))
+    thing = body.get("what")
+    if not isinstance(thing, str) or thing not in THINGS:
+        raise Refused("There is no such lock.")
+    taken = await playground.people.break_lock(thing)
     return "The lock is broken." if taken else "Nobody held it."
 
 
@@ -365,7 +379,11 @@ class Pages:
                 "step_actions": {name: label for name, (_, label) in STEP_ACTIONS.items()},
                 "people": PEOPLE,
                 "traces_url": self._playground.world.traces_url,
-                "locks": {what: list(names) for what, names in CHOICES.items()},
+                "choices": {what: choice.words for what, choice in CHOICES.items()},
+                "things": [
+                    {"what": what, "name": name, "label": label, "kind": kind}
+                    for what, (name, label, kind) in THINGS.items()
+                ],
                 "order_url": layout.order_url,
                 "invoice_url": layout.invoice_url,
             }
@@ -450,11 +468,6 @@ async def _chain(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterat
     async with contextlib.aclosing(rest):
         async for event in rest:
             yield event
-
-
-async def _quietly(work: Coroutine[Any, Any, None]) -> None:
-    with contextlib.suppress(DevkitError):  # the page shows which part is down
-        await work
 
 
 def _order(body: dict[str, Any]) -> str:

@@ -15,7 +15,19 @@ LOCKS: Final = "fencelock:l:"
 QUEUES: Final = "fencelock:q:"
 CHANNELS: Final = "fencelock:c:"
 FENCE: Final = "fencelock:fence"
+PERMITS: Final = "fencelock:p:"
+PERMIT: Final = "fencelock:r:"
 SCAN_COUNT: Final = 1000
+
+
+@dataclass(frozen=True)
+class Holder:
+    """One who holds a name."""
+
+    client: str
+    """Id of its client."""
+    fence: int
+    remaining_ms: int
 
 
 @dataclass
@@ -23,10 +35,9 @@ class Lock:
     """One name that is held or waited for."""
 
     name: str
-    holder: str | None = None
-    """Id of the client that holds it."""
-    fence: int | None = None
-    remaining_ms: int = 0
+    kind: str = "exclusive"
+    """``exclusive``, ``shared``, or how many may hold it at once."""
+    holders: list[Holder] = field(default_factory=list)
     waiters: list[str] = field(default_factory=list)
     """Ids of the clients in line, the first first."""
 
@@ -50,12 +61,30 @@ async def read(client: redis.asyncio.Redis) -> list[Lock]:
     for key in keys:
         name = key[len(LOCKS) :]
         lock = found.setdefault(name, Lock(name))
-        if key.startswith(LOCKS):
-            _take_holder(lock, next(answers), next(answers))
-        else:
+        if not key.startswith(LOCKS):
             lock.waiters = [_client(ticket) for ticket in next(answers) if ticket[:1] != "*"]
-    held = (lock for lock in found.values() if lock.holder or lock.waiters)
+            continue
+        value, remaining_ms = next(answers), next(answers)
+        if value is not None and value.startswith("*"):
+            await _read_shared(client, lock, value)
+        else:
+            lock.holders = _holders(value, remaining_ms)
+    held = (lock for lock in found.values() if lock.holders or lock.waiters)
     return sorted(held, key=lambda lock: lock.name)
+
+
+async def _read_shared(client: redis.asyncio.Redis, lock: Lock, value: str) -> None:
+    """Read who holds a name together with others."""
+    limit = value[1:].partition(" ")[0]
+    lock.kind = "shared" if limit == "0" else limit
+    owners = await client.zrange(PERMITS + lock.name, 0, -1)
+    pipeline = client.pipeline(transaction=True)
+    for owner in map(str, owners):
+        pipeline.get(f"{PERMIT}{owner}:{lock.name}")
+        pipeline.pttl(f"{PERMIT}{owner}:{lock.name}")
+    answers = iter(await pipeline.execute() if owners else [])
+    for permit, remaining_ms in zip(answers, answers, strict=True):
+        lock.holders += _holders(permit, remaining_ms)
 
 
 async def clients(client: redis.asyncio.Redis) -> set[str]:
@@ -78,13 +107,11 @@ async def last_fence(client: redis.asyncio.Redis) -> int | None:
     return None if fence is None else int(fence)
 
 
-def _take_holder(lock: Lock, value: str | None, remaining_ms: int) -> None:
+def _holders(value: str | None, remaining_ms: int) -> list[Holder]:
     if value is None:  # it ended between the two looks
-        return
+        return []
     owner, fence, _ = value.split(" ", 2)
-    lock.holder = _client(owner)
-    lock.fence = int(fence)
-    lock.remaining_ms = max(0, remaining_ms)
+    return [Holder(_client(owner), int(fence), max(0, remaining_ms))]
 
 
 def _client(owner: str) -> str:

@@ -17,7 +17,7 @@ from tools.playground.control import Books, Control, Pair
 from tools.playground.crowd import Crowd
 from tools.playground.customers import Customers
 from tools.playground.parts import Service, State
-from tools.playground.people import CHOICES, People
+from tools.playground.people import CHOICES, THINGS, People
 from tools.playground.people import LEASE_SECONDS as PERSON_LEASE_SECONDS
 from tools.playground.scenes import Director, Run
 from tools.playground.steps import LEASE_SECONDS
@@ -235,13 +235,18 @@ class Observer:
         }
 
     def _lock(self, lock: locks.Lock) -> dict[str, Any]:
-        ours = any(lock.name in names for names in CHOICES.values())
+        ours = any(lock.name == name for name, _, _ in THINGS.values())
         return {
             "name": lock.name,
-            "kind": "exclusive",
-            "holder": None if lock.holder is None else self._holders.label(lock.holder, lock.name),
-            "fence": None if lock.fence is None else str(lock.fence),
-            "remaining_ms": lock.remaining_ms,
+            "kind": lock.kind,
+            "holders": [
+                {
+                    "who": self._holders.label(holder.client, lock.name),
+                    "fence": str(holder.fence),
+                    "remaining_ms": holder.remaining_ms,
+                }
+                for holder in lock.holders
+            ],
             "lease_ms": round((PERSON_LEASE_SECONDS if ours else LEASE_SECONDS) * 1000),
             "waiters": [self._holders.label(waiter, lock.name) for waiter in lock.waiters],
         }
@@ -356,14 +361,14 @@ class Observer:
                 {
                     "name": person.name,
                     "state": person.state,
-                    "what": person.what,
+                    "what": CHOICES[person.what].words if person.what else "",
                     "last": person.last,
                     "fence": None if person.lease is None else str(person.lease.fence),
                 }
                 for person in self._people.people.values()
             ],
             "grants": [
-                {"who": grant.who, "what": grant.what, "fence": str(grant.fence)}
+                {"who": grant.who, "what": CHOICES[grant.what].words, "fence": str(grant.fence)}
                 for grant in reversed(self._people.grants)
             ],
         }

@@ -52,6 +52,11 @@ class Part:
         """When it will come back by itself; None while it is up."""
         return None if self._heals_at is None else max(0.0, self._heals_at - time.monotonic())
 
+    @property
+    def busy(self) -> bool:
+        """Whether it is being broken, started or brought back."""
+        return self._exclusive.locked()
+
     async def do(self, action: str, *, heals_in_seconds: float | None = None) -> None:
         """Break it in one of the ways it offers.
 

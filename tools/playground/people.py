@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,12 +24,37 @@ COMMAND_SECONDS: Final = 20.0
 REASON: Final = "broken on the playground's page"
 GRANTS_KEPT: Final = 12
 PEOPLE: Final = ("Ann", "Ben", "Cleo")
-NAMES: Final = ("{office}:printer", "{office}:scanner")
-CHOICES: Final[dict[str, tuple[str, ...]]] = {
-    "printer": (NAMES[0],),
-    "scanner": (NAMES[1],),
-    "both": NAMES,
+PRINTER: Final = "{office}:printer"
+SCANNER: Final = "{office}:scanner"
+DOCUMENT: Final = "{office}:document"
+PHONES: Final = "{office}:phones"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Something that a person can ask for."""
+
+    names: tuple[str, ...]
+    words: str
+    """The same as a reader is told."""
+    kind: fencelock.Kind = fencelock.Kind.EXCLUSIVE
+
+
+CHOICES: Final[dict[str, Choice]] = {
+    "printer": Choice((PRINTER,), "the printer"),
+    "scanner": Choice((SCANNER,), "the scanner"),
+    "both": Choice((PRINTER, SCANNER), "both"),
+    "read": Choice((DOCUMENT,), "the document, to read", fencelock.Kind.SHARED),
+    "write": Choice((DOCUMENT,), "the document, to write"),
+    "phone": Choice((PHONES,), "one of two phones", fencelock.Kind.permits(2)),
 }
+THINGS: Final = {
+    "printer": (PRINTER, "Printer", "One holder at a time."),
+    "scanner": (SCANNER, "Scanner", "One holder at a time."),
+    "document": (DOCUMENT, "Document", "Many may read it together; who writes it is alone."),
+    "phones": (PHONES, "Two phones", "Two holders at a time."),
+}
+"""The locks themselves: name, label, and what kind each is."""
 
 
 class NotNow(Exception):
@@ -80,6 +105,7 @@ class People:
         self._learn = learn
         self.people = {name: Person(name) for name in PEOPLE}
         self.grants: deque[Grant] = deque(maxlen=GRANTS_KEPT)
+        self._breaking = asyncio.Lock()
 
     async def open(self) -> None:
         """Connect everybody, one after the other, so that each one's client id is known.
@@ -111,11 +137,11 @@ class People:
             KeyError: There is no such person or thing.
             NotNow: They hold or want something already.
         """
-        person, names = self.people[name], CHOICES[what]
+        person, choice = self.people[name], CHOICES[what]
         if person.state != "idle":
             raise NotNow(f"{name} is {person.state} already.")
         person.what = what
-        person.wanting = asyncio.create_task(self._take(person, names, wait=wait))
+        person.wanting = asyncio.create_task(self._take(person, choice, wait=wait))
 
     async def let_go(self, name: str) -> None:
         """Let a person release what they hold, or leave the line.
@@ -140,18 +166,21 @@ class People:
         """Let everybody release everything."""
         await asyncio.gather(*(self.let_go(name) for name in self.people))
 
-    async def break_lock(self, what: str) -> int:
+    async def break_lock(self, thing: str) -> bool:
         """Take a lock away from whoever holds it, as an operator does: by ``fencelock break``.
 
         Returns:
-            How many of its names were held.
+            Whether somebody held it.
 
         Raises:
             KeyError: There is no such thing.
             NotNow: The command failed, or did not end in time.
         """
-        ends = [await self._fencelock("break", name, "--reason", REASON) for name in CHOICES[what]]
-        return ends.count(0)
+        if self._breaking.locked():
+            raise NotNow("fencelock runs already. Wait a moment.")
+        name, _, _ = THINGS[thing]
+        async with self._breaking:
+            return await self._fencelock("break", name, "--reason", REASON) == 0
 
     async def _fencelock(self, *arguments: str) -> int:
         """Run the lock's own command; 0, or 1 when nobody holds the name."""
@@ -174,11 +203,13 @@ class People:
             raise NotNow(complaint.decode(errors="replace").strip()[-300:])
         return command.returncode
 
-    async def _take(self, person: Person, names: Sequence[str], *, wait: bool) -> None:
+    async def _take(self, person: Person, choice: Choice, *, wait: bool) -> None:
         assert person.client is not None  # noqa: S101  (opened before anybody can ask)
         person.last = "asks."
         try:
-            lease = await person.client.acquire(*names, wait=WAIT_SECONDS if wait else 0.0)
+            lease = await person.client.acquire(
+                *choice.names, wait=WAIT_SECONDS if wait else 0.0, kind=choice.kind
+            )
         except fencelock.FencelockError as error:
             person.last = _sentence(error)
             return
@@ -191,7 +222,7 @@ class People:
         if person.lease is lease:
             person.lease = None
             person.last = {
-                "taken": "lost it: somebody broke the lock.",
+                "taken": "lost it: somebody broke the lock, or Redis forgot it.",
                 "expired": "lost it: it could not be renewed in time.",
                 "max_hold": "lost it: nobody holds for longer than a minute here.",
             }.get(reason, "lost it.")

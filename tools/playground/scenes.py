@@ -674,7 +674,7 @@ def _report(task: asyncio.Task[None]) -> None:
 
 def _expect(holds: bool, otherwise: str) -> None:  # noqa: FBT001
     if not holds:
-        raise SceneFailed(otherwise)
+        raise SceneFailed(f"{otherwise}. Was something broken meanwhile? Play it again.")
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ import itertools
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +38,19 @@ SETTINGS: Final = {
     "ORDER_RECONCILE_INTERVAL_SECONDS": "0.5",
 }
 REDIS_SECONDS: Final = 0.5
+
+
+async def keep_all(parts: Iterable[Part]) -> None:
+    """Keep each part on its own: a service that starts may wait for a database to come back."""
+    async with asyncio.TaskGroup() as group:
+        for part in parts:
+            group.create_task(_keep(part))
+
+
+async def _keep(part: Part) -> None:
+    while True:
+        await part.keep()
+        await asyncio.sleep(KEEP_SECONDS)
 
 
 class World:
@@ -159,9 +172,7 @@ class World:
 
     async def keep(self) -> None:
         """Bring broken parts back in time, until cancelled."""
-        while True:
-            await asyncio.gather(*(part.keep() for part in self.parts.values()))
-            await asyncio.sleep(KEEP_SECONDS)
+        await keep_all(self.parts.values())
 
     async def mend(self) -> None:
         """Bring everything back now, databases and Redis first.

@@ -1,4 +1,4 @@
-// A lock: holder, fence, the time it has left, and the line of waiters.
+// A lock: its holders, each with a fence and the time that is left, and the line of waiters.
 import { attribute, list, make, part, text, toggle } from "./dom.js";
 import { now, onTick } from "./clock.js";
 
@@ -6,28 +6,34 @@ const bars = new Map();
 
 export function makeLock() {
   return make("div", { class: "lock" },
-    make("p", { class: "lock-line" },
-      make("span", { "data-part": "holder" }),
-      make("span", { class: "muted", "data-part": "fence" }),
-      make("span", { class: "muted", "data-part": "left" })),
-    make("div", { class: "bar", "data-part": "bar", "aria-hidden": "true" }, make("i")),
+    make("p", { class: "lock-line", "data-part": "free" }),
+    make("ul", { class: "held", "data-part": "holders" }),
     make("p", { class: "lock-line", "data-part": "line" },
       make("span", { class: "muted" }, "in line"),
       make("span", { class: "waiters", "data-part": "waiters" })));
 }
 
-export function showLock(element, lock, at) {
-  const held = lock !== undefined && lock.holder !== null;
-  const waiters = lock === undefined ? [] : lock.waiters;
-  text(part(element, "holder"), held ? `Held by ${lock.holder}` : "The lock is free");
-  text(part(element, "fence"), held ? `fence ${lock.fence}` : "");
-  part(element, "bar").hidden = !held;
+const makeHolder = () => make("li", { class: "holder" },
+  make("p", { class: "lock-line" },
+    make("span", { "data-part": "who" }),
+    make("span", { class: "muted", "data-part": "fence" }),
+    make("span", { class: "muted", "data-part": "left" })),
+  make("div", { class: "bar", "data-part": "bar", "aria-hidden": "true" }, make("i")));
+
+const HELD = { exclusive: "Held by", shared: "Shared by" };
+
+export function showLock(element, lock, { locks, at }) {
+  const holders = lock?.holders ?? [];
+  const waiters = lock?.waiters ?? [];
+  const free = part(element, "free");
+  free.hidden = holders.length > 0;
+  text(free, locks.readable ? "The lock is free" : "Redis does not answer");
   part(element, "line").hidden = waiters.length === 0;
-  if (held) bars.set(element, { ends: at + lock.remaining_ms, lease: lock.lease_ms });
-  else {
-    bars.delete(element);
-    text(part(element, "left"), "");
-  }
+  list(part(element, "holders"), holders, (holder) => holder.fence, makeHolder, (item, holder) => {
+    text(part(item, "who"), `${HELD[lock.kind] ?? `One of ${lock.kind}:`} ${holder.who}`);
+    text(part(item, "fence"), `fence ${holder.fence}`);
+    bars.set(item, { ends: at + holder.remaining_ms, lease: lock.lease_ms });
+  });
   list(part(element, "waiters"), waiters.map((who, place) => ({ who, place })), (one) => one.place,
     () => make("span", { class: "tag" }), (child, one) => text(child, `${one.place + 1}. ${one.who}`));
 }

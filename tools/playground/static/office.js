@@ -1,30 +1,33 @@
 // The lock without the shop: two locks, three people, and fences that only grow.
 import { $, attribute, list, make, part, text } from "./dom.js";
 import { makeLock, showLock } from "./locks.js";
-import { about, ask } from "./server.js";
+import { about, ask, tell } from "./server.js";
 
-const SINGLE = Object.entries(about.locks).filter(([, names]) => names.length === 1);
-const ASKS = [["printer", "Printer"], ["scanner", "Scanner"], ["both", "Both"]];
+const ASKS = [["printer", "Printer"], ["scanner", "Scanner"], ["both", "Both"], ["read", "Read"], ["write", "Write"], ["phone", "Phone"]];
 
-function makeOffice([what, [name]]) {
+function makeThing({ what, name, label, kind }) {
   return make("li", {},
-    make("p", { class: "who" }, make("strong", {}, what[0].toUpperCase() + what.slice(1)), make("code", { class: "muted" }, name)),
+    make("p", { class: "who" }, make("strong", {}, label), make("code", { class: "muted" }, name)),
+    make("p", { class: "muted" }, kind),
     makeLock(),
     make("p", {}, make("button", {
       class: "small", type: "button", "data-part": "break", "aria-label": `Break the lock of the ${what}`,
-      onclick: () => ask("lock/break", { what }),
+      onclick: () => {
+        tell(`Running: fencelock break ${name}`);
+        ask("lock/break", { what });
+      },
     }, "Break it")));
 }
 
 function makePerson(person) {
-  const want = (what, label) => make("button", {
-    class: "small", type: "button", "data-part": `want-${what}`, "aria-label": `${person.name} takes ${what === "both" ? "both" : `the ${what}`}, or waits`,
+  const want = ([what, label]) => make("button", {
+    class: "small", type: "button", "data-part": `want-${what}`, "aria-label": `${person.name} takes ${about.choices[what]}, or waits`,
     onclick: () => ask("lock/want", { person: person.name, what, wait: true }),
   }, label);
   return make("li", {},
     make("p", { class: "who" }, make("strong", {}, person.name), make("span", { class: "tag", "data-part": "state" })),
     make("p", { class: "muted", "data-part": "last" }),
-    make("p", { class: "row" }, ...ASKS.map(([what, label]) => want(what, label)),
+    make("p", { class: "row" }, ...ASKS.map(want),
       make("button", {
         class: "small", type: "button", "data-part": "try", "aria-label": `${person.name} tries the printer once, without waiting`,
         onclick: () => ask("lock/want", { person: person.name, what: "printer", wait: false }),
@@ -54,10 +57,10 @@ function growth(grants, place) {
 
 export function showOffice(snapshot) {
   const { people, grants } = snapshot.people;
-  list($("office"), SINGLE, ([what]) => what, makeOffice, (element, [, [name]]) => {
+  list($("office"), about.things, (thing) => thing.what, makeThing, (element, { name }) => {
     const lock = snapshot.locks.held.find((each) => each.name === name);
-    showLock(element.querySelector(".lock"), lock, snapshot.at);
-    part(element, "break").disabled = lock === undefined || lock.holder === null;
+    showLock(element.querySelector(".lock"), lock, snapshot);
+    part(element, "break").disabled = lock === undefined || lock.holders.length === 0;
   });
   list($("people"), people, (person) => person.name, makePerson, showPerson);
   list($("fences"), grants.map((grant, place) => ({ ...grant, growth: growth(grants, place) })), (grant) => grant.fence,

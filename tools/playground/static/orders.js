@@ -56,7 +56,7 @@ function tag(order) {
   return ["equal", "ok"];
 }
 
-function showOrder(element, order, locks, at) {
+function showOrder(element, order, snapshot) {
   const head = order.order === null ? "" : `${order.order.quantity} × ${order.order.value}, `;
   showSide(element, "o", order.order, head);
   showSide(element, "i", order.invoice, "");
@@ -71,14 +71,14 @@ function showOrder(element, order, locks, at) {
   text(under, order.differs ? "differs" : "equal");
   toggle(element, "differs", order.differs);
   toggle(element, "picked", order.id === picked);
-  const lock = locks.find((each) => each.name === `order:{${order.id}}`);
+  const lock = snapshot.locks.held.find((each) => each.name === `order:{${order.id}}`);
   toggle(element, "calm", order.id !== picked && !order.differs && order.pending === null && lock === undefined);
   element.querySelector("input").checked = order.id === picked;
-  showLock(part(element, "lock").firstElementChild, lock, at);
+  showLock(part(element, "lock").firstElementChild, lock, snapshot);
 }
 
 export function showOrders(snapshot) {
-  const { shop, locks, at } = snapshot;
+  const { shop } = snapshot;
   const ids = shop.orders.map((order) => order.id);
   if (shop.readable && (!ids.includes(picked) || (!byHand && ids[0] !== picked))) choose(ids[0] ?? null);
   const count = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
@@ -92,5 +92,5 @@ export function showOrders(snapshot) {
     : "The databases do not answer.");
   attribute($("totals"), "data-counts", `${shop.order_count} ${shop.invoice_count}`);
   list($("orders"), shop.orders, (order) => order.id, makeOrder,
-    (element, order) => showOrder(element, order, locks.held, at));
+    (element, order) => showOrder(element, order, snapshot));
 }

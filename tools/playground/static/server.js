@@ -58,7 +58,7 @@ export function watch(show) {
   const say = (state, words) => {
     link.dataset.state = state;
     text(link, words);
-    toggle(document.body, "stale", state !== "live");
+    toggle(document.body, "stale", state === "lost");
   };
   const expect = () => {
     clearTimeout(timer);
@@ -85,9 +85,13 @@ export function watch(show) {
       expect();
       const snapshot = JSON.parse(event.data);
       show(snapshot);
-      if (document.hidden && !isBusy(snapshot)) close();
+      if (document.hidden && !isBusy(snapshot)) rest();
     };
     expect();
+  }
+  function rest() {
+    close();
+    say("resting", "resting");
   }
   function lose() {
     close();

@@ -83,10 +83,10 @@ function showPairs(run, snapshot) {
 }
 
 // The locks of a scene's orders, where its sentences are read.
-function showLocks(side, pairs, kind, { locks, at }) {
+function showLocks(side, pairs, kind, snapshot) {
   const names = new Set(pairs.map((each) => `${kind}:{${each.id}}`));
-  list($(`${side}-locks`), locks.held.filter((lock) => names.has(lock.name)), (lock) => lock.name,
-    () => make("li", {}, makeLock()), (element, lock) => showLock(element.firstElementChild, lock, at));
+  list($(`${side}-locks`), snapshot.locks.held.filter((lock) => names.has(lock.name)), (lock) => lock.name,
+    () => make("li", {}, makeLock()), (element, lock) => showLock(element.firstElementChild, lock, snapshot));
 }
 
 function showTally(snapshot) {
