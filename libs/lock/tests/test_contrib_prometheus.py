@@ -10,7 +10,7 @@ from prometheus_client.openmetrics.exposition import generate_latest
 from redis.asyncio import Redis
 
 from fencelock import AcquireTimeout, Contended, LeaseLost
-from fencelock.contrib.prometheus import PrometheusInstrumentation
+from fencelock.contrib.prometheus import FenceRejections, PrometheusInstrumentation
 
 
 @pytest.fixture
@@ -87,6 +87,18 @@ async def test_renewals_and_losses_are_counted(
     assert value(registry, "fencelock_held", lock="order") == 0
     with pytest.raises(LeaseLost):
         lease.check()
+
+
+def test_a_service_without_locks_counts_fence_rejections_from_zero(
+    registry: CollectorRegistry,
+) -> None:
+    rejections = FenceRejections(registry=registry, max_resources=1)
+    rejections.show("invoices")
+    assert value(registry, "fencelock_fence_rejections_total", resource="invoices") == 0
+    rejections.rejected("invoices")
+    rejections.rejected("one too many")
+    assert value(registry, "fencelock_fence_rejections_total", resource="invoices") == 1
+    assert value(registry, "fencelock_fence_rejections_total", resource="other") == 1
 
 
 def test_fence_rejections_are_counted_by_resource(

@@ -1,12 +1,15 @@
 """What the invoice service counts, beside its requests."""
 
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter
 
+from fencelock.contrib.prometheus import FenceRejections
 from tandem.operation import Kind, Outcome
 
 LockCheckResult = Literal["held", "not_held", "missing", "unavailable"]
+
+_RESOURCE: Final = "invoice"
 
 
 class InvoiceMetrics:
@@ -31,12 +34,7 @@ class InvoiceMetrics:
             ("result",),
             registry=registry,
         )
-        self._fence_rejections = Counter(
-            "fencelock_fence_rejections_total",
-            "Writes refused because a newer lock has written before, by resource",
-            ("resource",),
-            registry=registry,
-        )
+        self._fence_rejections = FenceRejections(registry=registry)
         self._purged = Counter(
             "shop_invoice_operations_purged_total",
             "Operations of direct clients removed after their retention",
@@ -46,7 +44,7 @@ class InvoiceMetrics:
 
     def _show_zeros(self) -> None:
         """An increase from nothing to 1 is invisible to Prometheus, so begin at 0."""
-        self._fence_rejections.labels("invoice")
+        self._fence_rejections.show(_RESOURCE)
         for result in get_args(LockCheckResult):
             self._lock_checks.labels(result)
         for kind in Kind:
@@ -67,7 +65,7 @@ class InvoiceMetrics:
 
     def fence_rejected(self) -> None:
         """Count a write that came with an older lock than the last one."""
-        self._fence_rejections.labels("invoice").inc()
+        self._fence_rejections.rejected(_RESOURCE)
 
     def purged(self, count: int) -> None:
         """Count removed records."""

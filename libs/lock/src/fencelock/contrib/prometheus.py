@@ -38,6 +38,37 @@ _RENEWAL_OUTCOMES: Final = ("extended", "failed")
 TraceId = Callable[[], str | None]
 
 
+class FenceRejections:
+    """Counts writes that storage refused: for a service that checks fences and takes no locks.
+
+    ``PrometheusInstrumentation`` has one. Make one for each registry.
+    """
+
+    def __init__(self, *, registry: CollectorRegistry = REGISTRY, max_resources: int = 50) -> None:
+        """Create the metric.
+
+        Args:
+            registry: where it is registered.
+            max_resources: how many resources get a label of their own; whatever comes after them
+                is counted as ``other``.
+        """
+        self._resources = Classes(max_resources)
+        self._counter = Counter(
+            "fencelock_fence_rejections",
+            "Writes that storage refused since a newer lease had written.",
+            ["resource"],
+            registry=registry,
+        )
+
+    def show(self, resource: str) -> None:
+        """Show 0 from the start: an increase from nothing to 1 is invisible to ``increase``."""
+        self._counter.labels(self._resources.value(resource))
+
+    def rejected(self, resource: str) -> None:
+        """Storage refused a write because of its fence. ``resource`` is a kind, such as a table."""
+        self._counter.labels(self._resources.value(resource)).inc()
+
+
 class PrometheusInstrumentation:
     """Counts and times what locks do. Make one for each registry."""
 
@@ -59,7 +90,6 @@ class PrometheusInstrumentation:
         """
         self._trace_id = trace_id or _current_trace_id()
         self._classes = Classes(max_classes)
-        self._resources = Classes(max_classes)
         self._shown: set[str] = set()
         self.acquire = Histogram(
             "fencelock_acquire_duration_seconds",
@@ -93,12 +123,7 @@ class PrometheusInstrumentation:
         self.losses = Counter(
             "fencelock_lost", "Leases that were lost.", ["lock", "reason"], registry=registry
         )
-        self._fence_rejections = Counter(
-            "fencelock_fence_rejections",
-            "Writes that storage refused since a newer lease had written.",
-            ["resource"],
-            registry=registry,
-        )
+        self._fence_rejections = FenceRejections(registry=registry, max_resources=max_classes)
 
     def observe(self, subject: Subject) -> Observation:
         """Follow one acquisition (called by the client)."""
@@ -109,7 +134,7 @@ class PrometheusInstrumentation:
 
     def fence_rejected(self, resource: str) -> None:
         """Storage refused a write because of its fence. ``resource`` is a kind, such as a table."""
-        self._fence_rejections.labels(self._resources.value(resource)).inc()
+        self._fence_rejections.rejected(resource)
 
     def _show(self, lock: str) -> None:
         """Show zeros from the start: an increase from nothing to 1 is invisible to ``increase``."""
