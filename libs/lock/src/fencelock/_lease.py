@@ -60,8 +60,8 @@ class AsyncLease:
         acquired_at: float,
         observations: tuple[Observation, ...],
     ) -> None:
-        self.request = request
-        self.term = term
+        self.request: Request = request
+        self.term: Term = term
         self._keeper = keeper
         self._loop = loop
         self._fence = fence

@@ -154,15 +154,17 @@ class Request:
             annotation = "-"
         elif not is_annotation(annotation):
             raise ConfigurationError("an annotation is 1 to 128 printable ASCII characters")
-        self.names = names
-        self.kind = kind
-        self.ttl = ttl
-        self.secret = secrets.token_urlsafe(_proof.SECRET_BYTES)
-        self.owner = f"{client_id}.{_proof.fingerprint(self.secret)}"
+        self.names: tuple[str, ...] = names
+        self.kind: Kind = kind
+        self.ttl: float = ttl
+        self.secret: str = secrets.token_urlsafe(_proof.SECRET_BYTES)
+        self.owner: str = f"{client_id}.{_proof.fingerprint(self.secret)}"
         # Server time at which it first stood in line, when that is known.
-        self.since = ""
+        self.since: str = ""
         keys = _keys(names) if len(names) > _KEYS_REMEMBERED_NAMES else _known_keys(names)
-        self.bodies, self.lock_keys, self.all_keys = keys
+        self.bodies: tuple[str, ...] = keys.bodies
+        self.lock_keys: tuple[str, ...] = keys.lock_keys
+        self.all_keys: tuple[str, ...] = keys.all_keys
         self._ttl_ms, self._claim = _times(ttl)
         if kind.name != "exclusive":
             # What is to be renewed and watched of a name that is shared: this owner's permit.

@@ -91,36 +91,36 @@ class PrometheusInstrumentation:
         self._trace_id = trace_id or _current_trace_id()
         self._classes = Classes(max_classes)
         self._shown: set[str] = set()
-        self.acquire = Histogram(
+        self.acquire: Histogram = Histogram(
             "fencelock_acquire_duration_seconds",
             "Time from asking for a lock to having it, or to giving up.",
             ["lock", "outcome"],
             buckets=ACQUIRE_BUCKETS,
             registry=registry,
         )
-        self.hold = Histogram(
+        self.hold: Histogram = Histogram(
             "fencelock_hold_duration_seconds",
             "Time a lock was held.",
             ["lock", "outcome"],
             buckets=HOLD_BUCKETS,
             registry=registry,
         )
-        self.held = Gauge(
+        self.held: Gauge = Gauge(
             "fencelock_held", "Locks held by this process now.", ["lock"], registry=registry
         )
-        self.waiters = Gauge(
+        self.waiters: Gauge = Gauge(
             "fencelock_waiters", "Tasks that stand in line now.", ["lock"], registry=registry
         )
-        self.contended = Counter(
+        self.contended: Counter = Counter(
             "fencelock_contended",
             "Acquisitions that found the lock taken, whether they waited for it or not.",
             ["lock"],
             registry=registry,
         )
-        self.renewals = Counter(
+        self.renewals: Counter = Counter(
             "fencelock_renewals", "Renewals of leases.", ["lock", "outcome"], registry=registry
         )
-        self.losses = Counter(
+        self.losses: Counter = Counter(
             "fencelock_lost", "Leases that were lost.", ["lock", "reason"], registry=registry
         )
         self._fence_rejections = FenceRejections(registry=registry, max_resources=max_classes)

@@ -36,10 +36,10 @@ class FakeLease(AsyncLease):
     )
 
     def __init__(self, server: "FakeServer", ticket: "Ticket", fence: int, now: float) -> None:
-        self.request = ticket.request
-        self.loop = ticket.loop
-        self.cap = now + ticket.max_hold
-        self.deadline = min(now + ticket.request.ttl, self.cap)
+        self.request: Request = ticket.request
+        self.loop: asyncio.AbstractEventLoop = ticket.loop
+        self.cap: float = now + ticket.max_hold
+        self.deadline: float = min(now + ticket.request.ttl, self.cap)
         self._server = server
         self._number = fence
         self._callbacks: list[OnLost] = []

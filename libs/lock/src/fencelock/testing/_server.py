@@ -50,7 +50,7 @@ class FakeServer:
         Args:
             clock: the server's time; one that stands still if None.
         """
-        self.clock = clock or Clock()
+        self.clock: Clock = clock or Clock()
         self._guard = threading.RLock()
         self._held: dict[str, list[FakeLease]] = {}
         self._line: list[Ticket] = []
