@@ -74,9 +74,7 @@ def _validate(url: object) -> None:
     except ValueError:
         raise unreadable("its host or port is not what it must be") from None
     if parts.scheme not in SCHEMES:
-        raise unreadable(
-            "it begins with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
-        )
+        raise unreadable("that of one server begins with redis://, rediss:// or unix://")
     if parts.fragment or "@" in parts.path or "@" in parts.query or "?" in parts.query:
         raise unreadable(ESCAPE)
     if parts.scheme != "unix":

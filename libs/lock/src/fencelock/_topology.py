@@ -93,6 +93,9 @@ def read(url: str | Sequence[str]) -> Topology:
         return _sentinels(urls[0])
     if scheme in _CLUSTER:
         return _cluster(urls[0])
+    if "+" in scheme:
+        known = ", ".join(f"{each}://" for each in (*SCHEMES, *_SENTINEL, *_CLUSTER))
+        raise unreadable(f"it begins with one of {known}")
     return _single(urls[0])
 
 
