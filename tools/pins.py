@@ -27,20 +27,21 @@ MEMBERS = {
 BUILDERS = {"editables", "hatchling", "uv"}
 
 
-def declared(member: str) -> set[str]:
-    """The dependencies a member declares, those of its extras included."""
+def declared(member: str, *, extras: bool) -> set[str]:
+    """The dependencies a member declares, and those of its extras where they are wanted."""
     table = tomllib.loads((MEMBERS[member] / "pyproject.toml").read_text())["project"]
-    extras = table.get("optional-dependencies", {}).values()
-    return {*table.get("dependencies", []), *(name for extra in extras for name in extra)}
+    optional = table.get("optional-dependencies", {}).values() if extras else ()
+    return {*table.get("dependencies", []), *(name for extra in optional for name in extra)}
 
 
-def requirements(*members: str) -> set[str]:
+def requirements(*members: str, extras: bool) -> set[str]:
     """The third-party requirements of these members and of the members they need."""
     found: set[str] = set()
     for member in members:
-        for requirement in declared(member):
+        for requirement in declared(member, extras=extras):
             name = requirement.split("[")[0]
-            found |= requirements(name) if name in MEMBERS else {requirement}
+            known = name in MEMBERS
+            found |= requirements(name, extras=extras) if known else {requirement}
     return found
 
 
@@ -62,10 +63,12 @@ def main() -> None:
     """Write all lists; a service's image gets the very versions the tests ran with."""
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["dev"]
     everything = ROOT / "requirements/dev.txt"
-    pin(requirements(*MEMBERS) | set(tools), everything)
+    pin(requirements(*MEMBERS, extras=True) | set(tools), everything)
     pin(BUILDERS, ROOT / "requirements/build.txt", everything)
     for service in SERVICES:
-        pin(requirements(f"shop-{service}"), ROOT / f"apps/{service}/requirements.txt", everything)
+        # An image serves: what members have beside it, such as a command for people, stays out.
+        names = requirements(f"shop-{service}", extras=False)
+        pin(names, ROOT / f"apps/{service}/requirements.txt", everything)
 
 
 if __name__ == "__main__":
