@@ -25,6 +25,7 @@ from order.errors import (
 from order.ports import Change, OutcomeUnknown
 from order.repository import Key, OperationRecord, Operations, Orders
 from order.use_cases import UseCases
+from servicekit.auth.principal import ANONYMOUS
 from servicekit.failpoints import FailpointError
 from servicekit.idempotency import StoredResponse
 from servicekit.problems import IdempotencyKeyReused
@@ -39,6 +40,7 @@ def a_change(
         op_id=uuid.uuid4(),
         path=f"/orders/{command.order_id}",
         key=None if key is None else Key("anonymous", key, body.encode().ljust(32)),
+        client=ANONYMOUS.client,
         traceparent=None,
     )
 
@@ -310,7 +312,7 @@ async def test_a_rejected_change_leaves_the_order_as_it_was(
 
 
 async def state_after_cancelling(use_cases: UseCases, op_id: uuid.UUID) -> State:
-    record = await use_cases.cancellation.cancel(op_id)
+    record = await use_cases.cancellation.cancel(op_id, asked_by=ANONYMOUS)
     assert isinstance(record, OperationRecord)
     return record.state
 
@@ -339,7 +341,7 @@ async def test_a_cancelled_creation_stays_invisible(
     change = a_change(a_creation())
     await use_cases.changes.apply(change)
     assert await order_of(engine, change.command.order_id) is None
-    await use_cases.cancellation.cancel(change.op_id)
+    await use_cases.cancellation.cancel(change.op_id, asked_by=ANONYMOUS)
     assert await order_of(engine, change.command.order_id) is None
     with pytest.raises(OrderNotFound):
         await use_cases.changes.apply(a_change(Delete(order_id=change.command.order_id)))

@@ -37,6 +37,7 @@ from order.service.cancellation import Cancellation
 from order.service.delivery import Delivery
 from order.service.intent import PostgresIntents
 from order.use_cases import UseCases
+from servicekit.auth.principal import ANONYMOUS, Principal
 from servicekit.failpoints import Failpoints
 from servicekit.idempotency import StoredResponse
 from servicekit.runtime import Runtime
@@ -129,11 +130,13 @@ async def test_a_second_try_is_recognised_by_the_operations_id(
 class CancelsByItself(Cancellation):
     """The variant: what is pending here is aborted here."""
 
-    async def cancel(self, op_id: uuid.UUID) -> OperationRecord | Unrecorded:
-        record = await self._reading.operation(op_id)
+    async def cancel(
+        self, op_id: uuid.UUID, *, asked_by: Principal
+    ) -> OperationRecord | Unrecorded:
+        record = await self._reading.operation(op_id, asked_by=asked_by)
         assert isinstance(record, OperationRecord)
         await self._completions.complete(record.operation, Decision(Outcome.ABORTED))
-        return await self._reading.operation(op_id)
+        return await self._reading.operation(op_id, asked_by=asked_by)
 
 
 async def cancelled_after_it_was_applied(
@@ -143,7 +146,7 @@ async def cancelled_after_it_was_applied(
     invoices.after = [lost_reply()]
     change = a_change(an_update(order_id))
     await use_cases.changes.apply(change)
-    await cancellation.cancel(change.op_id)
+    await cancellation.cancel(change.op_id, asked_by=ANONYMOUS)
     return await both_sides_agree(order_id, engine, invoices)
 
 

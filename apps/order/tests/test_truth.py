@@ -380,7 +380,9 @@ async def test_an_operation_is_recorded_only_if_the_orders_row_will_take_it(
     operation = replace(planned, kind=Kind.UPDATE, version=2, body=body)
     with pytest.raises((Unstorable, DataError)):
         async with engine.begin() as connection:
-            await Operations(connection).insert(operation, due_in_seconds=0, traceparent=None)
+            await Operations(connection).insert(
+                operation, client="anonymous", due_in_seconds=0, traceparent=None
+            )
     assert not await recorded_at_once(database, operation)
     assert await count(engine, "operations") == 1
 

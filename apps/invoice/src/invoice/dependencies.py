@@ -10,6 +10,7 @@ from invoice.resources import Resources
 from invoice.service import InvoiceService
 from invoice.terms import Terms
 from servicekit import idempotency
+from servicekit.auth.principal import INTERNAL, PrincipalDependency
 from servicekit.etags import EntityTags, TagsHeader, entity_tags_of, refuse_if_none_match
 from servicekit.failpoints import Failpoints
 
@@ -31,6 +32,8 @@ async def _failpoints(resources: Annotated[Resources, Depends(_resources)]) -> F
 
 async def _terms(
     request: Request,
+    *,
+    principal: PrincipalDependency,
     idempotency_key: Annotated[
         idempotency.KeyHeader | None,
         Header(
@@ -55,11 +58,14 @@ async def _terms(
 ) -> Terms:
     refuse_if_none_match(request.headers)
     idempotency.require_one_line(request.headers, idempotency.HEADER, "Lock-Token", "Order-Id")
+    if order_id is not None:
+        principal.require(INTERNAL, to="send the header Order-Id")
     return Terms(
         key=None if idempotency_key is None else idempotency.parse_key(idempotency_key),
         if_match=None if if_match is None else entity_tags_of(request.headers, header="If-Match"),
         proof=lock_token,
         order_id=order_id,
+        principal=principal,
     )
 
 

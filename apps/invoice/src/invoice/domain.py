@@ -4,6 +4,8 @@ Every change is one operation with a version: the operation that makes version `
 version ``v - 1`` only, and at most one operation ever makes a given version of an invoice.
 """
 
+import hashlib
+import secrets
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +23,10 @@ FIELDS: Final = ("total",)
 
 CLIENT_KEY_NAMESPACE: Final = uuid.uuid5(ORDER_NAMESPACE, "client-key")
 """Namespace of the operation ids that follow from clients' idempotency keys."""
+
+_ID_BYTES: Final = 16
+_MARK_BYTES: Final = 6  # 1 in 2.8e14 that two clients share one
+_OWN_LAYOUT: Final = 8
 
 
 class InvoiceStatus(StrEnum):
@@ -95,6 +101,39 @@ def invoice_id_for_order(order_id: uuid.UUID) -> uuid.UUID:
 def operation_id_for_key(key: str) -> uuid.UUID:
     """Return the operation id of an idempotency key: the key itself if it is a UUID."""
     return parse_uuid(key) or uuid.uuid5(CLIENT_KEY_NAMESPACE, key)
+
+
+def operation_id_of_client(client: str, key: str | None) -> uuid.UUID:
+    """Return the operation id of a client's idempotency key, or a new one without a key.
+
+    It begins with a mark of the client, so no client's key ever leads to another one's operation,
+    and an id says by itself whose operation it is.
+    """
+    rest = secrets.token_bytes(_ID_BYTES)
+    if key is not None:
+        rest = _digest(b"key", client, key)[:_ID_BYTES]
+    raw = bytearray(_mark(client) + rest[len(_mark(client)) :])
+    raw[6] = (raw[6] & 0x0F) | 0x80  # version 8: a layout of one's own (RFC 9562, 5.8)
+    raw[8] = (raw[8] & 0x3F) | 0x80
+    return uuid.UUID(bytes=bytes(raw))
+
+
+def is_operation_of(client: str, op_id: uuid.UUID) -> bool:
+    """Tell whether ``operation_id_of_client`` made this id for the client."""
+    return op_id.version == _OWN_LAYOUT and op_id.bytes.startswith(_mark(client))
+
+
+def _mark(client: str) -> bytes:
+    return _digest(b"client", client)[:_MARK_BYTES]
+
+
+def _digest(purpose: bytes, *texts: str) -> bytes:
+    digest = hashlib.sha256(purpose)
+    for text in texts:
+        # With its length, so that no two lists of texts read alike.
+        encoded = text.encode()
+        digest.update(len(encoded).to_bytes(8) + encoded)
+    return digest.digest()
 
 
 def parse_uuid(text: str) -> uuid.UUID | None:

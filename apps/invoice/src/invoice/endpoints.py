@@ -35,6 +35,7 @@ from invoice.schemas import (
     OperationQuery,
 )
 from servicekit import access_log, problems
+from servicekit.auth.principal import INTERNAL, PrincipalDependency
 from servicekit.etags import format_etag
 from servicekit.idempotency import StoredResponse
 from servicekit.json_body import StrictJsonRoute
@@ -182,10 +183,14 @@ async def delete_invoice(
     },
 )
 async def read_operation(
-    op_id: uuid.UUID, query: Annotated[OperationQuery, Query()], service: ServiceDependency
+    op_id: uuid.UUID,
+    query: Annotated[OperationQuery, Query()],
+    service: ServiceDependency,
+    principal: PrincipalDependency,
 ) -> Response:
-    """Tell what has become of an operation; 404 while nothing is recorded."""
-    return _operation(await service.operation(op_id, invoice_id=query.invoice_id))
+    """Tell what has become of an operation; 404 while nothing is recorded, or for other clients."""
+    recorded = await service.operation(op_id, invoice_id=query.invoice_id, asked_by=principal)
+    return _operation(recorded)
 
 
 @router.post(
@@ -198,9 +203,13 @@ async def read_operation(
     },
 )
 async def abort_operation(
-    op_id: uuid.UUID, body: AbortRequest, service: ServiceDependency
+    op_id: uuid.UUID,
+    body: AbortRequest,
+    service: ServiceDependency,
+    principal: PrincipalDependency,
 ) -> Response:
     """Make sure that an operation is decided: it is aborted, unless it has been decided before."""
+    principal.require(INTERNAL, to="abort the operation of an order")
     access_log.bind(operation_id=str(op_id))
     return _operation(await service.abort(op_id, body.invoice_id))
 

@@ -19,6 +19,7 @@ from invoice.domain import (
     InvoiceStatus,
     Update,
     invoice_id_for_order,
+    is_operation_of,
     lock_names,
 )
 from invoice.errors import (
@@ -34,6 +35,7 @@ from invoice.metrics import InvoiceMetrics
 from invoice.repository import invoice_of, page_of
 from invoice.terms import Terms
 from servicekit import deadlines, idempotency, problems
+from servicekit.auth.principal import Principal
 from servicekit.failpoints import Failpoints
 from servicekit.money import to_text
 from servicekit.problems import DeadlineExceeded
@@ -148,16 +150,22 @@ class InvoiceService:
                 connection, limit=limit, after=after, user_id=user_id, status=status
             )
 
-    async def operation(self, op_id: uuid.UUID, *, invoice_id: uuid.UUID | None) -> Record:
+    async def operation(
+        self, op_id: uuid.UUID, *, invoice_id: uuid.UUID | None, asked_by: Principal
+    ) -> Record:
         """Return what has become of an operation.
 
         Args:
             op_id: its id.
             invoice_id: its invoice, for who must not take another's record for its own.
+            asked_by: who asks.
 
         Raises:
-            OperationNotFound: nothing is recorded; it may still be on its way.
+            OperationNotFound: nothing is recorded; it may still be on its way. Or it is another
+                client's.
         """
+        if not _may_see(asked_by, op_id):
+            raise OperationNotFound(f"Nothing is recorded under operation {op_id}.")
         if invoice_id is None:
             recorded = await self._records.find_anywhere(self._store, op_id)
         else:
@@ -186,6 +194,7 @@ class InvoiceService:
             ServiceUnavailable: Redis did not say so; nothing was written.
         """
         if order_id is not None:
+            terms.require_internal()
             terms.require_operation()
         content = {"user_id": user_id, "total": to_text(total), "order_id": order_id}
         invoice_id = uuid.uuid4() if order_id is None else invoice_id_for_order(order_id)
@@ -272,6 +281,8 @@ class InvoiceService:
             return await self._refuse_unknown(request)
         invoice = invoice_of(look.subject)
         direct = invoice.order_id is None
+        if not direct:
+            terms.require_internal()
         # The lock first: whoever does not hold it is told that, whatever else is missing.
         fence = await self._fence(terms, invoice.id, invoice.order_id)
         if not direct:
@@ -346,6 +357,12 @@ class InvoiceService:
             raise IdempotencyKeyReused("This Idempotency-Key belongs to a different request.")
         self._metrics.replayed(recorded.outcome)
         return recorded
+
+
+def _may_see(principal: Principal, op_id: uuid.UUID) -> bool:
+    if principal.is_internal or principal.sees_all:
+        return True
+    return is_operation_of(principal.client, op_id)
 
 
 async def _true_of(deciding: Awaitable[Decision], op_id: uuid.UUID) -> Decision:

@@ -3,24 +3,45 @@
 import uuid
 from dataclasses import dataclass
 
-from invoice.domain import invoice_id_for_order, operation_id_for_key, parse_uuid
+from invoice.domain import (
+    invoice_id_for_order,
+    operation_id_for_key,
+    operation_id_of_client,
+    parse_uuid,
+)
 from servicekit import idempotency
+from servicekit.auth.principal import ANONYMOUS, INTERNAL, Principal
 from servicekit.etags import EntityTags
 from servicekit.problems import PreconditionRequired, ValidationFailed
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The headers ``Idempotency-Key``, ``If-Match``, ``Lock-Token``, ``Order-Id`` of a request."""
+    """The headers ``Idempotency-Key``, ``If-Match``, ``Lock-Token``, ``Order-Id`` and who asks."""
 
     key: str | None = None
     if_match: EntityTags | None = None
     proof: str | None = None
     order_id: uuid.UUID | None = None
+    principal: Principal = ANONYMOUS
 
     def operation_id(self) -> uuid.UUID:
-        """Return the id under which the request is decided once; a new one without a key."""
+        """Return the id under which the request is decided once; a new one without a key.
+
+        The order service names its operations itself, and so does everybody where nobody has to
+        say who they are; all others have keys of their own, which lead to nobody else's operation.
+        """
+        if not self.principal.is_internal:
+            return operation_id_of_client(self.principal.client, self.key)
         return uuid.uuid4() if self.key is None else operation_id_for_key(self.key)
+
+    def require_internal(self) -> None:
+        """Demand that it is the order service that asks for a change of an order's invoice.
+
+        Raises:
+            Forbidden: it is not.
+        """
+        self.principal.require(INTERNAL, to="change the invoice of an order")
 
     def order_of(self, invoice_id: uuid.UUID) -> uuid.UUID | None:
         """Return the order that the request names, if the invoice's id follows from it."""

@@ -1,7 +1,7 @@
 """What endpoints are handed."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -12,10 +12,8 @@ from order.ports import Change
 from order.repository import Key
 from order.use_cases import UseCases
 from servicekit import access_log, idempotency
+from servicekit.auth.principal import PrincipalDependency
 from servicekit.etags import EntityTags, TagsHeader, entity_tags_of, refuse_if_none_match
-
-ANONYMOUS: Final = "anonymous"
-"""The owner of all idempotency keys, as long as nobody authenticates: then it is who they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +22,7 @@ class Terms:
 
     path: str
     key: str | None
+    client: str
 
     def change(self, command: Command, *, operation: str, content: dict[str, Any]) -> Change:
         """Return the change that carries out ``command``.
@@ -39,12 +38,13 @@ class Terms:
         TraceContextTextMapPropagator().inject(carrier)
         key = None
         if self.key is not None:
-            key = Key(ANONYMOUS, self.key, idempotency.request_hash(operation, content))
+            key = Key(self.client, self.key, idempotency.request_hash(operation, content))
         return Change(
             command=command,
             op_id=op_id,
             path=self.path,
             key=key,
+            client=self.client,
             traceparent=carrier.get("traceparent"),
         )
 
@@ -56,6 +56,7 @@ async def _use_cases(request: Request) -> UseCases:
 
 async def _terms(
     request: Request,
+    principal: PrincipalDependency,
     idempotency_key: Annotated[
         idempotency.KeyHeader | None,
         Header(
@@ -67,7 +68,7 @@ async def _terms(
     refuse_if_none_match(request.headers)
     idempotency.require_one_line(request.headers, idempotency.HEADER)
     key = None if idempotency_key is None else idempotency.parse_key(idempotency_key)
-    return Terms(path=request.url.path, key=key)
+    return Terms(path=request.url.path, key=key, client=principal.client)
 
 
 async def _if_match(

@@ -38,6 +38,7 @@ from order.schemas import (
 )
 from order.service.cancellation import NotCancelledYet
 from servicekit import access_log, problems
+from servicekit.auth.principal import PrincipalDependency
 from servicekit.etags import EntityTags, format_etag
 from servicekit.idempotency import StoredResponse
 from servicekit.json_body import StrictJsonRoute
@@ -211,14 +212,18 @@ async def delete_order(
     responses=problems.responses(ValidationFailed, DatabaseUnavailable),
 )
 async def list_operations(
-    query: Annotated[OperationQuery, Query()], use_cases: UseCasesDependency
+    query: Annotated[OperationQuery, Query()],
+    use_cases: UseCasesDependency,
+    principal: PrincipalDependency,
 ) -> Page[OperationOut]:
-    """List operations, the oldest first."""
-    codec = CursorCodec(f"operations state={query.state} order_id={query.order_id}")
+    """List the caller's operations, the oldest first; an operator sees those of all."""
+    client = None if principal.sees_all else principal.client
+    codec = CursorCodec(f"operations state={query.state} order_id={query.order_id} client={client}")
     records, walk = await use_cases.reading.operations(
         after=_walk(codec, query.cursor),
         state=query.state,
         order_id=query.order_id,
+        client=client,
         limit=query.limit,
     )
     return Page(
@@ -236,14 +241,18 @@ async def list_operations(
         **problems.responses(OperationNotFound, ValidationFailed, DatabaseUnavailable),
     },
 )
-async def read_operation(op_id: UUID, use_cases: UseCasesDependency) -> Response:
+async def read_operation(
+    op_id: UUID, use_cases: UseCasesDependency, principal: PrincipalDependency
+) -> Response:
     """Tell what has become of an operation; 404 is final.
+
+    The operations of other clients are 404, but for an operator.
 
     An operation that an answer has named is never 404 on the same day: if the database did not say
     whether it was recorded, the page says `pending` while that may still happen, and `rejected`
     once it cannot any more.
     """
-    return _operation(await use_cases.reading.operation(op_id))
+    return _operation(await use_cases.reading.operation(op_id, asked_by=principal))
 
 
 @router.post(
@@ -256,14 +265,16 @@ async def read_operation(op_id: UUID, use_cases: UseCasesDependency) -> Response
         **problems.responses(OperationNotFound, ValidationFailed, DatabaseUnavailable),
     },
 )
-async def cancel_operation(op_id: UUID, use_cases: UseCasesDependency) -> Response:
+async def cancel_operation(
+    op_id: UUID, use_cases: UseCasesDependency, principal: PrincipalDependency
+) -> Response:
     """Ask that an operation never be applied, and tell what stands: it may be committed.
 
     Asking again is the same as asking once.
     """
     access_log.bind(operation_id=str(op_id))
     try:
-        record = await use_cases.cancellation.cancel(op_id)
+        record = await use_cases.cancellation.cancel(op_id, asked_by=principal)
     except NotCancelledYet as error:
         return answers.accepted(op_id, error.operation.order_id).to_response()
     return _operation(record)

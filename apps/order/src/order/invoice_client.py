@@ -5,7 +5,7 @@ refusal, an error, nonsense or nothing, leaves the outcome unknown.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, Final
@@ -27,6 +27,7 @@ LOCK_HEADER: Final = "Lock-Token"
 ORDER_HEADER: Final = "Order-Id"
 _NOT_RECORDED: Final = "/problems/operation-not-found"
 _SERVER_ERROR: Final = 500
+_NOT_LET_IN: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _TOO_MANY_REQUESTS: Final = 429
 # Our own connection may wait for its turn in the pool, and the answer comes back over the network.
 _MARGIN_SECONDS: Final = 0.25
@@ -61,14 +62,21 @@ class HttpInvoices:
         breaker: opens when the service fails several times in a row.
         usual_timeout_seconds: a call that was given less, because its caller had no more time,
             says nothing about the service when that runs out.
+        credential: gives the access token to show the service, if it wants one.
     """
 
     def __init__(
-        self, http: HttpClient, *, breaker: CircuitBreaker, usual_timeout_seconds: float
+        self,
+        http: HttpClient,
+        *,
+        breaker: CircuitBreaker,
+        usual_timeout_seconds: float,
+        credential: Callable[[], str] | None = None,
     ) -> None:
         self._http = http
         self._breaker = breaker
         self._usual_timeout_seconds = usual_timeout_seconds
+        self._credential = credential
 
     def permits(self, at_most: int) -> int:
         """Return how many calls are worth making now; see ``order.ports.Invoices``."""
@@ -130,6 +138,8 @@ class HttpInvoices:
     ) -> Answer:
         budget = max(timeout_seconds - _MARGIN_SECONDS, timeout_seconds / 2)
         sent = {deadlines.HEADER: deadlines.header_value(budget), **(headers or {})}
+        if self._credential is not None:
+            sent["Authorization"] = f"Bearer {self._credential()}"
         content = None
         if body is not None:
             sent["Content-Type"] = "application/json"
@@ -147,7 +157,9 @@ class HttpInvoices:
                     # it arrives.
                     repeatable=True,
                 )
-                if response.status >= _SERVER_ERROR:
+                # Who is not let in has no answer to wait for, however well the service is: the
+                # breaker then refuses changes before anything is written.
+                if response.status >= _SERVER_ERROR or response.status in _NOT_LET_IN:
                     raise _unknown(response)
                 return response
         except BreakerOpen as error:

@@ -99,6 +99,8 @@ operations: Final = Table(
     Column("next_attempt_at", _TIMESTAMP, nullable=False),
     Column("last_error", Text),
     Column("traceparent", Text),
+    # Who asked for it; those from before this was noted, and of releases that do not, are nobody's.
+    Column("client", Text, nullable=False, server_default="anonymous"),
     Column("created_at", _TIMESTAMP, nullable=False, server_default=_NOW),
     Column("finished_at", _TIMESTAMP),
     Column("created_by_xid", BigInteger, server_default=text("pg_current_xact_id()::text::bigint")),
@@ -140,6 +142,7 @@ operations: Final = Table(
     Index("operations_created_at_op_id_idx", "created_at", "op_id"),
     Index("operations_state_created_at_op_id_idx", "state", "created_at", "op_id"),
     Index("operations_created_by_xid_idx", "created_by_xid"),
+    Index("operations_client_created_at_op_id_idx", "client", "created_at", "op_id"),
     Index("operations_order_id_created_at_op_id_idx", "order_id", "created_at", "op_id"),
 )
 

@@ -111,6 +111,8 @@ class Change:
     op_id: UUID
     path: str
     key: Key | None
+    client: str
+    """Who asks, and so whose operation it becomes."""
     traceparent: str | None
 
 

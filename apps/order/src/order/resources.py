@@ -12,6 +12,7 @@ import fencelock
 from order.database import OrderDatabase
 from order.repository import Journal
 from order.settings import Settings
+from servicekit.auth.files import WatchedFile, parse_credential
 from servicekit.database import connection_parameters, create_engine, libpq_url
 from servicekit.http_client import AiohttpClient
 from tandem.store import Store
@@ -28,6 +29,8 @@ class Resources:
     """A few connections of its own, so that recovery goes on when requests use up theirs."""
     locks: fencelock.AsyncLockClient
     http: AiohttpClient
+    credential: WatchedFile[str] | None
+    """The access token for the invoice service."""
 
     @classmethod
     def create(
@@ -38,13 +41,16 @@ class Resources:
         tracer: trace.Tracer | None = None,
         journal: Journal | None = None,
     ) -> "Resources":
-        """Return the resources that ``settings`` describe, without any I/O.
+        """Return the resources that ``settings`` describe; nothing is connected to.
 
         Args:
             settings: what is where.
             instrumentation: what observes the locks.
             tracer: makes the spans of calls of the invoice service.
             journal: other statements than ours; for tests.
+
+        Raises:
+            ValueError: the file with the access token cannot be read, or holds none.
         """
         url = settings.database_url.get_secret_value()
         return cls(
@@ -67,6 +73,9 @@ class Resources:
                 user_agent="shop-order",
                 tracer=tracer,
             ),
+            credential=None
+            if settings.invoice_token_file is None
+            else WatchedFile(settings.invoice_token_file, parse_credential),
         )
 
     @asynccontextmanager
@@ -75,6 +84,8 @@ class Resources:
         try:
             yield
         finally:
+            if self.credential is not None:
+                await self.credential.aclose()
             await self.locks.aclose()
             await self.http.aclose()
             await self.recovery_engine.dispose()

@@ -1,5 +1,6 @@
 """The settings of the order service, from ``ORDER_*`` environment variables."""
 
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -23,6 +24,9 @@ class Settings(settings.ServeSettings):
     metrics_port: Port = 9100
     request_timeout_seconds: PositiveSeconds = 15.0
     invoice_url: HttpUrl = "http://127.0.0.1:3001"
+    invoice_token_file: Path | None = None
+    """The access token to show the invoice service, of the scope shop:internal; read again when it
+    changes."""
     invoice_timeout_seconds: PositiveSeconds = 3.0
     """Limit for one call of the invoice service."""
     lock_ttl_seconds: Annotated[float, Field(ge=0.05, le=300, allow_inf_nan=False)] = 10.0

@@ -92,7 +92,10 @@ def _http_invoices(settings: Settings, resources: Resources, metrics: Metrics) -
     )
     metrics.watch_breaker(lambda: breaker.state)
     return HttpInvoices(
-        resources.http, breaker=breaker, usual_timeout_seconds=settings.invoice_timeout_seconds
+        resources.http,
+        breaker=breaker,
+        usual_timeout_seconds=settings.invoice_timeout_seconds,
+        credential=None if resources.credential is None else resources.credential.get,
     )
 
 

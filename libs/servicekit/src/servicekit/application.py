@@ -2,14 +2,19 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
+import structlog
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from servicekit import database, documentation, health, problems
 from servicekit.access_log import AccessLogMiddleware
 from servicekit.admission import AdmissionMiddleware
+from servicekit.auth.authenticators import Tokens
+from servicekit.auth.documentation import describe as describe_authentication
+from servicekit.auth.middleware import AuthenticationMiddleware
+from servicekit.auth.settings import is_loopback
 from servicekit.body_limit import BodyLimitMiddleware
 from servicekit.deadlines import DeadlineMiddleware
 from servicekit.head import HeadMiddleware
@@ -19,6 +24,10 @@ from servicekit.runtime import Runtime
 from servicekit.settings import ServerSettings
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+# Probes are asked by what has no token, and the documentation says how one is shown.
+_PUBLIC: Final = health.PATHS | {"/openapi.json", "/docs", "/docs/", "/docs-assets/", "/redoc"}
+_log = structlog.stdlib.get_logger(__name__)
 
 
 def build(
@@ -37,7 +46,7 @@ def build(
 
     Args:
         runtime: the parts of this process.
-        settings: limits on bodies, time and concurrency.
+        settings: limits on bodies, time and concurrency, and who may call.
         title: the API's name in its documentation.
         summary: one line about it.
         description: Markdown about it.
@@ -46,14 +55,18 @@ def build(
             that the service starts while a dependency is down.
         tags: the groups of the API's operations, each with what they are about.
         deadline_grace_seconds: see ``DeadlineMiddleware``.
+
+    Raises:
+        ValueError: a file that says who may call cannot be read, or is wrong.
     """
+    tokens = Tokens.create(settings)
     app = FastAPI(
         title=title,
         summary=summary,
         description=description,
         version=runtime.version,
         telemetry=runtime.telemetry.fastapi_config(),
-        lifespan=_flushing(lifespan, runtime),
+        lifespan=_flushing(_authenticating(lifespan, tokens, settings), runtime),
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         servers=[{"url": settings.root_path or "/", "description": "This service."}],
         openapi_tags=[
@@ -65,18 +78,21 @@ def build(
         # Media types are judged by StrictJsonRoute, which names the remedy.
         strict_content_type=False,
         redirect_slashes=False,
-        middleware=_middleware(runtime, settings, deadline_grace_seconds),
+        middleware=_middleware(runtime, settings, tokens, deadline_grace_seconds),
     )
     problems.install(app)
     database.install_problems(app)
     app.include_router(health.router(lifecycle=runtime.lifecycle, checks=checks))
     documentation.install(app)
-    _document_problems(app)
+    _document_problems(app, authenticates=tokens is not None)
     return app
 
 
 def _middleware(
-    runtime: Runtime, settings: ServerSettings, deadline_grace_seconds: float
+    runtime: Runtime,
+    settings: ServerSettings,
+    tokens: Tokens | None,
+    deadline_grace_seconds: float,
 ) -> list[Middleware]:
     """Return the middlewares, the outermost first."""
     return [
@@ -90,6 +106,8 @@ def _middleware(
             limit_seconds=settings.request_timeout_seconds,
             grace_seconds=deadline_grace_seconds,
         ),
+        # Whom nobody knows takes no place.
+        Middleware(AuthenticationMiddleware, authenticator=tokens, public_paths=_PUBLIC),
         Middleware(
             AdmissionMiddleware,
             maximum_requests=settings.max_concurrent_requests,
@@ -100,6 +118,25 @@ def _middleware(
         Middleware(HeadMiddleware),
         Middleware(BodyLimitMiddleware, maximum_bytes=settings.max_body_bytes),
     ]
+
+
+def _authenticating(
+    lifespan: Lifespan, tokens: Tokens | None, settings: ServerSettings
+) -> Lifespan:
+    """Close what authentication has open, and say so if anybody may call from anywhere."""
+
+    @asynccontextmanager
+    async def authenticating(app: FastAPI) -> AsyncIterator[None]:
+        if tokens is None and not is_loopback(settings.host):
+            _log.warning("authentication_is_off", host=settings.host)
+        try:
+            async with lifespan(app):
+                yield
+        finally:
+            if tokens is not None:
+                await tokens.aclose()
+
+    return authenticating
 
 
 def _flushing(lifespan: Lifespan, runtime: Runtime) -> Lifespan:
@@ -116,7 +153,7 @@ def _flushing(lifespan: Lifespan, runtime: Runtime) -> Lifespan:
     return flushing
 
 
-def _document_problems(app: FastAPI) -> None:
+def _document_problems(app: FastAPI, *, authenticates: bool) -> None:
     """Put problem details into the OpenAPI document, in place of FastAPI's own error model."""
     generate = app.openapi
 
@@ -131,6 +168,7 @@ def _document_problems(app: FastAPI) -> None:
             schemas.pop("HTTPValidationError", None)
             schemas.pop("ValidationError", None)
             _complete(schema)
+            describe_authentication(schema, required=authenticates, public_paths=_PUBLIC)
             app.openapi_schema = schema
         return app.openapi_schema
 

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from servicekit.auth.settings import AuthSettings
 from servicekit.root_path import RootPath
 from servicekit.urls import DatabaseUrl, RedisUrl
 
@@ -37,8 +38,8 @@ def service_config(prefix: str) -> SettingsConfigDict:
     return SettingsConfigDict(env_prefix=prefix, frozen=True, extra="ignore")
 
 
-class ServerSettings(BaseSettings):
-    """Where the service listens, how much it takes at once and how it stops."""
+class ServerSettings(AuthSettings):
+    """Where the service listens, whom it serves, how much it takes at once and how it stops."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Port

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -23,6 +24,7 @@ from order.resources import Resources
 from order.settings import Settings
 from order.use_cases import create_use_cases
 from servicekit import logging
+from servicekit.auth.files import parse_credential
 from servicekit.database import create_engine
 from servicekit.failpoints import Failpoints
 from servicekit.runtime import Runtime
@@ -43,8 +45,8 @@ exit status:
 --repair finishes what is stuck, sends an invoice what it lacks, and restates an order whose total
 the invoice has otherwise. It mends a difference completely, or says why not and writes nothing.
 
---repair needs the settings of the service itself: ORDER_DATABASE_URL, ORDER_REDIS_URL and
-ORDER_INVOICE_URL.
+--repair needs the settings of the service itself: ORDER_DATABASE_URL, ORDER_REDIS_URL,
+ORDER_INVOICE_URL and, where the invoice service wants an access token, ORDER_INVOICE_TOKEN_FILE.
 """
 
 
@@ -56,6 +58,7 @@ class Options:
     invoice_url: str
     order_dsn: str | None
     invoice_dsn: str | None
+    token_file: Path | None
     repair: bool
     as_json: bool
     pending_after_seconds: float
@@ -75,6 +78,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DSN",
         help="read invoices from their database, and compare the operations' outcomes too",
     )
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="file with the access token to show both services, of the scope shop:operator",
+    )
     parser.add_argument("--repair", action="store_true", help="mend what can be mended")
     parser.add_argument(
         "--pending-after",
@@ -93,6 +102,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
         invoice_url=arguments.invoice_url,
         order_dsn=arguments.order_dsn,
         invoice_dsn=arguments.invoice_dsn,
+        token_file=arguments.token_file,
         repair=arguments.repair,
         as_json=arguments.json,
         pending_after_seconds=arguments.pending_after,
@@ -148,12 +158,17 @@ async def _comparison(options: Options) -> AsyncIterator[Comparison]:
         orders: OrderSource
         invoices: InvoiceSource
         outcomes: DatabaseInvoices | None = None
+        token = _token(options)
         if options.order_dsn is None:
-            orders = HttpOrders(await stack.enter_async_context(create_client(options.order_url)))
+            orders = HttpOrders(
+                await stack.enter_async_context(create_client(options.order_url, token=token))
+            )
         else:
             orders = DatabaseOrders(await _engine(stack, options.order_dsn))
         if options.invoice_dsn is None:
-            client = await stack.enter_async_context(create_client(options.invoice_url))
+            client = await stack.enter_async_context(
+                create_client(options.invoice_url, token=token)
+            )
             invoices = HttpInvoices(client)
         else:
             invoices = outcomes = DatabaseInvoices(await _engine(stack, options.invoice_dsn))
@@ -163,6 +178,17 @@ async def _comparison(options: Options) -> AsyncIterator[Comparison]:
             outcomes=outcomes,
             pending_at_most=timedelta(seconds=options.pending_after_seconds),
         )
+
+
+def _token(options: Options) -> str | None:
+    if options.token_file is None:
+        return None
+    try:
+        return parse_credential(options.token_file.read_bytes())
+    except OSError as error:
+        raise SourceUnavailable(f"{options.token_file}: {error.strerror}") from error
+    except ValueError as error:
+        raise SourceUnavailable(f"{options.token_file}: {error}") from error
 
 
 async def _engine(stack: AsyncExitStack, dsn: str) -> AsyncEngine:

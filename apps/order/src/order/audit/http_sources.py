@@ -55,13 +55,14 @@ class _Page(BaseModel, Generic[Item]):
     next_cursor: str | None
 
 
-def create_client(base_url: str) -> httpx.AsyncClient:
-    """Return an HTTP client for one service."""
+def create_client(base_url: str, *, token: str | None = None) -> httpx.AsyncClient:
+    """Return an HTTP client for one service, which it shows an access token if it has one."""
+    credential = {} if token is None else {"Authorization": f"Bearer {token}"}
     return httpx.AsyncClient(
         base_url=base_url,
         timeout=TIMEOUT_SECONDS,
         trust_env=False,
-        headers={"User-Agent": "shop-order-audit"},
+        headers={"User-Agent": "shop-order-audit", **credential},
     )
 
 

@@ -21,6 +21,7 @@ from order.repository import OperationRecord, Operations, Orders
 from order.service.changes import Changes
 from order.service.delivery import Delivery
 from order.service.helping import Helping
+from servicekit.auth.principal import ANONYMOUS
 from servicekit.problems import Problem
 
 _LOCK_WAIT_SECONDS: Final = 30.0
@@ -140,6 +141,7 @@ class Repair:
             op_id=new_operation_id(),
             path=f"/orders/{last.order_id}",
             key=None,
+            client=ANONYMOUS.client,
             traceparent=None,
         )
         response = await self._changes.apply(change)

@@ -101,6 +101,7 @@ class Journal:
         operation: Operation,
         *,
         key: Key | None,
+        client: str,
         due_in_seconds: float,
         traceparent: str | None,
     ) -> Operation | None:
@@ -121,6 +122,7 @@ class Journal:
             "kind": operation.kind.value,
             "payload": Jsonb(to_payload(operation.body)),
             "due_in": timedelta(seconds=due_in_seconds),
+            "client": client,
             "traceparent": traceparent,
         }
         if key is not None:
@@ -167,6 +169,8 @@ class Journal:
             "version": _given(operations.c.version),
             "payload": _payload(creates=creates),
             "next_attempt_at": func.now() + bindparam("due_in", type_=Interval()),
+            # The same parameter as the key's: a client's key is its own.
+            "client": _given(operations.c.client),
             "traceparent": _given(operations.c.traceparent),
         }
         statement = (

@@ -50,6 +50,7 @@ class OperationRecord:
     attempts: int
     next_attempt_at: datetime
     last_error: str | None
+    client: str
     traceparent: str | None
     created_at: datetime
     finished_at: datetime | None
@@ -80,7 +81,12 @@ class Operations:
         return None if row is None else record_of(row)
 
     async def insert(
-        self, operation: Operation, *, due_in_seconds: float, traceparent: str | None
+        self,
+        operation: Operation,
+        *,
+        client: str,
+        due_in_seconds: float,
+        traceparent: str | None,
     ) -> bool:
         """Insert a pending operation; False if this very operation is recorded already.
 
@@ -105,6 +111,7 @@ class Operations:
                 version=operation.version,
                 payload=to_payload(operation.body),
                 next_attempt_at=func.now() + timedelta(seconds=due_in_seconds),
+                client=client,
                 traceparent=traceparent,
             )
             .on_conflict_do_nothing(constraint="operations_pkey")
@@ -171,6 +178,7 @@ class Operations:
         state: State | None,
         order_id: UUID | None,
         limit: int,
+        client: str | None = None,
     ) -> tuple[list[OperationRecord], Walk | None]:
         """Return the next up to ``limit`` operations of a walk, the oldest first."""
         statement = select(operations)
@@ -179,6 +187,8 @@ class Operations:
             statement = statement.where(operations.c.state == text(f"'{state.value}'"))
         if order_id is not None:
             statement = statement.where(operations.c.order_id == order_id)
+        if client is not None:
+            statement = statement.where(operations.c.client == client)
         rows, walk = await _LISTING.page(
             self._connection.execute, statement, after=after, limit=limit
         )
@@ -303,6 +313,7 @@ def record_of(row: Any) -> OperationRecord:  # noqa: ANN401 (a row of SQLAlchemy
         attempts=row.attempts,
         next_attempt_at=row.next_attempt_at,
         last_error=row.last_error,
+        client=row.client,
         traceparent=row.traceparent,
         created_at=row.created_at,
         finished_at=row.finished_at,

@@ -12,6 +12,7 @@ from order.repository import OperationRecord
 from order.service.reading import Reading
 from order.transactions import briefly
 from servicekit import deadlines
+from servicekit.auth.principal import Principal
 from servicekit.database import cause_of
 from servicekit.deadlines import remaining_seconds
 
@@ -58,17 +59,17 @@ class Cancellation:
         self._intents = intents
         self._timeout_seconds = timeout_seconds
 
-    async def cancel(self, op_id: UUID) -> OperationRecord | Unrecorded:
+    async def cancel(self, op_id: UUID, *, asked_by: Principal) -> OperationRecord | Unrecorded:
         """Ask for an operation never to be applied, and return what stands.
 
         The answer may be that it is committed: whoever is recorded first wins, and nothing is
         decided here.
 
         Raises:
-            OperationNotFound: there is no such operation.
+            OperationNotFound: there is no such operation, or it is another client's.
             NotCancelledYet: the tombstone may be recorded, and what stands cannot be told now.
         """
-        record = await self._reading.operation(op_id)
+        record = await self._reading.operation(op_id, asked_by=asked_by)
         if isinstance(record, Unrecorded) or record.state is not State.PENDING:
             return record
         operation = record.operation
@@ -81,7 +82,7 @@ class Cancellation:
         try:
             decision = await self._invoices.abort(operation, timeout_seconds=seconds)
             await self._completions.complete(operation, decision)
-            return await self._reading.operation(op_id)
+            return await self._reading.operation(op_id, asked_by=asked_by)
         except (OutcomeUnknown, DatabaseUnavailable) as error:
             await self._hand_over(op_id, reason=cause_of(error))
             raise NotCancelledYet(operation) from error

@@ -197,6 +197,7 @@ class PostgresIntents:
                 session,
                 operation,
                 key=change.key,
+                client=change.client,
                 due_in_seconds=self._due_in_seconds,
                 traceparent=change.traceparent,
             )
@@ -267,7 +268,10 @@ class PostgresIntents:
         if change.key is not None:
             await _bind(connection, change.key, op_id=operation.id)
         await Operations(connection).insert(
-            operation, due_in_seconds=self._due_in_seconds, traceparent=change.traceparent
+            operation,
+            client=change.client,
+            due_in_seconds=self._due_in_seconds,
+            traceparent=change.traceparent,
         )
         await Orders(connection).mark_pending(operation)
         return Recorded(operation)
@@ -362,7 +366,7 @@ async def _was_recorded(connection: AsyncConnection, operation: Operation) -> bo
     savepoint = await connection.begin_nested()
     try:
         inserted = await Operations(connection).insert(
-            operation, due_in_seconds=0, traceparent=None
+            operation, client="", due_in_seconds=0, traceparent=None
         )
     except IntegrityError as error:
         if not violates(error, _ONE_PENDING):

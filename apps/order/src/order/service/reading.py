@@ -11,10 +11,12 @@ from order.identifiers import made_at
 from order.ports import Unrecorded
 from order.repository import OperationRecord, Operations, Orders
 from order.transactions import answering, reading, reading_back
+from servicekit.auth.principal import Principal
 from servicekit.walks import Walk
 
 _PROBE_SECONDS: Final = 0.3
 """How long a page waits for a transaction that may be recording its operation."""
+_NO_OPERATION: Final = "There is no operation with this id, nor will there be one."
 _REMEMBERED: Final = timedelta(days=1)
 """How long an operation that was never recorded has a page that says so; then it is 404."""
 
@@ -50,19 +52,21 @@ class Reading:
         async with reading(self._engine) as connection:
             return await Orders(connection).page(after=after, user_id=user_id, limit=limit)
 
-    async def operation(self, op_id: UUID) -> OperationRecord | Unrecorded:
+    async def operation(self, op_id: UUID, *, asked_by: Principal) -> OperationRecord | Unrecorded:
         """Return one operation, also one that an answer has named and that is not recorded.
 
         Raises:
-            OperationNotFound: there is none and there will be none.
+            OperationNotFound: there is none and there will be none, or it is another client's.
         """
         with answering():
             record = await self._journal.operation(self._store, op_id)
         if record is not None:
+            if not asked_by.owns(record.client):
+                raise OperationNotFound(_NO_OPERATION)
             return record
         made = made_at(op_id)
         if made is None or datetime.now(UTC) - made > _REMEMBERED:
-            raise OperationNotFound("There is no operation with this id, nor will there be one.")
+            raise OperationNotFound(_NO_OPERATION)
         async with reading_back(self._engine) as connection:
             may_come = await Operations(connection).is_being_recorded(
                 op_id, wait_seconds=_PROBE_SECONDS
@@ -70,10 +74,24 @@ class Reading:
         return Unrecorded(op_id, may_come=may_come)
 
     async def operations(
-        self, *, after: Walk | None, state: State | None, order_id: UUID | None, limit: int
+        self,
+        *,
+        after: Walk | None,
+        state: State | None,
+        order_id: UUID | None,
+        client: str | None,
+        limit: int,
     ) -> tuple[list[OperationRecord], Walk | None]:
-        """Return the next up to ``limit`` operations of a walk, the oldest first."""
+        """Return the next up to ``limit`` operations of a walk, the oldest first.
+
+        Args:
+            after: where the walk stands.
+            state: only those in it.
+            order_id: only those of this order.
+            client: only those that it has begun; None for those of all.
+            limit: how many at most.
+        """
         async with reading(self._engine) as connection:
             return await Operations(connection).page(
-                after=after, state=state, order_id=order_id, limit=limit
+                after=after, state=state, order_id=order_id, client=client, limit=limit
             )
