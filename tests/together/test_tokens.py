@@ -1,4 +1,4 @@
-"""A whole shop that wants access tokens: the services know each other, and the audit is an operator."""
+"""A whole shop that wants access tokens: its services know each other, its audit is an operator."""
 
 import hashlib
 from collections.abc import Iterator

@@ -3,6 +3,7 @@
 # ruff: noqa: INP001, S310, T201  (a program of its own; its URLs come from the chart; it prints)
 
 import json
+import os
 import sys
 import time
 import urllib.error
@@ -20,6 +21,8 @@ def call(method: str, url: str, body: Body | None = None) -> Body:
     """One request; a refusal fails the test and prints why."""
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"}
+    if token := os.environ.get("TOKEN"):
+        headers["Authorization"] = f"Bearer {token.strip()}"
     request = urllib.request.Request(url, data, headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=20) as reply:

@@ -22,6 +22,9 @@
 {{- if ne (toJson $order) (toJson $invoice) -}}
 {{- fail "order.externalRedis and invoice.externalRedis differ: the services must share one lock Redis, or the lock protects nothing (global.lockRedis sets both)" -}}
 {{- end -}}
+{{- if and .Values.invoice.auth.required (not .Values.order.invoice.tokenSecret) -}}
+{{- fail "invoice.auth.required needs order.invoice.tokenSecret: the order service could not call the invoice service" -}}
+{{- end -}}
 {{- include "shop.validateRedis" . -}}
 {{- $url := printf "http://%s:%v" (include "workload.fullname" .Subcharts.invoice) .Values.invoice.service.port -}}
 {{- if ne (tpl .Values.order.invoice.url .) $url -}}

@@ -1,4 +1,4 @@
-{{/* One container of the service's image. Takes {root, name, rest}, optionally writable. */}}
+{{/* One container of the service's image. Takes {root, name, rest}, optionally writable and secrets. */}}
 {{- define "service.container" -}}
 {{- $root := .root -}}
 name: {{ .name }}
@@ -13,12 +13,15 @@ volumeMounts:
   - {name: {{ $store }}-tls, mountPath: {{ include "service.tlsPath" $store }}, readOnly: true}
   {{- end }}
   {{- end }}
+  {{- range $volume, $_ := .secrets }}
+  - {name: {{ $volume }}, mountPath: {{ include "service.secretPath" $volume }}, readOnly: true}
+  {{- end }}
   {{- with .root.Values.extraVolumeMounts }}
   {{- include "workload.filled" (dict "root" $root "list" .) | nindent 2 }}
   {{- end }}
 {{- end }}
 
-{{/* What all pods of the service share. Takes {root, container}, optionally serviceAccount and sidecars. */}}
+{{/* What all pods of the service share. Takes {root, container}, optionally serviceAccount, sidecars and secrets. */}}
 {{- define "service.podFields" -}}
 {{- $root := .root -}}
 {{ include "workload.podFields" (merge (dict "uid" 65532) .) }}
@@ -34,6 +37,10 @@ volumes:
   - name: {{ $store }}-tls
     secret: {secretName: {{ . | quote }}, defaultMode: 0440}
   {{- end }}
+  {{- end }}
+  {{- range $volume, $secret := .secrets }}
+  - name: {{ $volume }}
+    secret: {secretName: {{ $secret | quote }}, defaultMode: 0440}
   {{- end }}
   {{- with .root.Values.extraVolumes }}
   {{- include "workload.filled" (dict "root" $root "list" .) | nindent 2 }}
@@ -72,7 +79,8 @@ resources:
 {{- include "service.validate" . -}}
 {{- $labels := dict "root" . "component" "api" -}}
 {{- $selector := include "workload.selectorLabels" $labels | fromYaml -}}
-{{- $container := include "service.container" (dict "root" . "name" .Chart.Name "writable" .Values.liveUpdate "rest" (include "service.serveContainer" .)) -}}
+{{- $secrets := include "service.tokenSecrets" . | fromYaml -}}
+{{- $container := include "service.container" (dict "root" . "name" .Chart.Name "writable" .Values.liveUpdate "secrets" $secrets "rest" (include "service.serveContainer" .)) -}}
 {{ include "workload.head" (merge (dict "api" "apps/v1" "kind" "Deployment" "name" (include "workload.fullname" .) "annotations" .Values.annotations) $labels) }}
 spec:
   replicas: {{ include "service.replicas" . }}
@@ -90,7 +98,7 @@ spec:
       annotations:
         {{- merge dict .Values.podAnnotations (dict "prometheus.io/scrape" "true" "prometheus.io/port" (toString .Values.metrics.port)) | toYaml | nindent 8 }}
     spec:
-      {{- include "service.podFields" (dict "root" . "serviceAccount" (include "service.serviceAccount" .) "container" $container "sidecars" .Values.sidecars) | nindent 6 }}
+      {{- include "service.podFields" (dict "root" . "serviceAccount" (include "service.serviceAccount" .) "container" $container "sidecars" .Values.sidecars "secrets" $secrets) | nindent 6 }}
       {{- with .Values.initContainers }}
       initContainers:
         {{- include "workload.filled" (dict "root" $ "list" .) | nindent 8 }}

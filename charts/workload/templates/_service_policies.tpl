@@ -28,6 +28,9 @@ spec:
     {{- include "service.ownEgress" . | nindent 4 }}
     {{- include "service.storeEgress" . | nindent 4 }}
     {{- include (printf "%s.egress" .Chart.Name) . | nindent 4 }}
+    {{- if and .Values.auth.required .Values.auth.oidc.jwksUrl }}
+    {{- include "workload.egress" (dict "root" . "port" (include "workload.urlPort" .Values.auth.oidc.jwksUrl) "peers" .Values.networkPolicy.authTo) | nindent 4 }}
+    {{- end }}
     {{- if .Values.tracing.endpoint }}
     {{- include "workload.egress" (dict "root" . "port" (include "workload.urlPort" .Values.tracing.endpoint) "peers" .Values.networkPolicy.tracingTo) | nindent 4 }}
     {{- end }}

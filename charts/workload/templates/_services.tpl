@@ -31,6 +31,7 @@
 {{- if and .Values.autoscaling.enabled (lt (int .Values.autoscaling.maxReplicas) (int .Values.autoscaling.minReplicas)) -}}
 {{- fail "autoscaling.maxReplicas is less than autoscaling.minReplicas" -}}
 {{- end -}}
+{{- include "service.validateAuth" . -}}
 {{- include "service.validateLimits" . -}}
 {{- include "service.validateService" . -}}
 {{- end }}
@@ -101,7 +102,55 @@
 - name: {{ printf "%s_%s" $prefix (snakecase $key | upper) }}
   value: {{ $value | toJson | trimAll "\"" | quote }}
 {{- end }}
+{{- include "service.authEnv" . }}
 {{- include "service.tracingEnv" . }}
+{{- end }}
+
+{{/* Who may call, and what this service shows the other one. */}}
+{{- define "service.authEnv" -}}
+{{- $prefix := upper .Chart.Name -}}
+{{- $auth := .Values.auth -}}
+{{- if $auth.required }}
+- {name: {{ $prefix }}_AUTH, value: required}
+{{- if $auth.existingSecret }}
+- {name: {{ $prefix }}_AUTH_TOKENS_FILE, value: {{ include "service.secretPath" "auth-tokens" }}/tokens}
+{{- end }}
+{{- if $auth.oidc.issuer }}
+- {name: {{ $prefix }}_AUTH_OIDC_ISSUER, value: {{ $auth.oidc.issuer | quote }}}
+- {name: {{ $prefix }}_AUTH_OIDC_AUDIENCE, value: {{ $auth.oidc.audience | quote }}}
+- {name: {{ $prefix }}_AUTH_OIDC_JWKS_URL, value: {{ $auth.oidc.jwksUrl | quote }}}
+- {name: {{ $prefix }}_AUTH_OIDC_ALGORITHMS, value: {{ $auth.oidc.algorithms | quote }}}
+{{- end }}
+{{- end }}
+{{- if (.Values.invoice | default dict).tokenSecret }}
+- {name: {{ $prefix }}_INVOICE_TOKEN_FILE, value: {{ include "service.secretPath" "invoice-token" }}/token}
+{{- end }}
+{{- end }}
+
+{{- define "service.secretPath" -}}
+/etc/shop/{{ . }}
+{{- end }}
+
+{{/* The Secrets that only the serving pods see, by the names of their volumes. */}}
+{{- define "service.tokenSecrets" -}}
+{{- if and .Values.auth.required .Values.auth.existingSecret }}
+auth-tokens: {{ tpl .Values.auth.existingSecret . | quote }}
+{{- end }}
+{{- with (.Values.invoice | default dict).tokenSecret }}
+invoice-token: {{ tpl . $ | quote }}
+{{- end }}
+{{- end }}
+
+{{- define "service.validateAuth" -}}
+{{- $auth := .Values.auth -}}
+{{- $oidc := $auth.oidc -}}
+{{- if and $auth.required (not (or $auth.existingSecret $oidc.issuer)) -}}
+{{- fail "auth.required needs auth.existingSecret or auth.oidc.issuer: nobody could call the service" -}}
+{{- else if and (not $auth.required) (or $auth.existingSecret $oidc.issuer $oidc.audience $oidc.jwksUrl) -}}
+{{- fail "auth.required is false, and yet it is set who may call: set it to true, or leave auth.existingSecret and auth.oidc empty" -}}
+{{- else if and (or $oidc.issuer $oidc.audience $oidc.jwksUrl) (not (and $oidc.issuer $oidc.audience $oidc.jwksUrl)) -}}
+{{- fail "auth.oidc needs all of issuer, audience and jwksUrl" -}}
+{{- end -}}
 {{- end }}
 
 {{- define "service.tracingEnv" -}}
