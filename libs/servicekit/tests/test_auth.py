@@ -67,6 +67,7 @@ def app_of(chosen: Settings) -> FastAPI:
         description="",
         checks={},
         lifespan=lifespan,
+        tags={},
     )
     router = APIRouter(route_class=StrictJsonRoute)
 

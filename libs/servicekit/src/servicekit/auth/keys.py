@@ -15,22 +15,9 @@ from typing import Any, Final
 import jwt
 import structlog
 
+from servicekit.auth.algorithms import KINDS
 from servicekit.auth.errors import KeysUnavailable
 
-# What a key must be for an algorithm: its type, and its curve where it has one.
-KINDS: Final[Mapping[str, tuple[str, str | None]]] = {
-    "RS256": ("RSA", None),
-    "RS384": ("RSA", None),
-    "RS512": ("RSA", None),
-    "PS256": ("RSA", None),
-    "PS384": ("RSA", None),
-    "PS512": ("RSA", None),
-    "ES256": ("EC", "P-256"),
-    "ES384": ("EC", "P-384"),
-    "ES512": ("EC", "P-521"),
-    "EdDSA": ("OKP", "Ed25519"),
-}
-"""The algorithms there are to choose from: none, and none with a shared secret, is among them."""
 _MAXIMUM_KEYS: Final = 100
 _LOOK_AGAIN_SECONDS: Final = 10.0
 """How long after a fetch an unknown key makes us fetch again."""

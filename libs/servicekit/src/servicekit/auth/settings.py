@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings
 
-from servicekit.auth.keys import KINDS
+from servicekit.auth.algorithms import KINDS
 from servicekit.urls import http_url
 
 _HTTP: Final = "must be https://, or http:// on this machine"
