@@ -391,7 +391,7 @@ async def recorded_at_once(database: OrderDatabase, operation: Operation) -> boo
     async with database.store.session() as session:
         try:
             recorded = await database.journal.record(
-                session, operation, key=None, due_in_seconds=0, traceparent=None
+                session, operation, key=None, client="a", due_in_seconds=0, traceparent=None
             )
         except psycopg.DataError:
             return False
