@@ -29,6 +29,13 @@ FIXED: dict[str, Values] = {
     },
     "observability": {"grafana": {"auth": {"password": "g"}}},
 }
+TOKENS: Values = {
+    "auth": {
+        "required": True,
+        "existingSecret": "tokens",
+        "oidc": {"issuer": "issuer", "audience": "shop", "jwksUrl": "https://issuer.example/keys"},
+    }
+}
 # What must be set for a key to have a say.
 CONTEXT: dict[str, Values] = {
     "externalDatabase.": EXTERNAL_DATABASE,
@@ -60,6 +67,8 @@ CONTEXT: dict[str, Values] = {
     "alerts.prometheusRule.": {"alerts": {"prometheusRule": {"enabled": True}}},
     "metrics.podMonitor.": {"metrics": {"podMonitor": {"enabled": True}}},
     "tracing.": {"tracing": {"endpoint": "http://here:4317"}},
+    "auth.oidc.": TOKENS,
+    "networkPolicy.authTo": TOKENS,
     "networkPolicy.databaseTo": EXTERNAL_DATABASE,
     "networkPolicy.redisTo": THEIR_REDIS,
     "networkPolicy.tracingTo": {"tracing": {"endpoint": "http://here:4317"}},
@@ -100,6 +109,8 @@ OTHER: dict[str, Any] = {
     "autoscaling.metrics": [{"type": "Pods"}],
     "topologySpread.zones": "DoNotSchedule",
     "podMonitor.interval": "99s",
+    "auth.oidc.jwksUrl": "https://elsewhere.example.com/keys",
+    "auth.oidc.algorithms": "EdDSA",
     "config.logLevel": "debug",
     "config.logFormat": "console",
     "config.rootPath": "/elsewhere",
@@ -140,6 +151,7 @@ NETWORK_PEERS = [{"podSelector": {"matchLabels": {"a": "b"}}}]
 ELSEWHERE = {
     "global.lockRedis.existingSecret": "needs the Redis of the release to be another: test_shop",
     "global.lockRedis.port": "needs the Redis of the release to be another: test_shop",
+    "auth.required": "needs tokens at the same time: test_auth",
     "allowEmptyMajor": "takes a check away: test_stores",
     "enabled": "the switch of a subchart, read by the parent: order.redis.enabled below",
     "redis.enabled": "needs another Redis at the same time: test_schema, combinations",
@@ -208,6 +220,8 @@ def context(chart: str, path: str) -> Values:
     found = [values for start, values in CONTEXT.items() if path.startswith(start)]
     exact = CONTEXT.get(path)
     wanted = exact if exact is not None else merged(*found)
+    if chart in ("order", "invoice") and path == "auth.existingSecret":
+        wanted = TOKENS
     of_exporter = path.startswith("metrics.") or path == "networkPolicy.metricsFrom"
     if chart in STORES and of_exporter and path != "metrics.enabled":
         return merged(wanted, {"metrics": {"enabled": True}})
