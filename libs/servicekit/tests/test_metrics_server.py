@@ -1,5 +1,7 @@
 """Metrics on their own port."""
 
+import socket
+
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
@@ -45,3 +47,14 @@ def test_a_port_in_use_is_named() -> None:
             MetricsServer(CollectorRegistry(), host="127.0.0.1", port=port),
         ):
             raise AssertionError("it listens on a port in use")
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /metrics HT", b"GET /metrics HTTP/1.1\r\nX: y\r\n"])
+def test_a_connection_that_does_not_ask_is_ended_and_others_are_answered(sent: bytes) -> None:
+    with MetricsServer(CollectorRegistry(), host="127.0.0.1", port=0, limit_seconds=0.2) as server:
+        address = ("127.0.0.1", server.port)
+        with socket.create_connection(address, timeout=60) as silent:
+            silent.sendall(sent)
+            answer = httpx.get(f"http://127.0.0.1:{server.port}/metrics", timeout=60)
+            assert answer.status_code == 200
+            assert b"200 OK" not in silent.recv(1024)
