@@ -1,6 +1,10 @@
 """Tracing: off by default, set up from the standard variables, Postgres and the exporter."""
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -69,6 +73,25 @@ class Collector:
         self.server.shutdown()
         self.server.server_close()
         self.thread.join(timeout=10)
+
+
+def test_the_console_exporter_needs_no_endpoint_and_prints_a_span_a_line() -> None:
+    program = (
+        "import asyncio; from servicekit.telemetry import Telemetry;"
+        "telemetry = Telemetry.from_environment(service='s', version='1');"
+        "[telemetry.tracer('t').start_span(name).end() for name in ('one', 'two')];"
+        "asyncio.run(telemetry.shutdown(timeout_seconds=30))"
+    )
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("OTEL_")}
+    finished = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment | {"OTEL_TRACES_EXPORTER": "console"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    assert [json.loads(line)["name"] for line in finished.stdout.splitlines()] == ["one", "two"]
 
 
 @pytest.mark.parametrize("signal", ["", "_TRACES"])
