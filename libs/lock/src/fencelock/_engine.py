@@ -253,6 +253,7 @@ class Engine:
         observations: tuple[Observation, ...],
     ) -> Granted:
         mode: Mode = "queue" if wait else "try"
+        settled = False
         while True:
             reply = await self._ask(request, term, mode, wait, deadline)
             if isinstance(reply, Blocked):
@@ -261,9 +262,10 @@ class Engine:
                 )
             if self._idle is not None:
                 raise RedisUnavailable("the client was closed")
-            if now() < self._settled_at:
+            if not settled and now() < self._settled_at:
                 # The server lost its data. Those who held before are told first; and whether this
-                # grant came before or after is asked again.
+                # grant came before or after is asked again. Once: somebody may go on flushing.
+                settled = True
                 await asyncio.sleep(SETTLE_SECONDS)
                 mode = "again" if wait else "try"
                 continue

@@ -209,3 +209,29 @@ async def test_without_the_right_to_be_told_leases_are_renewed_as_ever(
         assert int((await admin.info("stats"))["tracking_total_keys"]) == 0
     finally:
         await admin.acl_deluser("least")
+
+
+async def test_who_flushes_again_and_again_holds_nobody_up(
+    clients: Clients, admin: Redis, url: str
+) -> None:
+    client = clients.make(**LONG)
+    await client.start()
+    flushing, flushed = True, asyncio.Event()
+
+    async def flush() -> None:
+        async with Redis.from_url(url.rsplit("/", 1)[0] + "/5") as other:
+            while flushing:
+                await other.set("a", "key")
+                await other.flushdb()
+                flushed.set()
+
+    task = asyncio.create_task(flush())
+    await flushed.wait()
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            for wait in (0.0, 60.0):
+                async with client.lock("order:{1}", wait=wait) as lease:
+                    lease.check()
+    finally:
+        flushing = False
+        await task
