@@ -44,6 +44,10 @@ CONTEXT: dict[str, Values] = {
         "externalDatabase": {"existingSecret": "one"},
     },
     "externalRedis.": THEIR_REDIS,
+    "externalRedis.uri": {
+        "redis": {"enabled": False},
+        "externalRedis": {"existingSecret": "", "uri": "redis://here:6379"},
+    },
     "externalRedis.existingSecret": {
         "redis": {"enabled": False},
         "externalRedis": {"existingSecret": "one"},
@@ -106,6 +110,8 @@ OTHER: dict[str, Any] = {
     "sidecars": [{"name": "beside", "image": "busybox:1.37"}],
     "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "more"}}],
     "externalDatabase.sslMode": "verify-full",
+    "externalRedis.uri": "redis://elsewhere:6379",
+    "externalRedis.morePorts": [26379],
     "autoscaling.metrics": [{"type": "Pods"}],
     "topologySpread.zones": "DoNotSchedule",
     "podMonitor.interval": "99s",
@@ -244,6 +250,10 @@ def test_both_services_are_made_of_the_same_templates() -> None:
     def files(chart: str) -> dict[str, str]:
         folder = ROOT / "charts" / chart / "templates"
         own = (f"_{chart}.tpl", "NOTES.txt")
-        return {path.name: path.read_text() for path in folder.iterdir() if path.name not in own}
+        return {
+            str(path.relative_to(folder)): path.read_text()
+            for path in folder.rglob("*")
+            if path.is_file() and path.name not in own
+        }
 
     assert files("order") == files("invoice")

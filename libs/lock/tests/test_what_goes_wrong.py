@@ -87,6 +87,8 @@ async def a_hold_has_a_fence(locks: Locks, admin: Redis, proxy: Proxy) -> None:
 async def a_cancelled_request_leaves_nothing(locks: Locks, admin: Redis, proxy: Proxy) -> None:
     await _warm(locks)
     proxy.lose_next_reply()
+    # Otherwise it might ask anew and be told, before it is cancelled.
+    proxy.refusing = True
     taking = asyncio.create_task(locks.take(wait=30.0, ttl=60.0))
 
     async def taken() -> bool:
@@ -95,6 +97,7 @@ async def a_cancelled_request_leaves_nothing(locks: Locks, admin: Redis, proxy: 
     await eventually(taken, "the server has granted it")
     taking.cancel()
     await asyncio.gather(taking, return_exceptions=True)
+    proxy.refusing = False
 
     async def gone() -> bool:
         return await admin.exists(locks.key) == 0
