@@ -150,16 +150,15 @@ async def test_a_grant_waits_for_the_replicas_that_the_url_asks_for(
         assert await _has(replicated.replica.port, NAME)
     await run(replicated.replica.pause)
     began = time.monotonic()
-    # Two at once ask once, and both are told.
+    # Two at once are told either way; they share a question where their grants came together.
     results = await asyncio.gather(
         client.acquire(NAME, wait=0.0),
         client.acquire("order:{2}", wait=0.0),
         return_exceptions=True,
     )
     took = time.monotonic() - began
-    assert [str(each).partition(": ")[2] for each in results] == [
-        "0 of 1 replicas confirmed the grant in time"
-    ] * 2
+    assert [type(each) for each in results] == [RedisUnavailable] * 2, results
+    assert "0 of 1 replicas confirmed the grant in time" in str(results[0])
     assert took < TTL_SECONDS
 
     async def gone() -> bool:
