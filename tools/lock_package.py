@@ -57,6 +57,7 @@ asyncio_mode = "auto"
 asyncio_default_fixture_loop_scope = "function"
 timeout = 120
 filterwarnings = ["error"]
+markers = ["topologies: starts many servers (`make test-topologies`)"]
 """
 
 
@@ -116,7 +117,9 @@ def _run_tests(folder: Path, python: str) -> None:
     shutil.copy(LOCK / "README.md", folder / "libs/lock")
     (folder / "pyproject.toml").write_text(PYTEST)
     (folder / "conftest.py").write_text('pytest_plugins = ["devkit.testing"]\n')
-    _run([python, "-m", "pytest", "-q", "-n", "2", "libs/lock/tests"], folder)
+    _run(
+        [python, "-m", "pytest", "-q", "-n", "2", "-m", "not topologies", "libs/lock/tests"], folder
+    )
 
 
 def _run(command: list[str], folder: Path) -> None:
