@@ -290,6 +290,7 @@ class Connection:
         An attempt is told how the last one failed that may have reached the server.
         """
         refusals = 0
+        refused: _Passing | None = None
         while True:
             link: Link | None = None
             try:
@@ -297,6 +298,7 @@ class Connection:
                 return await attempt(link, before)
             except RedisUnavailable as error:
                 passing = isinstance(error, _Passing)
+                refused = error if isinstance(error, _Passing) else refused
                 # On a link that still works it was no loss but a refusal.
                 if link is not None and link.usable and not passing:
                     raise
@@ -305,11 +307,15 @@ class Connection:
                 refusals += passing
                 pause = _backoff(refusals) if passing else 0.0
                 if self._closed or now() + pause >= deadline:
-                    raise self._given_up(error, reached=before is not None) from error
+                    raise self._given_up(error, refused, reached=before is not None) from error
                 await asyncio.sleep(pause)
 
-    def _given_up(self, error: RedisUnavailable, *, reached: bool) -> RedisUnavailable:
-        given_up = RedisUnavailable(str(error))
+    def _given_up(
+        self, error: RedisUnavailable, refused: "_Passing | None", *, reached: bool
+    ) -> RedisUnavailable:
+        # The last try may have been too short for an answer; what the others were told is why.
+        why = "" if refused is None or refused is error else f", after {refused}"
+        given_up = RedisUnavailable(f"{error}{why}")
         given_up.reached = reached
         return given_up
 
