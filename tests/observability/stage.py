@@ -148,6 +148,7 @@ def quick(rule_file: Path, folder: Path) -> Path:
     """A copy of a rule file that looks at seconds where the original looks at minutes or days."""
     text = rule_file.read_text()
     text = re.sub(r"\[\d+[mhd]\]", "[10s]", text)
+    text = re.sub(r"offset \d+[mhd]", "offset 10s", text)
     text = re.sub(r"for: \d+[mhd]", "for: 1s", text)
     text = text.replace("shop_operation_oldest_seconds) > 60", "shop_operation_oldest_seconds) > 3")
     text = text.replace(") > 5\n", ") > 2\n")

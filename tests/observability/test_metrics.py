@@ -55,8 +55,8 @@ def as_asked(expr: str) -> str:
 
 
 def measured(expr: str) -> str:
-    """What an alert looks at, whatever its value: the expression without its comparisons."""
-    return re.sub(r"(?:>|<|==)\s*[\d.]+", "", expr)
+    """What an alert looks at, whatever its value and now: without comparisons and offsets."""
+    return re.sub(r"(?:>|<|==)\s*[\d.]+|offset \d+[mhd]", "", expr)
 
 
 def families(stage: Stage, service: str) -> list[Metric]:
