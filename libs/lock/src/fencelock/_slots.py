@@ -1,7 +1,7 @@
 """The slots of a Cluster: which a key lies in, and a hash tag that leads to each."""
 
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
+from functools import cache, lru_cache
 from itertools import count
 
 from redis.crc import key_slot
@@ -9,6 +9,9 @@ from redis.crc import key_slot
 from fencelock._protocol import FENCE_KEY, Command
 
 SLOTS = 16384
+# So many digits of a tag are looked up, and those before them counted through.
+DIGITS = 3
+NULS = "\0" * DIGITS
 
 
 @lru_cache(maxsize=65536)
@@ -36,18 +39,38 @@ def fence_key(slot: int) -> str:
     return f"{FENCE_KEY}:{{{tag(slot)}}}"
 
 
+@lru_cache(maxsize=SLOTS)
 def tag(slot: int) -> str:
-    """The first short text that leads to a slot: the same in every process, found by trying."""
-    while slot not in _tags:
-        text = next(_texts)
-        _tags.setdefault(slot_of.__wrapped__(text), text)
-    return _tags[slot]
+    """The first hexadecimal number that leads to a slot: the same in every process."""
+    return _shortest().get(slot) or next(_longer(slot))
 
 
-def _all_texts() -> Iterator[str]:
-    for number in count():
-        yield f"{number:x}"
+def _longer(slot: int) -> Iterator[str]:
+    """Numbers of more digits that lead to a slot.
+
+    For some a third of a million would have to be tried. But of texts of one length, what stands
+    before the last digits changes the slots that those lead to by an exclusive or.
+    """
+    for number in count(1):
+        start = f"{number:x}"
+        end = _last_digits().get(slot ^ key_slot(f"{start}{NULS}".encode()))
+        if end is not None:
+            yield start + end
 
 
-_tags: dict[int, str] = {}
-_texts = _all_texts()
+def _first_to_each(texts: Iterable[str]) -> dict[int, str]:
+    """Of the texts that lead to one slot the first."""
+    found: dict[int, str] = {}
+    for text in texts:
+        found.setdefault(key_slot(text.encode()), text)
+    return found
+
+
+@cache
+def _shortest() -> dict[int, str]:
+    return _first_to_each(f"{number:x}" for number in range(16**DIGITS))
+
+
+@cache
+def _last_digits() -> dict[int, str]:
+    return _first_to_each(f"{number:0{DIGITS}x}" for number in range(16**DIGITS))
