@@ -14,7 +14,7 @@ from typing import NamedTuple
 from fencelock import _slots
 from fencelock._clock import now
 from fencelock._connection import Answer, Connection, Redirected
-from fencelock._conversation import Partner, accept, conversation
+from fencelock._conversation import Partner, accept, ask_all, conversation
 from fencelock._errors import ConfigurationError, FencelockError, RedisUnavailable
 from fencelock._link import Link, Reply
 from fencelock._protocol import Command
@@ -320,7 +320,7 @@ class ClusterConnection:
     async def _learn(self, deadline: float) -> None:
         """Read the map; those that want it at the same time share it."""
         if self._learning is None or self._learning.done():
-            self._learning = self._loop.create_task(self._ask_all(), name="fencelock-slots")
+            self._learning = self._loop.create_task(self._read_map(), name="fencelock-slots")
             self._learning.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
             async with asyncio.timeout(max(0.0, deadline - now())):
@@ -334,27 +334,10 @@ class ClusterConnection:
                 raise RedisUnavailable("the client was closed") from None
             raise
 
-    async def _ask_all(self) -> None:
+    async def _read_map(self) -> None:
         known = {(each.host, each.port): each for each in self._cluster.seeds}
         known |= {address: node.target for address, node in self._nodes.items()}
-        asked = [asyncio.ensure_future(_ask(target)) for target in known.values()]
-        maps: list[_Map] = []
-        errors: list[FencelockError] = []
-        try:
-            for answer in asyncio.as_completed(asked):
-                try:
-                    maps.append(await answer)
-                except (RedisUnavailable, ConfigurationError) as error:
-                    errors.append(error)
-                if len(maps) > len(asked) // 2:
-                    break
-        finally:
-            for each in asked:
-                each.cancel()
-            await asyncio.wait(asked)
-        if not maps:
-            refused = [each for each in errors if isinstance(each, ConfigurationError)]
-            raise (refused or errors)[0]
+        maps = await ask_all(_ask(target) for target in known.values())
         self._accept(max(maps, key=lambda each: each.epoch))
 
     def _accept(self, found: _Map) -> None:

@@ -1,9 +1,9 @@
 """A short talk with a server that knows where others are: a Sentinel, or a node of a Cluster."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import hiredis
 
@@ -13,6 +13,7 @@ from fencelock._target import Target
 
 # How long one server may take to answer; one that is gone must not hold up the others.
 ASK_SECONDS = 0.5
+T = TypeVar("T")
 _REFUSED = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "NOPROTO", "ERR unknown")
 
 
@@ -68,3 +69,31 @@ def accept(partner: Partner, address: Target, reply: object) -> object:
     if text.startswith(_REFUSED):
         raise ConfigurationError(f"{partner.what} {address} refuses us: {text}. {partner.hint}")
     raise RedisUnavailable(f"{partner.what} {address}: {text}")
+
+
+async def ask_all(asking: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Talk with several at once: the answers of a majority, or of those that answer in time.
+
+    Raises:
+        RedisUnavailable: nobody answered.
+        ConfigurationError: nobody did, and one refuses us or is something else.
+    """
+    asked = [asyncio.ensure_future(each) for each in asking]
+    answers: list[T] = []
+    errors: list[Exception] = []
+    try:
+        for answer in asyncio.as_completed(asked):
+            try:
+                answers.append(await answer)
+            except (RedisUnavailable, ConfigurationError) as error:
+                errors.append(error)
+            if len(answers) > len(asked) // 2:
+                break
+    finally:
+        for each in asked:
+            each.cancel()
+        await asyncio.wait(asked)
+    if not answers:
+        refused = [each for each in errors if isinstance(each, ConfigurationError)]
+        raise (refused or errors)[0]
+    return answers

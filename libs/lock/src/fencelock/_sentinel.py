@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import hiredis
 
-from fencelock._conversation import Partner, accept, conversation
+from fencelock._conversation import Partner, accept, ask_all, conversation
 from fencelock._errors import ConfigurationError, RedisUnavailable
 from fencelock._link import Link
 from fencelock._target import Target
@@ -61,7 +61,7 @@ class SentinelRoute:
             RedisUnavailable: no Sentinel answered.
             ConfigurationError: none of those that answered knows such a master, or they refuse us.
         """
-        said = await self._ask_all()
+        said = await ask_all(self._ask_once(each) for each in self._sentinels.addresses)
         self._best = max(said)
         self._watch()
         return self._sentinels.server.at(self._best.host, self._best.port)
@@ -76,29 +76,6 @@ class SentinelRoute:
             watcher.cancel()
         if self._watchers:
             await asyncio.wait(self._watchers)
-
-    async def _ask_all(self) -> list[Said]:
-        """The answers of a majority, or of those that answer in time."""
-        addresses = self._sentinels.addresses
-        asked = [asyncio.ensure_future(self._ask_once(each)) for each in addresses]
-        said: list[Said] = []
-        errors: list[Exception] = []
-        try:
-            for answer in asyncio.as_completed(asked):
-                try:
-                    said.append(await answer)
-                except (RedisUnavailable, ConfigurationError) as error:
-                    errors.append(error)
-                if len(said) > len(addresses) // 2:
-                    break
-        finally:
-            for each in asked:
-                each.cancel()
-            await asyncio.wait(asked)
-        if not said:
-            refused = [each for each in errors if isinstance(each, ConfigurationError)]
-            raise (refused or errors)[0]
-        return said
 
     async def _ask_once(self, address: Target) -> Said:
         async with conversation(address, SENTINEL) as link:
