@@ -459,10 +459,7 @@ class Connection:
 
     def _greeting(self, target: Target) -> tuple[list[tuple[Word, ...]], list[tuple[Word, ...]]]:
         """What to say on a new connection: what must succeed, the probe last; and what may."""
-        hello: tuple[Word, ...] = ("HELLO", "3")
-        if target.password is not None or target.username is not None:
-            hello += ("AUTH", target.username or "default", target.password or "")
-        must: list[tuple[Word, ...]] = [hello, ("CLIENT", "SETNAME", "fencelock")]
+        must: list[tuple[Word, ...]] = [target.hello, ("CLIENT", "SETNAME", "fencelock")]
         if target.db:
             must.append(("SELECT", target.db))
         must.append(("SUBSCRIBE", self._channel))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import hiredis
 
 from fencelock._errors import ConfigurationError, RedisUnavailable
-from fencelock._link import Link, Word
+from fencelock._link import Link
 from fencelock._target import Target
 
 # How long one server may take to answer; one that is gone must not hold up the others.
@@ -49,10 +49,7 @@ async def conversation(
         raise RedisUnavailable(f"cannot reach {partner.what} {address}: {reason}") from error
     link = made[1]
     try:
-        greeting: tuple[Word, ...] = ("HELLO", "3")
-        if address.password is not None or address.username is not None:
-            greeting += ("AUTH", address.username or "default", address.password or "")
-        reply = accept(partner, address, await link.send(greeting))
+        reply = accept(partner, address, await link.send(address.hello))
         if isinstance(reply, dict) and reply.get(b"mode", partner.mode) != partner.mode:
             mode = reply[b"mode"].decode("ascii", "replace")
             raise ConfigurationError(f"{address} is no {partner.what}: it runs in {mode} mode")

@@ -14,6 +14,7 @@ import hiredis
 
 from fencelock._errors import ConfigurationError, RedisUnavailable
 from fencelock._link import Link, Reply, Word
+from fencelock._protocol import FENCE_KEY, fence_key
 from fencelock._scripts import Script
 
 LOOK_SECONDS: Final = 15.0
@@ -93,7 +94,7 @@ def probe(script: Script, channel: str, tag: str | None = None) -> tuple[Word, .
     ``tag`` is the hash tag of a slot that the server has, if it is a node of a Cluster.
     """
     own = f"probe-{channel.rpartition(':')[2]}"
-    fence = "fencelock:fence" if tag is None else f"fencelock:fence:{{{tag}}}"
+    fence = FENCE_KEY if tag is None else fence_key(tag)
     place = f"{{{own}}}" if tag is None else f"{{{tag}}}{own}"
     keys = [f"fencelock:{kind}:{place}" for kind in "lqw"]
     return ("EVAL", script.text, 4, fence, *keys, channel)

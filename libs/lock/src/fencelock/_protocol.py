@@ -202,6 +202,11 @@ class Request:
         return Command(scripts.release, self.all_keys, (self.owner, ticket))
 
 
+def fence_key(tag: str) -> str:
+    """The fence counter of a slot of a Cluster, to which a hash tag leads."""
+    return f"{FENCE_KEY}:{{{tag}}}"
+
+
 class _Keys(NamedTuple):
     bodies: tuple[str, ...]
     lock_keys: tuple[str, ...]

@@ -6,7 +6,7 @@ from itertools import count
 
 from redis.crc import key_slot
 
-from fencelock._protocol import FENCE_KEY, Command
+from fencelock._protocol import FENCE_KEY, Command, fence_key
 
 SLOTS = 16384
 # So many digits of a tag are looked up, and those before them counted through.
@@ -31,12 +31,7 @@ def placed(command: Command) -> Command:
     keys = command.keys
     if keys[0] != FENCE_KEY:
         return command
-    return command._replace(keys=(fence_key(slot_of(keys[1])), *keys[1:]))
-
-
-def fence_key(slot: int) -> str:
-    """Where the fence counter of a slot is."""
-    return f"{FENCE_KEY}:{{{tag(slot)}}}"
+    return command._replace(keys=(fence_key(tag(slot_of(keys[1]))), *keys[1:]))
 
 
 @lru_cache(maxsize=SLOTS)

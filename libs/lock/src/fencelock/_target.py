@@ -58,6 +58,13 @@ class Target:
         """Another server to which one introduces oneself in the same way."""
         return replace(self, host=host, port=port)
 
+    @property
+    def hello(self) -> tuple[str, ...]:
+        """The words with which one introduces oneself there."""
+        if self.password is None and self.username is None:
+            return ("HELLO", "3")
+        return ("HELLO", "3", "AUTH", self.username or "default", self.password or "")
+
     def __str__(self) -> str:
         if self.path:
             return self.path
