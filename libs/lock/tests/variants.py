@@ -62,8 +62,8 @@ if seen.taken and #seen.mine == 0""",
     # A new request overtakes those that stand in line.
     "acquire ignores the queue": (
         "acquire",
-        "if redis.call('EXISTS', unpack(KEYS, 2)) == 0 then",
-        "if redis.call('EXISTS', unpack(KEYS, 2, count + 1)) == 0 then",
+        "redis.call('EXISTS', unpack(KEYS, 2)) == 0 then",
+        "redis.call('EXISTS', unpack(KEYS, 2, count + 1)) == 0 then",
     ),
     # The last to come is the first to be served.
     "last come, first served": (

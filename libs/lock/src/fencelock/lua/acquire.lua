@@ -23,13 +23,11 @@ if not_after > 0 and time > not_after then return {'late', '', -1, stamp, '-'} e
 local limit = tonumber(string.match(ARGV[3], '/(%d+)$'))
 
 -- Nobody holds any of the names and nobody waits for them: the usual case, in few commands.
-if redis.call('EXISTS', unpack(KEYS, 2)) == 0 then
-  if not limit then
-    local fence = mint(time)
-    local value = owner .. ' ' .. fence .. ' ' .. annotation
-    for i = 2, count + 1 do redis.call('SET', KEYS[i], value, 'PX', ttl) end
-    return {mode == 'again' and 'regranted' or 'granted', fence, ttl, stamp, '-'}
-  end
+if not limit and redis.call('EXISTS', unpack(KEYS, 2)) == 0 then
+  local fence = mint(time)
+  local value = owner .. ' ' .. fence .. ' ' .. annotation
+  for i = 2, count + 1 do redis.call('SET', KEYS[i], value, 'PX', ttl) end
+  return {mode == 'again' and 'regranted' or 'granted', fence, ttl, stamp, '-'}
 end
 
 --@include permits

@@ -1,8 +1,9 @@
--- Shared by acquire.lua and release.lua: the queue of waiters, and handing a lock over.
+-- Shared by acquire.lua, release.lua and break.lua: the queue of waiters, and handing a lock over.
 --
 -- A ticket is "<owner> <since us> <claim ms> <annotation> <body> [<body> ...]" and stands in the
--- queue of every name it asks for. One that would share is "<claim ms>/<limit>", with 0 for no limit. Each queue is ordered by `since`, so tickets that share two names
--- have the same order in both, and the oldest ticket of all is at the head of each of its queues.
+-- queue of every name it asks for. One that would share is "<claim ms>/<limit>", with 0 for no limit.
+-- Each queue is ordered by `since`, so tickets that share two names have the same order in both, and
+-- the oldest ticket of all is at the head of each of its queues.
 -- A ticket that was granted stays at the head, marked with a leading "*", until its owner releases;
 -- that of one who shares leaves the queue, so that the next may share too. Behind somebody who must
 -- wait everybody waits, so no kind starves another.

@@ -1,4 +1,4 @@
--- Shared by acquire.lua and release.lua: what is stored, the clock of the server, and fences.
+-- Shared by the other scripts: what is stored, the clock of the server, and fences.
 --
 -- fencelock:l:<body>  who holds the name: "<owner> <fence> <annotation>", expires with the lease
 -- fencelock:q:<body>  list of tickets, first come first served
