@@ -84,6 +84,10 @@ class _Tally(NamedTuple):
     no: list[Any]
     errors: list[Exception]
 
+    @property
+    def answered(self) -> int:
+        return len(self.yes) + len(self.no)
+
 
 class QuorumEngine:
     """The running parts of one client of a quorum, bound to one event loop."""
@@ -127,14 +131,12 @@ class QuorumEngine:
     async def ping(self, seconds: float) -> None:
         """Raise unless a majority answers within ``seconds``, and none is unfit for locks."""
         deadline = now() + seconds
-        pings = [node.connection.ping(deadline=deadline) for node in self._nodes]
-        replies = await asyncio.gather(*pings, return_exceptions=True)
-        errors = [each for each in replies if isinstance(each, BaseException)]
-        for error in errors:
-            if not isinstance(error, RedisUnavailable):
-                raise error
-        if len(self._nodes) - len(errors) < self._quorum.majority:
-            raise self._too_few(len(self._nodes) - len(errors), errors) from errors[0]
+        tally = await self._poll(
+            lambda node: node.connection.ping(deadline=deadline), lambda _: True, everybody=True
+        )
+        _raise_unfit(tally)
+        if not self._granted(tally):
+            raise self._too_few(tally) from tally.errors[0]
 
     async def acquire(
         self,
@@ -187,16 +189,16 @@ class QuorumEngine:
         finally:
             self._operations -= 1
             self._look_whether_idle()
-        if len(tally.yes) >= self._quorum.majority:
+        if self._granted(tally):
             lease.report_end(None)
-        elif len(tally.no) > len(self._nodes) - self._quorum.majority:
+        elif self._denied(tally):
             lease.report_end("taken")
             raise NotOwner(f"{', '.join(lease.names)}: not, or no longer, held by this lease")
         else:
             if began >= lease.term.deadline:
                 raise lease.found_lost("expired") from tally.errors[0]
             lease.report_end(None)
-            raise self._too_few(len(tally.yes) + len(tally.no), tally.errors) from tally.errors[0]
+            raise self._too_few(tally) from tally.errors[0]
 
     def abandon(self, request: Request, *, queued: bool = False) -> None:
         """Undo a request everywhere in the background, ahead of whatever is sent later."""
@@ -219,15 +221,15 @@ class QuorumEngine:
             return answer.sent + remaining - _protocol.drift_margin(remaining)
 
         tally = await self._poll(ask, lambda until: until is not None)
-        if len(tally.yes) >= self._quorum.majority:
+        if self._granted(tally):
             # So many hold it at least until the earliest of their times.
             left = float(min(tally.yes)) - now()
             if left > 0:
                 return Verified(claim.fence, left)
             raise RedisUnavailable("the answer came when what it says was over")
-        if len(tally.no) > len(self._nodes) - self._quorum.majority:
+        if self._denied(tally):
             raise NotOwner(f"the lease behind the proof does not hold {', '.join(names)}")
-        raise self._too_few(len(tally.yes) + len(tally.no), tally.errors) from tally.errors[0]
+        raise self._too_few(tally) from tally.errors[0]
 
     async def close(self) -> None:
         """Release what is held, let what is under way end within the reply timeout, disconnect."""
@@ -282,8 +284,6 @@ class QuorumEngine:
     ) -> tuple[Request, Term, int]:
         """Try until a majority is had, or the deadline has come."""
         for tries in itertools.count():
-            # Each try has a token of its own: what is still owed of the last one cannot hurt it.
-            request = request.anew()
             term = Term(request.ttl, max_hold)
             try:
                 return request, term, await self._try(request, term)
@@ -300,6 +300,8 @@ class QuorumEngine:
             if tries == 0:
                 tell(observations, lambda each: each.waiting(None))
             await asyncio.sleep(min(_pause(tries), max(0.0, deadline - now())))
+            # Each try has a token of its own: what is still owed of the last one cannot hurt it.
+            request = request.anew()
         raise AssertionError
 
     async def _try(self, request: Request, term: Term) -> int:
@@ -343,19 +345,15 @@ class QuorumEngine:
         self._judge(await self._poll(ask, bool), request)
 
     def _judge(self, tally: _Tally, request: Request) -> None:
-        if len(tally.yes) >= self._quorum.majority:
+        if self._granted(tally):
             return
-        out_of_reach = len(tally.no) > len(self._nodes) - self._quorum.majority
-        answered = len(tally.yes) + len(tally.no) >= self._quorum.majority
-        if out_of_reach or (tally.no and answered):
+        if self._denied(tally) or (tally.no and tally.answered >= self._quorum.majority):
             raise Contended(
                 f"{', '.join(request.names)}: held by somebody else, or wanted by several at once "
                 f"({len(tally.yes)} of {len(self._nodes)} servers granted it)"
             )
-        for error in tally.errors:
-            if not isinstance(error, RedisUnavailable):
-                raise error
-        raise self._too_few(len(tally.yes) + len(tally.no), tally.errors) from tally.errors[0]
+        _raise_unfit(tally)
+        raise self._too_few(tally) from tally.errors[0]
 
     async def _renew(
         self, leases: Sequence[tuple[Request, float]], deadline: float
@@ -379,7 +377,7 @@ class QuorumEngine:
         if not counts or any(
             count < majority and len(tally.no) - count <= nodes - majority for count in counts
         ):
-            raise self._too_few(len(tally.no), tally.errors) from next(iter(tally.errors), None)
+            raise self._too_few(tally) from next(iter(tally.errors), None)
         return [count >= majority for count in counts], sent
 
     async def _release_at(self, node: _Node, lease: AsyncLease) -> bool:
@@ -409,14 +407,12 @@ class QuorumEngine:
         """
         tally = _Tally([], [], [])
         waiting: set[asyncio.Future[T]] = {asyncio.ensure_future(ask(node)) for node in self._nodes}
-        majority, nodes = self._quorum.majority, len(self._nodes)
         try:
             while waiting:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 for each in done:
                     _count(each, tally, counts)
-                decided = len(tally.yes) >= majority or len(tally.no) > nodes - majority
-                if decided and not everybody:
+                if not everybody and (self._granted(tally) or self._denied(tally)):
                     break
         finally:
             for each in waiting:
@@ -424,16 +420,30 @@ class QuorumEngine:
                 each.cancel()
         return tally
 
+    def _granted(self, tally: _Tally) -> bool:
+        return len(tally.yes) >= self._quorum.majority
+
+    def _denied(self, tally: _Tally) -> bool:
+        """Whether there can be no majority any more, whatever the others say."""
+        return len(tally.no) > len(self._nodes) - self._quorum.majority
+
     def _limit(self, request: Request) -> float:
         """How long one server may take: far below the TTL, since others are waiting for it."""
         return min(self._reply_timeout, max(NODE_SECONDS_MIN, request.ttl * NODE_FRACTION))
 
-    def _too_few(self, answered: int, errors: Sequence[object]) -> RedisUnavailable:
-        said = "; ".join(sorted({str(error) for error in errors}))
+    def _too_few(self, tally: _Tally) -> RedisUnavailable:
+        said = "; ".join(sorted({str(error) for error in tally.errors}))
         return RedisUnavailable(
-            f"{answered} of {len(self._nodes)} servers answered, and {self._quorum.majority} are "
-            f"needed: {said or 'they disagree'}"
+            f"{tally.answered} of {len(self._nodes)} servers answered, and "
+            f"{self._quorum.majority} are needed: {said or 'they disagree'}"
         )
+
+
+def _raise_unfit(tally: _Tally) -> None:
+    """Whatever the others say, a server that is not fit for locks is to be mended."""
+    for error in tally.errors:
+        if not isinstance(error, RedisUnavailable):
+            raise error
 
 
 def _count(answer: "asyncio.Future[T]", tally: _Tally, counts: Callable[[T], bool]) -> None:
