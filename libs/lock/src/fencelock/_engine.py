@@ -1,7 +1,6 @@
 """What a client runs in its event loop: acquisitions, releases, renewals, and their clean-up."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import NamedTuple, TypedDict
@@ -23,6 +22,7 @@ from fencelock._instrumentation import AcquireOutcome, Observation, tell
 from fencelock._keeper import Keeper, Kept, all_together
 from fencelock._lease import AsyncLease
 from fencelock._link import Link
+from fencelock._operations import Operations
 from fencelock._proof import Claim
 from fencelock._protocol import Blocked, Changed, Granted, Mode, Push, Request, Term
 from fencelock._replication import Replication
@@ -31,8 +31,6 @@ from fencelock._scripts import Scripts
 from fencelock._slots import slot_of
 from fencelock._topology import Cluster, Sentinels, Single
 from fencelock._waiting import Waiter, WaitingRoom
-
-logger = logging.getLogger("fencelock")
 
 # What is granted about when the server dropped its data is handed out a little later: every holder
 # is told at the same time as we are, and needs a round trip to be sure.
@@ -76,12 +74,9 @@ class Engine:
         self._room = WaitingRoom(self._loop)
         apart = by_slot if isinstance(where, Cluster) else all_together
         self._keeper = Keeper(self._loop, self._renew, self._look, apart)
-        self._debts = Debts(self._loop, lambda: self._connection, self._look_whether_idle)
+        self._operations = Operations(self._loop, lambda: len(self._debts))
+        self._debts = Debts(self._loop, lambda: self._connection, self._operations.look)
         self._settled_at = 0.0
-        # Calls that must not be cut off half-way when the client is closed.
-        self._operations = 0
-        self._idle: asyncio.Event | None = None
-        self._closing: asyncio.Task[None] | None = None
         self._pushes_count = not isinstance(where, Cluster)
         self._connection: Connection | ClusterConnection
         self._replication: Replication | None = None
@@ -130,21 +125,20 @@ class Engine:
         """Obtain a lease, or leave nothing behind."""
         started = now()
         term = Term(request.ttl, max_hold)
-        self._operations += 1
-        try:
-            granted = await self._obtain(request, term, wait, started + wait, observations)
-            if self._replication is not None:
-                await self._replication.confirm(request, term, self._limit(request))
-        except BaseException as error:
-            never_sent = not getattr(error, "reached", True) and not term.granted
-            if request.since or not (never_sent or isinstance(error, Contended)):
-                self.abandon(request, queued=wait > 0)
-            said, waited = outcome(error), now() - started
-            tell(observations, lambda each: each.not_acquired(said, waited))
-            raise
-        finally:
-            self._room.forget(request.owner)
-            self._ended()
+        with self._operations:
+            try:
+                granted = await self._obtain(request, term, wait, started + wait, observations)
+                if self._replication is not None:
+                    await self._replication.confirm(request, term, self._limit(request))
+            except BaseException as error:
+                never_sent = not getattr(error, "reached", True) and not term.granted
+                if request.since or not (never_sent or isinstance(error, Contended)):
+                    self.abandon(request, queued=wait > 0)
+                said, waited = outcome(error), now() - started
+                tell(observations, lambda each: each.not_acquired(said, waited))
+                raise
+            finally:
+                self._room.forget(request.owner)
         lease = AsyncLease(
             self,
             self._loop,
@@ -167,20 +161,18 @@ class Engine:
         self._keeper.discard(lease)
         command = lease.request.release(self._scripts, queued=False)
         began = now()
-        self._operations += 1
-        try:
-            answer = await self._connection.call(
-                command, deadline=began + self._reply_timeout, limit=self._limit(lease.request)
-            )
-            released, finished = _protocol.read_release(answer.reply)
-        except BaseException as error:
-            self.abandon(lease.request)
-            if began >= lease.term.deadline and isinstance(error, RedisUnavailable):
-                raise lease.found_lost("expired") from error
-            lease.report_end(None)
-            raise
-        finally:
-            self._ended()
+        with self._operations:
+            try:
+                answer = await self._connection.call(
+                    command, deadline=began + self._reply_timeout, limit=self._limit(lease.request)
+                )
+                released, finished = _protocol.read_release(answer.reply)
+            except BaseException as error:
+                self.abandon(lease.request)
+                if began >= lease.term.deadline and isinstance(error, RedisUnavailable):
+                    raise lease.found_lost("expired") from error
+                lease.report_end(None)
+                raise
         if not finished:
             self.abandon(lease.request)
         # A repeated release finds nothing if the first one worked. That it worked, and the lease
@@ -216,28 +208,17 @@ class Engine:
 
         It goes on if the caller is cancelled, and a second call waits for the same end.
         """
-        if self._closing is None:
-            self._idle = asyncio.Event()
-            self._closing = self._loop.create_task(self._close(), name="fencelock-close")
+        closing = self._operations.close(self._close)
         # Those that hold are told before anything else happens, the caller among them.
         for lease in self._keeper.held():
             self._keeper.end(lease, "closed")
-        await asyncio.shield(self._closing)
+        await asyncio.shield(closing)
 
     async def _close(self) -> None:
         await self._keeper.close()
         self._room.ask_all()
         try:
-            async with asyncio.timeout(self._reply_timeout):
-                while self._idle is not None and (self._operations or len(self._debts)):
-                    self._idle.clear()
-                    await self._idle.wait()
-        except TimeoutError:
-            logger.warning(
-                "closed with %d operations and %d releases under way",
-                self._operations,
-                len(self._debts),
-            )
+            await self._operations.over(self._reply_timeout)
         finally:
             await self._debts.close()
             if self._replication is not None:
@@ -260,7 +241,7 @@ class Engine:
                 reply = await self._wait_for_turn(
                     request, term, reply, wait=wait, deadline=deadline, observations=observations
                 )
-            if self._idle is not None:
+            if self._operations.closing:
                 raise RedisUnavailable("the client was closed")
             if not settled and now() < self._settled_at:
                 # The server lost its data. Those who held before are told first; and whether this
@@ -326,9 +307,9 @@ class Engine:
         waiter = Waiter(self._loop, request, reply.stamp)
         self._room.enter(waiter)
         try:
-            while self._idle is None:
+            while not self._operations.closing:
                 self._room.blocked(waiter, reply)
-                if not await waiter.woken(deadline) and self._idle is None:
+                if not await waiter.woken(deadline) and not self._operations.closing:
                     raise AcquireTimeout(f"{', '.join(request.names)}: not free within {wait:g} s")
                 if (pushed := self._accept_push(waiter, term, observations)) is not None:
                     return pushed
@@ -364,14 +345,6 @@ class Engine:
             return None
         _report_blocker(push, observations)
         return push.granted
-
-    def _ended(self) -> None:
-        self._operations -= 1
-        self._look_whether_idle()
-
-    def _look_whether_idle(self) -> None:
-        if self._idle is not None and not self._operations and not len(self._debts):
-            self._idle.set()
 
     async def _renew(
         self, leases: Sequence[tuple[Request, float]], deadline: float

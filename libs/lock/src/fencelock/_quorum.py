@@ -7,7 +7,6 @@ needed: one to take the names, one to write the highest fence of a majority back
 
 import asyncio
 import itertools
-import logging
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
@@ -30,14 +29,13 @@ from fencelock._instrumentation import Observation, tell
 from fencelock._keeper import Keeper
 from fencelock._lease import AsyncLease
 from fencelock._link import Link
+from fencelock._operations import Operations
 from fencelock._proof import Claim
 from fencelock._protocol import Blocked, Command, Granted, Request, Term
 from fencelock._route import Fixed
 from fencelock._scripts import Scripts
 from fencelock._target import Target
 from fencelock._topology import Quorum
-
-logger = logging.getLogger("fencelock")
 
 # A server that does not answer costs each call so much of the TTL, and no less than the floor.
 NODE_FRACTION = 1 / 20
@@ -108,9 +106,9 @@ class QuorumEngine:
         self._connect_timeout = connect_timeout
         self._reply_timeout = reply_timeout
         self._keeper = Keeper(self._loop, self._renew)
-        self._operations = 0
-        self._idle: asyncio.Event | None = None
-        self._closing: asyncio.Task[None] | None = None
+        self._operations = Operations(
+            self._loop, lambda: sum(len(node.debts) for node in self._nodes)
+        )
         self._greeted: asyncio.Task[None] | None = None
         make = partial(
             Connection,
@@ -120,7 +118,7 @@ class QuorumEngine:
             reply_timeout=reply_timeout,
         )
         self._nodes = [
-            _Node(each, self._loop, make, self._look_whether_idle) for each in quorum.servers
+            _Node(each, self._loop, make, self._operations.look) for each in quorum.servers
         ]
 
     @property
@@ -151,19 +149,16 @@ class QuorumEngine:
             # other; that three of a limit of two had one in common is not certain.
             raise ConfigurationError("a quorum keeps exclusive and shared locks, no semaphores")
         started = now()
-        self._operations += 1
-        try:
-            await self._greet()
-            request, term, fence = await self._persist(
-                request, max_hold, wait, started + wait, observations
-            )
-        except BaseException as error:
-            said, waited = outcome(error), now() - started
-            tell(observations, lambda each: each.not_acquired(said, waited))
-            raise
-        finally:
-            self._operations -= 1
-            self._look_whether_idle()
+        with self._operations:
+            try:
+                await self._greet()
+                request, term, fence = await self._persist(
+                    request, max_hold, wait, started + wait, observations
+                )
+            except BaseException as error:
+                said, waited = outcome(error), now() - started
+                tell(observations, lambda each: each.not_acquired(said, waited))
+                raise
         lease = AsyncLease(
             self, self._loop, request, term, fence, acquired_at=now(), observations=observations
         )
@@ -179,16 +174,13 @@ class QuorumEngine:
         """
         self._keeper.discard(lease)
         began = now()
-        self._operations += 1
-        try:
-            tally = await self._poll(lambda node: self._release_at(node, lease), bool)
-        except BaseException:
-            self.abandon(lease.request)
-            lease.report_end(None)
-            raise
-        finally:
-            self._operations -= 1
-            self._look_whether_idle()
+        with self._operations:
+            try:
+                tally = await self._poll(lambda node: self._release_at(node, lease), bool)
+            except BaseException:
+                self.abandon(lease.request)
+                lease.report_end(None)
+                raise
         if self._granted(tally):
             lease.report_end(None)
         elif self._denied(tally):
@@ -233,31 +225,17 @@ class QuorumEngine:
 
     async def close(self) -> None:
         """Release what is held, let what is under way end within the reply timeout, disconnect."""
-        if self._closing is None:
-            self._idle = asyncio.Event()
-            self._closing = self._loop.create_task(self._close(), name="fencelock-close")
+        closing = self._operations.close(self._close)
         for lease in self._keeper.held():
             self._keeper.end(lease, "closed")
-        await asyncio.shield(self._closing)
+        await asyncio.shield(closing)
 
     async def _close(self) -> None:
         await self._keeper.close()
         try:
-            async with asyncio.timeout(self._reply_timeout):
-                while self._idle is not None and self._busy():
-                    self._idle.clear()
-                    await self._idle.wait()
-        except TimeoutError:
-            logger.warning("closed with releases under way")
+            await self._operations.over(self._reply_timeout)
         finally:
             await asyncio.gather(*[node.close() for node in self._nodes])
-
-    def _busy(self) -> bool:
-        return bool(self._operations or any(len(node.debts) for node in self._nodes))
-
-    def _look_whether_idle(self) -> None:
-        if self._idle is not None and not self._busy():
-            self._idle.set()
 
     async def _greet(self) -> None:
         """Give every server time to be connected to, once; a majority is enough."""
@@ -289,7 +267,7 @@ class QuorumEngine:
                 return request, term, await self._try(request, term)
             except (Contended, RedisUnavailable) as error:
                 self.abandon(request)
-                if self._idle is not None or now() >= deadline:
+                if self._operations.closing or now() >= deadline:
                     if wait and isinstance(error, Contended):
                         text = f"{', '.join(request.names)}: not free within {wait:g} s"
                         raise AcquireTimeout(text) from error
@@ -328,7 +306,7 @@ class QuorumEngine:
         await self._agree(request, fence, limit)
         if now() >= term.deadline:
             raise RedisUnavailable("a majority answered when the lease was over")
-        if self._idle is not None:
+        if self._operations.closing:
             raise RedisUnavailable("the client was closed")
         return fence
 
