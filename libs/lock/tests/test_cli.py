@@ -136,6 +136,27 @@ def test_a_name_that_several_hold_is_shown_with_all_of_them(
                 lease.release()
 
 
+def test_those_who_share_a_name_are_listed_in_the_order_of_their_grants(
+    shell: Shell, admin: Redis
+) -> None:
+    """Also where their leases end in the same millisecond."""
+    admin.set("fencelock:l:{pool}", "*0 7 -", px=30_000)
+    for owner, fence in (("a.x", 7), ("b.x", 5), ("c.x", 6)):
+        admin.zadd("fencelock:p:{pool}", {owner: (time.time() + 30) // 1 * 1000})
+        admin.set(f"fencelock:r:{owner}:{{pool}}", f"{owner} {fence} -", px=30_000)
+    _, [shown] = shell.json("show", "pool")
+    assert [each["client"] for each in shown["permits"]] == ["b", "c", "a"]
+
+
+def test_ls_and_top_show_people_the_names_in_an_order(shell: Shell, admin: Redis) -> None:
+    names = [f"n{index:02}" for index in range(30)]
+    for name in names:
+        admin.set(f"fencelock:l:{{{name}}}", "client.secret 17 -", px=60_000)
+    assert [line.split()[0] for line in shell("ls")[1].splitlines()[1:]] == names
+    _, [top] = shell.json("top", "--count", "1", "--limit", "30")
+    assert [each["name"] for each in top["names"]] == names
+
+
 def test_show_tells_who_holds_and_who_waits(shell: Shell, client: LockClient, admin: Redis) -> None:
     with client.lock("order:{1}") as lease:
         waiters = [

@@ -15,7 +15,7 @@ HEADS = ("NAME", "KIND", "HOLDER", "FENCE", "LEFT", "HELD FOR", "WAITING")
 
 
 def ls(redis: Redis, *, pattern: str, limit: int | None, as_json: bool) -> Exit:
-    """The names that are held, in no order."""
+    """The names that are held: in no order for programs, which read them as they are found."""
     # One more than is shown tells whether there are more.
     found = view.held_names(redis, pattern, None if limit is None else limit + 1)
     if as_json:
@@ -24,7 +24,8 @@ def ls(redis: Redis, *, pattern: str, limit: int | None, as_json: bool) -> Exit:
                 page.say_json(each.as_json())
         return Exit.OK
     names = list(found)
-    page.table(HEADS, [_row(each) for each in names[:limit]])
+    shown = sorted(names[:limit], key=lambda each: each.name)
+    page.table(HEADS, [_row(each) for each in shown])
     if limit is not None and len(names) > limit:
         page.complain(f"there are more than {limit}: --limit 0 shows all")
     return Exit.OK
@@ -81,8 +82,8 @@ def top(
             time.sleep(interval)
 
 
-def _interest(each: Held) -> tuple[int, float]:
-    return (-each.waiting, each.since or each.now)
+def _interest(each: Held) -> tuple[int, float, str]:
+    return (-each.waiting, each.since or each.now, each.name)
 
 
 def _row(each: Held) -> tuple[str, ...]:

@@ -166,7 +166,7 @@ def tickets(redis: "Redis", name: str) -> tuple[list[Ticket], int]:
 
 
 def permits(redis: "Redis", name: str) -> list[Permit]:
-    """The first of those that share a name, by the time that their leases have left."""
+    """Those that share a name, oldest grant first; of many the ones whose leases end first."""
     body = _names.body(name)
     found: list[Any] = list(redis.zrange(PERMITS_PREFIX + body, 0, PERMITS_SHOWN - 1))
     owners = [_text(each) for each in found]
@@ -182,7 +182,8 @@ def permits(redis: "Redis", name: str) -> list[Permit]:
         if isinstance(value, bytes):
             fence = [*_text(value).split(" "), "", ""][1]
             held.append(Permit(_client(owner), _number(fence), max(left, 0) / 1000))
-    return held
+    # The set has those whose leases end in the same millisecond in the order of their secrets.
+    return sorted(held, key=lambda each: each.fence)
 
 
 def last_break(redis: "Redis", name: str) -> dict[str, str] | None:
