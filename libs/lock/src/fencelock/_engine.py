@@ -19,7 +19,7 @@ from fencelock._errors import (
     RedisUnavailable,
 )
 from fencelock._instrumentation import AcquireOutcome, Observation, tell
-from fencelock._keeper import Keeper, Kept, all_together
+from fencelock._keeper import Keeper, Kept, all_together, wanted_of
 from fencelock._lease import AsyncLease
 from fencelock._link import Link
 from fencelock._operations import Operations
@@ -398,8 +398,9 @@ class Engine:
         The server may have lost its data. Those that hold must know before others ask for the same.
         """
         await self._debts.pay(link)
-        for batch, wanted in self._keeper.batches(self._keeper.held()):
+        for batch in self._keeper.batches(self._keeper.held()):
             sent = now()
+            wanted = wanted_of(batch)
             command = _protocol.renew(self._scripts, wanted)
             if not self._connection.serves(link, command):
                 continue

@@ -13,7 +13,7 @@ from fencelock._clock import now
 from fencelock._errors import ConfigurationError, RedisUnavailable
 from fencelock._instrumentation import LossReason
 from fencelock._isolation import isolated
-from fencelock._protocol import RENEWED_KEYS_MAX, Request, Term
+from fencelock._protocol import Request, Term, batches
 
 logger = logging.getLogger("fencelock")
 
@@ -130,10 +130,10 @@ class Keeper:
         if self.discard(lease):
             isolated(lease.lose, reason)
 
-    def batches(self, leases: Sequence[Kept]) -> Iterator[tuple[list[Kept], Wanted]]:
-        """Split leases into as many as one script renews, each with what to ask for."""
+    def batches(self, leases: Sequence[Kept]) -> Iterator[list[Kept]]:
+        """Split leases into those that one script can be about."""
         for together in self._apart(leases):
-            yield from _batches(together)
+            yield from batches(together)
 
     def answered(
         self, batch: Sequence[Kept], wanted: Wanted, extended: list[bool], sent: float
@@ -212,7 +212,7 @@ class Keeper:
     def _look_at(self, leases: Sequence[Kept], *, tracked: bool) -> None:
         if self._closed:
             return
-        for batch, _ in self.batches(leases):
+        for batch in self.batches(leases):
             asking = self._find_out(batch, tracked=tracked)
             task = self._loop.create_task(asking, name="fencelock-look")
             if not task.done():
@@ -274,13 +274,14 @@ class Keeper:
 
     async def _run(self, due: list[Kept]) -> None:
         try:
-            await asyncio.gather(*[self._extend(*batch) for batch in self.batches(due)])
+            await asyncio.gather(*[self._extend(batch) for batch in self.batches(due)])
         finally:
             self._renewing = False
             self._renewal = None
             self._schedule()
 
-    async def _extend(self, batch: list[Kept], wanted: Wanted) -> None:
+    async def _extend(self, batch: list[Kept]) -> None:
+        wanted = wanted_of(batch)
         deadline = min(lease.term.deadline for lease in batch)
         try:
             extended, sent = await self._renew(wanted, deadline)
@@ -294,21 +295,8 @@ class Keeper:
         self.answered(batch, wanted, extended, sent)
 
 
-def _batches(leases: Sequence[Kept]) -> Iterator[tuple[list[Kept], Wanted]]:
-    batch: list[Kept] = []
-    keys = 0
-    for lease in leases:
-        count = len(lease.request.lock_keys)
-        if batch and keys + count > RENEWED_KEYS_MAX:
-            yield batch, _wanted(batch)
-            batch, keys = [], 0
-        batch.append(lease)
-        keys += count
-    if batch:
-        yield batch, _wanted(batch)
-
-
-def _wanted(batch: Sequence[Kept]) -> Wanted:
+def wanted_of(batch: Sequence[Kept]) -> Wanted:
+    """For how long each lease is to go on from now."""
     moment = now()
     return [(lease.request, lease.term.next_ttl(moment)) for lease in batch]
 

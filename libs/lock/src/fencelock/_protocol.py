@@ -8,10 +8,10 @@ at which it sent the request. All moments are of one monotonic clock, in seconds
 import math
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Protocol, TypeVar
 
 from fencelock import _names, _proof
 from fencelock._errors import ConfigurationError, RedisUnavailable
@@ -393,6 +393,32 @@ def is_annotation(text: object) -> bool:
 def new_client_id() -> str:
     """Name one client process: 64 random bits."""
     return secrets.token_urlsafe(8)
+
+
+class Asking(Protocol):
+    """Somebody whose lease a script is about."""
+
+    @property
+    def request(self) -> Request:
+        """What it asked for."""
+
+
+A = TypeVar("A", bound=Asking)
+
+
+def batches(leases: Iterable[A]) -> Iterator[list[A]]:
+    """Split leases into as many as one script renews."""
+    batch: list[A] = []
+    keys = 0
+    for lease in leases:
+        count = len(lease.request.lock_keys)
+        if batch and keys + count > RENEWED_KEYS_MAX:
+            yield batch
+            batch, keys = [], 0
+        batch.append(lease)
+        keys += count
+    if batch:
+        yield batch
 
 
 def renew(scripts: Scripts, leases: Sequence[tuple[Request, float]]) -> Command:

@@ -12,7 +12,7 @@ from fencelock import _protocol
 from fencelock._clock import now
 from fencelock._connection import Connection
 from fencelock._errors import RedisUnavailable
-from fencelock._protocol import RENEWED_KEYS_MAX, Request, Term
+from fencelock._protocol import Request, Term
 from fencelock._scripts import Scripts
 
 # Of the time for a reply: what WAIT may take, so that its answer comes in time.
@@ -80,14 +80,11 @@ class Replication:
             self._asked.clear()
 
     def _next(self) -> list[_Asked]:
-        keys, count = 0, 0
-        for each in self._asked:
-            keys += len(each.request.lock_keys)
-            if count and keys > RENEWED_KEYS_MAX:
-                break
-            count += 1
-        batch, self._asked = self._asked[:count], self._asked[count:]
-        return [each for each in batch if not each.done.done()] or batch
+        # Some have given up meanwhile.
+        waiting = [each for each in self._asked if not each.done.done()]
+        batch = next(_protocol.batches(waiting), [])
+        self._asked = waiting[len(batch) :]
+        return batch
 
     async def _ask(self, batch: Sequence[_Asked]) -> None:
         # The question writes what was granted once more, and WAIT counts who has seen that.
