@@ -14,8 +14,9 @@ from fastapi import APIRouter, FastAPI
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Message
 
-from servicekit import application
+from servicekit import application, deadlines, documentation
 from servicekit.auth.errors import Unauthenticated
 from servicekit.auth.files import WatchedFile, parse_credential
 from servicekit.auth.principal import OPERATOR, PrincipalDependency
@@ -109,9 +110,10 @@ async def test_a_token_says_who_calls_and_without_one_only_probes_and_documents_
         assert (await client.get("/me", headers=bearer("ops-secret"))).json()["all"] is True
         lower = {"authorization": f"bearer  {SECRET}"}
         assert (await client.get("/me", headers=lower)).status_code == 200
-        for path in ("/ping", "/livez", "/readyz", "/openapi.json", "/docs"):
+        for path in ("/ping", "/livez", "/readyz", *documentation.PATHS):
             assert (await client.get(path)).status_code == 200, path
-        for path in ("/me", "/", "/nowhere", "/docs/../me", "//me", "/ping/", "/openapi.json/x"):
+        within = ("/ping/", "/openapi.json/x", "/docs/x", "/docs-assets/x", "/docs-assets/../me")
+        for path in ("/me", "/", "/nowhere", "/docs/../me", "//me", *within):
             refused = await client.get(path)
             assert refused.status_code == 401, path
             assert refused.headers["WWW-Authenticate"] == 'Bearer realm="shop"'
@@ -119,6 +121,34 @@ async def test_a_token_says_who_calls_and_without_one_only_probes_and_documents_
             assert refused.json()["type"] == "/problems/unauthenticated"
         body = await client.post("/me", content=b"not JSON", headers={"content-type": "text/x"})
         assert body.status_code == 401
+
+
+@pytest.mark.parametrize("path", sorted(documentation.PATHS))
+async def test_whoever_reads_a_public_page_slowly_takes_nobodys_place(
+    tokens_file: Path, path: str
+) -> None:
+    app = app_of(settings(auth="required", auth_tokens_file=tokens_file, max_concurrent_requests=1))
+    reading, read = asyncio.Event(), asyncio.Event()
+
+    async def receive() -> Message:
+        await read.wait()
+        return {"type": "http.disconnect"}
+
+    async def slowly(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            assert message["status"] == 200
+            reading.set()
+            await read.wait()
+
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": []}
+    stranger = asyncio.create_task(app(scope, receive, slowly))
+    await reading.wait()
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        headers = bearer(SECRET) | {deadlines.HEADER: "10000"}
+        assert (await client.get("/me", headers=headers)).status_code == 200
+    read.set()
+    await stranger
 
 
 @pytest.mark.parametrize(

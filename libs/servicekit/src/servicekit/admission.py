@@ -150,6 +150,8 @@ class AdmissionMiddleware:
         maximum_requests: how many requests are worked on at once.
         registry: where the metrics go.
         exempt_paths: probes, which must be answered under load.
+        apart_paths: what has as many places of its own: whoever reads it slowly, and need not even
+            show a token for it, keeps no other request waiting.
         limit_seconds: the longest time a request may take.
     """
 
@@ -161,9 +163,11 @@ class AdmissionMiddleware:
         registry: CollectorRegistry,
         limit_seconds: float,
         exempt_paths: Collection[str] = (),
+        apart_paths: Collection[str] = (),
     ) -> None:
         self.app = app
         self._places = Places(maximum_requests)
+        self._apart = dict.fromkeys(apart_paths, Places(maximum_requests))
         self._limit_seconds = limit_seconds
         self._exempt_paths = frozenset(exempt_paths)
         self._interval = Interval()
@@ -185,8 +189,9 @@ class AdmissionMiddleware:
             await self.app(scope, receive, send)
             return
         reads = scope["method"] in _READS
+        places = self._apart.get(scope["path"], self._places)
         try:
-            await self._places.enter(
+            await places.enter(
                 reads=reads, within_seconds=remaining_seconds(at_most_seconds=self._limit_seconds)
             )
         except Refused as error:
@@ -196,7 +201,7 @@ class AdmissionMiddleware:
         try:
             await self.app(scope, receive, send)
         finally:
-            self._places.leave(reads=reads, after_seconds=time.perf_counter() - started)
+            places.leave(reads=reads, after_seconds=time.perf_counter() - started)
 
     async def _refuse(self, error: Refused, scope: Scope, receive: Receive, send: Send) -> None:
         self._refused.inc()

@@ -26,7 +26,7 @@ from servicekit.settings import ServerSettings
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 # Probes are asked by what has no token, and the documentation says how one is shown.
-_PUBLIC: Final = health.PATHS | {"/openapi.json", "/docs", "/docs/", "/docs-assets/", "/redoc"}
+_PUBLIC: Final = health.PATHS | documentation.PATHS
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -114,6 +114,7 @@ def _middleware(
             registry=runtime.registry,
             limit_seconds=settings.request_timeout_seconds,
             exempt_paths=health.PATHS,
+            apart_paths=documentation.PATHS,
         ),
         Middleware(HeadMiddleware),
         Middleware(BodyLimitMiddleware, maximum_bytes=settings.max_body_bytes),

@@ -17,6 +17,10 @@ _ASSETS: Final = "docs-assets"
 _FILES: Final = frozenset(
     {"swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js", "favicon.png"}
 )
+PATHS: Final = frozenset(
+    {"/docs", "/redoc", "/openapi.json", *(f"/{_ASSETS}/{name}" for name in _FILES)}
+)
+"""The pages, and all that they ask for."""
 # Both pages start themselves with a script of a few lines and style themselves at run time; ReDoc
 # searches in a worker that it makes of a blob.
 _POLICY: Final = (

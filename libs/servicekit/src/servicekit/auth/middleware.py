@@ -39,7 +39,7 @@ class AuthenticationMiddleware:
     Args:
         app: the application.
         authenticator: knows the tokens; None if nobody has to show one.
-        public_paths: what everybody may ask for; one that ends with a slash stands for all below.
+        public_paths: what everybody may ask for.
     """
 
     def __init__(
@@ -52,11 +52,14 @@ class AuthenticationMiddleware:
         self.app = app
         self._authenticator = authenticator
         self._public = frozenset(public_paths)
-        self._public_below = tuple(path for path in public_paths if path.endswith("/"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] == "lifespan" or (self._authenticator is None or self._is_public(scope)):
+        if (
+            scope["type"] == "lifespan"
+            or self._authenticator is None
+            or scope["path"] in self._public
+        ):
             scope[SCOPE_KEY] = ANONYMOUS
             await self.app(scope, receive, send)
             return
@@ -71,10 +74,6 @@ class AuthenticationMiddleware:
         access_log.bind(principal=principal.client)
         scope[SCOPE_KEY] = principal
         await self.app(scope, receive, send)
-
-    def _is_public(self, scope: Scope) -> bool:
-        path: str = scope["path"]
-        return path in self._public or path.startswith(self._public_below)
 
 
 def token_of(scope: Scope) -> str:
