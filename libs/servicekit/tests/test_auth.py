@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -302,6 +303,45 @@ async def test_a_replaced_file_is_read_again_and_a_broken_one_changes_nothing(
     write_text(tokens_file, "third")
     assert await file.latest() == "third"
     await file.aclose()
+
+
+async def test_after_a_pause_nobody_gets_what_a_file_said_before_it(tokens_file: Path) -> None:
+    now = [0.0]
+    write_text(tokens_file, "first")
+    file = WatchedFile(tokens_file, parse_credential_of_any, clock=lambda: now[0])
+    write_text(tokens_file, "second")
+    now[0] += 6
+    assert await file.current() == "first"
+    await settled(file)
+    write_text(tokens_file, "third")
+    now[0] += 10
+    assert await asyncio.gather(*(file.current() for _ in range(3))) == ["third"] * 3
+    await file.aclose()
+
+
+async def test_a_disk_that_hangs_keeps_requests_waiting_for_a_second_only(
+    tokens_file: Path,
+) -> None:
+    now, hanging = [0.0], threading.Event()
+
+    def slow(raw: bytes) -> str:
+        if now[0]:
+            hanging.wait()
+        return parse_credential_of_any(raw)
+
+    write_text(tokens_file, "first")
+    file = WatchedFile(tokens_file, slow, clock=lambda: now[0])
+    write_text(tokens_file, "second")
+    now[0] += 10
+    waiting = asyncio.create_task(file.current())
+    await asyncio.sleep(0)
+    now[0] += 1
+    assert await file.current() == "first"
+    assert not waiting.done()
+    assert await waiting == "first"
+    hanging.set()
+    await settled(file)
+    assert await file.current() == "second"
 
 
 def write_text(path: Path, text: str | None) -> None:

@@ -234,6 +234,35 @@ async def test_a_key_that_is_withdrawn_is_refused_once_the_keys_are_read_again(
     assert await reason(tokens, old) == "unknown_key"
 
 
+async def test_a_key_that_is_withdrawn_in_a_quiet_hour_is_refused_at_once(
+    issuer: Issuer, host: Host
+) -> None:
+    tokens = verifier(host.keys())
+    old = issuer.token()
+    await tokens.principal(old)
+    issuer.rotate("second", forget=True)
+    host.now += 601
+    refused = await asyncio.gather(*(reason(tokens, old) for _ in range(3)))
+    assert refused == ["unknown_key"] * 3
+    assert host.asked == 2
+
+
+async def test_after_a_quiet_hour_a_host_that_hangs_is_waited_for_once(
+    issuer: Issuer, host: Host
+) -> None:
+    known = host.keys(timeout_seconds=0.05)
+    tokens = verifier(known)
+    await tokens.principal(issuer.token())
+    host.gate = asyncio.Event()
+    host.now += 601
+    assert (await tokens.principal(issuer.token())).client == "oidc:alice"
+    assert known._round is None
+    host.now += 11
+    assert (await tokens.principal(issuer.token())).client == "oidc:alice"
+    await ended(known)
+    assert host.asked == 3
+
+
 async def test_ten_thousand_unknown_keys_are_asked_for_once(issuer: Issuer, host: Host) -> None:
     tokens = verifier(host.keys())
     await tokens.principal(issuer.token())
@@ -292,7 +321,7 @@ async def test_a_host_that_is_down_or_answers_nonsense_changes_nothing_for_a_whi
     token = issuer.token()
     await tokens.principal(token)
     host.answer = answer
-    host.now += 1000
+    host.now += 400
     assert (await tokens.principal(token)).client == "oidc:alice"
     await ended(known)
     # A key that we do not know may be a new one: that is not said to be wrong.
@@ -336,15 +365,20 @@ def line(name: str, token: str, *scopes: str) -> str:
     return " ".join([name, hashlib.sha256(token.encode()).hexdigest(), *scopes])
 
 
-def test_a_static_token_stands_for_its_name_and_its_scopes() -> None:
+async def test_a_static_token_stands_for_its_name_and_its_scopes() -> None:
     text = (
         f"# who\n\n{line('alice', 'a')}\n{line('ops', 'o', OPERATOR)}  # us\n{line('alice', 'b')}"
     )
-    tokens = StaticTokens(lambda: static_tokens.parse(text.encode()))
-    assert tokens.principal("a") == tokens.principal("b") == Principal("token:alice")
-    assert tokens.principal("o") == Principal("token:ops", frozenset({OPERATOR}))
-    assert tokens.principal("c") is None
-    assert tokens.principal(hashlib.sha256(b"a").hexdigest()) is None
+
+    async def table() -> static_tokens.Table:
+        return static_tokens.parse(text.encode())
+
+    tokens = StaticTokens(table)
+    for known in ("a", "b"):
+        assert await tokens.principal(known) == Principal("token:alice")
+    assert await tokens.principal("o") == Principal("token:ops", frozenset({OPERATOR}))
+    assert await tokens.principal("c") is None
+    assert await tokens.principal(hashlib.sha256(b"a").hexdigest()) is None
 
 
 @pytest.mark.parametrize(

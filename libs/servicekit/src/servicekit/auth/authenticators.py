@@ -55,7 +55,7 @@ class Tokens:
         if settings.auth_tokens_file is not None:
             file = WatchedFile(settings.auth_tokens_file, static_tokens.parse)
             closing.append(file.aclose)
-            static = StaticTokens(file.get)
+            static = StaticTokens(file.current)
         if settings.uses_oidc:
             signed = _signed(settings, closing)
         return cls(static=static, signed=signed, closing=closing)
@@ -63,7 +63,7 @@ class Tokens:
     async def principal(self, token: str) -> Principal:
         """Return whom a token stands for; see ``Authenticator``."""
         if self._static is not None:
-            principal = self._static.principal(token)
+            principal = await self._static.principal(token)
             if principal is not None:
                 return principal
         if self._signed is not None and token.count(".") == _DOTS_OF_A_JWT:

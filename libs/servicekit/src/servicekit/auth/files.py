@@ -11,6 +11,10 @@ import structlog
 
 _LOOK_SECONDS: Final = 5.0
 """How often a file is looked at, at most."""
+_PAUSE_SECONDS: Final = 10.0
+"""After so long without a look, what the file said is not used before another one."""
+_WAIT_SECONDS: Final = 1.0
+"""How long that look is waited for; a look at a file takes much less than a millisecond."""
 _MAXIMUM_BYTES: Final = 1_048_576
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -20,8 +24,9 @@ Content = TypeVar("Content")
 class WatchedFile(Generic[Content]):
     """What a file says, read anew some seconds after it has changed.
 
-    A request is never kept waiting by the disk: it gets what was read last, and another look is
-    begun beside it. A file that has become unreadable changes nothing, but for a line in the log.
+    Whoever asks gets what was read last, and another look is begun beside it; only ``current``
+    waits for that, and only after a pause. A file that has become unreadable changes nothing, but
+    for a line in the log.
 
     Args:
         path: the file.
@@ -42,7 +47,7 @@ class WatchedFile(Generic[Content]):
         self._path = path
         self._parse = parse
         self._clock = clock
-        self._looked_at = clock()
+        self._looked_at = self._seen_at = clock()
         self._round: asyncio.Task[None] | None = None
         self._stamp, self._content = self._read()
 
@@ -50,6 +55,18 @@ class WatchedFile(Generic[Content]):
         """Return what the file said at the last look."""
         if self._clock() - self._looked_at >= _LOOK_SECONDS:
             self._begin()
+        return self._content
+
+    async def current(self) -> Content:
+        """Return what the file said a few seconds ago at most, however long nobody has asked.
+
+        A disk that hangs keeps only those waiting who come within a second of the look's begin.
+        """
+        content = self.get()
+        if self._round is None or self._clock() - self._seen_at < _PAUSE_SECONDS:
+            return content
+        left = self._looked_at + _WAIT_SECONDS - self._clock()
+        await asyncio.wait({self._round}, timeout=max(0.0, left))
         return self._content
 
     async def latest(self) -> Content:
@@ -73,6 +90,7 @@ class WatchedFile(Generic[Content]):
 
     def _looked(self, _task: "asyncio.Task[None]") -> None:
         self._round = None
+        self._seen_at = self._clock()
 
     async def _look(self) -> None:
         try:

@@ -1,9 +1,10 @@
 """The public keys that tokens are signed with (JWKS, RFC 7517), as a host or a file gives them.
 
 Keys are had once and used for some minutes; then they are asked for again beside the requests, none
-of which waits. While the host is down, slow or answers nonsense, the keys that are known go on
-being used, for a day by default. A token that names a key nobody knows makes us look once, however
-many there are, and not again for some seconds. Every wait has the limit of one fetch.
+of which waits, unless nobody has asked for long: a key that was withdrawn in a quiet hour is not
+good for one request more. While the host is down, slow or answers nonsense, the keys that are known
+go on being used, for a day by default. A token that names a key nobody knows makes us look once,
+however many there are, and not again for some seconds. Every wait has the limit of one fetch.
 """
 
 import asyncio
@@ -21,6 +22,8 @@ from servicekit.auth.errors import KeysUnavailable
 _MAXIMUM_KEYS: Final = 100
 _LOOK_AGAIN_SECONDS: Final = 10.0
 """How long after a fetch an unknown key makes us fetch again."""
+_PAUSE: Final = 2.0
+"""After so many times of being fresh without a fetch, the next one is waited for."""
 _log = structlog.stdlib.get_logger(__name__)
 
 Table = Mapping[str, Mapping[str | None, jwt.PyJWK]]
@@ -113,6 +116,7 @@ class Keys:
         self._table: Table | None = None
         self._had_at = self._tried_at = float("-inf")
         self._round: asyncio.Task[None] | None = None
+        self._after_pause = False
 
     async def find(self, kid: str | None, algorithm: str) -> jwt.PyJWK:
         """Return the key that a token's header names.
@@ -129,6 +133,8 @@ class Keys:
             await self._look()
         elif self._clock() - self._had_at > self._fresh_seconds and self._rested():
             self._begin()
+        if self._after_pause and self._round is not None:
+            await asyncio.shield(self._round)
         key = self._known(kid, algorithm)
         if key is None:
             await self._look()
@@ -169,6 +175,8 @@ class Keys:
 
     def _begin(self) -> None:
         if self._round is None:
+            pause = self._clock() - self._tried_at
+            self._after_pause = pause > _PAUSE * self._fresh_seconds
             self._round = asyncio.get_running_loop().create_task(self._get(), name="auth keys")
             self._round.add_done_callback(self._ended)
 

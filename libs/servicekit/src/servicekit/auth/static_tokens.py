@@ -6,7 +6,7 @@ have several lines, so that a token is replaced by adding the new one first.
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from servicekit.auth.principal import SCOPES, Principal
@@ -63,13 +63,13 @@ class StaticTokens:
         table: gives what the file says now.
     """
 
-    def __init__(self, table: Callable[[], Table]) -> None:
+    def __init__(self, table: Callable[[], Awaitable[Table]]) -> None:
         self._table = table
 
-    def principal(self, token: str) -> Principal | None:
+    async def principal(self, token: str) -> Principal | None:
         """Return whom a token stands for; None if it is none of these.
 
         The time this takes says nothing of use: what is looked up is a digest that nobody who
         does not know the token can choose.
         """
-        return self._table().get(hashlib.sha256(token.encode("ascii")).digest())
+        return (await self._table()).get(hashlib.sha256(token.encode("ascii")).digest())
