@@ -9,7 +9,7 @@ waited too long, and after a connection that was found broken it pauses.
 import asyncio
 import select
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
@@ -36,11 +36,13 @@ class Session:
 
     async def one(self, statement: Statement, **values: object) -> Row | None:
         """Run a statement and return its only row, or None."""
-        return await _one(self._connection, statement, values)
+        cursor = await self._connection.execute(statement.text, statement.with_values(values))
+        return await cursor.fetchone()
 
     async def run(self, statement: Statement, **values: object) -> int:
         """Run a statement that returns no rows, and say how many it concerned."""
-        return await _run(self._connection, statement, values)
+        cursor = await self._connection.execute(statement.text, statement.with_values(values))
+        return cursor.rowcount
 
 
 class Store:
@@ -78,17 +80,7 @@ class Store:
             psycopg.Error: whatever is wrong; ``errors.is_transient`` says whether it will pass.
         """
         async with self._connection() as connection:
-            return await _one(connection, statement, values)
-
-    async def all(self, statement: Statement, **values: object) -> Sequence[Row]:
-        """Run a statement, a transaction by itself, and return its rows.
-
-        Raises:
-            psycopg.Error: as for ``one``.
-        """
-        async with self._connection() as connection:
-            cursor = await connection.execute(statement.text, statement.with_values(values))
-            return await cursor.fetchall()
+            return await Session(connection).one(statement, **values)
 
     async def run(self, statement: Statement, **values: object) -> int:
         """Run a statement, a transaction by itself, and say how many rows it concerned.
@@ -97,7 +89,7 @@ class Store:
             psycopg.Error: as for ``one``.
         """
         async with self._connection() as connection:
-            return await _run(connection, statement, values)
+            return await Session(connection).run(statement, **values)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
@@ -158,17 +150,6 @@ class Store:
             self._idle.append((connection, expires_at))
         else:
             await connection.close()
-
-
-async def _one(
-    connection: _Connection, statement: Statement, values: Mapping[str, Any]
-) -> Row | None:
-    cursor = await connection.execute(statement.text, statement.with_values(values))
-    return await cursor.fetchone()
-
-
-async def _run(connection: _Connection, statement: Statement, values: Mapping[str, Any]) -> int:
-    return (await connection.execute(statement.text, statement.with_values(values))).rowcount
 
 
 def _has_news(connection: _Connection) -> bool:
