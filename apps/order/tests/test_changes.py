@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from apps.order.tests.fakes import FakeInvoices, FakeLocks, lost_reply
 from apps.order.tests.waiting import until
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from order import failpoints
 from order.domain import Create, Delete, Order, State, Status, Update
@@ -22,8 +23,10 @@ from order.errors import (
     OrderNotFound,
     UpdateIsStale,
 )
+from order.models import orders
 from order.ports import Change, OutcomeUnknown
-from order.repository import Key, OperationRecord, Operations, Orders
+from order.repository import Key, OperationRecord, Operations
+from order.repository.orders import order_of as order_in
 from order.use_cases import UseCases
 from servicekit.auth.principal import ANONYMOUS
 from servicekit.failpoints import FailpointError
@@ -65,9 +68,15 @@ async def created(use_cases: UseCases) -> uuid.UUID:
     return command.order_id
 
 
+async def seen(connection: AsyncConnection, order_id: uuid.UUID) -> Order | None:
+    statement = select(orders).where(orders.c.id == order_id, orders.c.version > 0)
+    row = (await connection.execute(statement)).one_or_none()
+    return None if row is None else order_in(row)
+
+
 async def order_of(engine: AsyncEngine, order_id: uuid.UUID) -> Order | None:
     async with engine.connect() as connection:
-        return await Orders(connection).find(order_id)
+        return await seen(connection, order_id)
 
 
 async def operations_of(engine: AsyncEngine, order_id: uuid.UUID) -> Sequence[OperationRecord]:

@@ -14,6 +14,7 @@ from apps.order.tests.test_changes import (
     created,
     operations_of,
     order_of,
+    seen,
 )
 from apps.order.tests.test_intent import NothingAtOnce
 from apps.order.tests.waiting import somebody_waits, until_true
@@ -32,7 +33,7 @@ from order.ports import (
     Recorded,
     Unrecorded,
 )
-from order.repository import Key, OperationRecord, Orders
+from order.repository import Key, OperationRecord
 from order.service.cancellation import Cancellation
 from order.service.delivery import Delivery
 from order.service.intent import PostgresIntents
@@ -204,9 +205,9 @@ class IntentsWithoutRowLock(PostgresIntents):
 
     async def _plan(self, connection: AsyncConnection, change: Change) -> Intent:
         assert isinstance(change.command, Update)
-        seen = await Orders(connection).find(change.command.order_id)
+        order = await seen(connection, change.command.order_id)
         planned = plan_change(
-            seen,
+            order,
             change.command,
             op_id=change.op_id,
             now=datetime.now(UTC),

@@ -24,12 +24,6 @@ class Orders:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def find(self, order_id: UUID) -> Order | None:
-        """Return the order at its last committed version; None also while it has none."""
-        statement = select(orders).where(orders.c.id == order_id, orders.c.version > 0)
-        row = (await self._connection.execute(statement)).one_or_none()
-        return None if row is None else order_of(row)
-
     async def lock(self, order_id: UUID) -> Order | None:
         """Return the order with its row locked until the transaction ends, at any version."""
         statement = select(orders).where(orders.c.id == order_id).with_for_update()
