@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from order.domain import Kind, Operation, Outcome, Status
+from order.domain import Kind, Operation, Status
 from order.errors import InvoiceServiceUnavailable, LocksUnavailable, OrderLocked
 from order.ports import Decision, Lease, LeaseLost, OutcomeUnknown
+from tandem.operation import Outcome
 
 Trouble = Callable[[Operation], Awaitable[None]]
 

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from order import failpoints
 from order.database import OrderDatabase
-from order.domain import Operation, Outcome
+from order.domain import Operation
 from order.errors import ProtocolViolated
 from order.metrics import Metrics
 from order.ports import Decision, Recorded
@@ -25,6 +25,7 @@ from order.repository import Journal, Orders
 from order.service.completion import PostgresCompletions
 from servicekit.failpoints import Failpoints
 from servicekit.idempotency import StoredResponse
+from tandem.operation import Outcome
 
 APPLIED = Decision(Outcome.APPLIED)
 

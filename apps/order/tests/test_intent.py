@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from order import failpoints
 from order.database import OrderDatabase
-from order.domain import Create, Delete, Operation, Order, Outcome
+from order.domain import Create, Delete, Operation, Order
 from order.errors import DatabaseUnavailable
 from order.metrics import Metrics
 from order.ports import Answered, Blocked, Change, Decision, Recorded, RecordUnknown
@@ -31,6 +31,7 @@ from order.service.intent import PostgresIntents
 from order.settings import Settings
 from servicekit.failpoints import Failpoints
 from servicekit.problems import DeadlineExceeded
+from tandem.operation import Outcome
 from tandem.statements import Statement
 from tandem.store import Session, Store
 

@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from order import failpoints
 from order.database import OrderDatabase
-from order.domain import Delete, Operation, Outcome, State, Update, invoice_id_for, plan_change
+from order.domain import Delete, Operation, State, Update, invoice_id_for, plan_change
 from order.ports import (
     Blocked,
     Change,
@@ -43,6 +43,7 @@ from servicekit.failpoints import Failpoints
 from servicekit.idempotency import StoredResponse
 from servicekit.runtime import Runtime
 from tandem.commits import Attempt
+from tandem.operation import Outcome
 
 
 async def both_sides_agree(

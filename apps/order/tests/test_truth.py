@@ -23,7 +23,7 @@ from devkit.database_proxy import DatabaseProxy, Loss, database_proxy
 from order import failpoints
 from order.app import create_app
 from order.database import OrderDatabase
-from order.domain import Kind, Operation, Outcome, Status, plan_creation
+from order.domain import Kind, Operation, Status, plan_creation
 from order.identifiers import made_at, new_operation_id
 from order.ports import Decision
 from order.repository import Journal, Operations, Unstorable
@@ -36,6 +36,7 @@ from servicekit.problems import ValidationFailed
 from servicekit.runtime import Runtime
 from servicekit.testing.polling import eventually
 from servicekit.testing.server import serving
+from tandem.operation import Outcome
 
 # A busy machine may need it all before anything is recorded: then 503 is the truth.
 DEADLINE = {"Request-Timeout-Ms": "1500"}

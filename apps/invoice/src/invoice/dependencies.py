@@ -13,6 +13,7 @@ from servicekit import idempotency
 from servicekit.auth.principal import INTERNAL, PrincipalDependency
 from servicekit.etags import EntityTags, TagsHeader, entity_tags_of, refuse_if_none_match
 from servicekit.failpoints import Failpoints
+from tandem.http import LOCK_TOKEN
 
 LockToken = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[!-~]{1,8192}$"})]
 
@@ -57,7 +58,7 @@ async def _terms(
     ] = None,
 ) -> Terms:
     refuse_if_none_match(request.headers)
-    idempotency.require_one_line(request.headers, idempotency.HEADER, "Lock-Token", "Order-Id")
+    idempotency.require_one_line(request.headers, idempotency.HEADER, LOCK_TOKEN, "Order-Id")
     if order_id is not None:
         principal.require(INTERNAL, to="send the header Order-Id")
     return Terms(

@@ -3,7 +3,7 @@
 from typing import Final
 from uuid import UUID
 
-from order.domain import Kind, Operation, Order, Outcome
+from order.domain import Kind, Operation, Order
 from order.errors import OperationAborted, OperationRejected
 from order.ports import Decision
 from order.schemas import Acceptance, OrderOut
@@ -11,6 +11,7 @@ from servicekit import problems
 from servicekit.etags import format_etag
 from servicekit.idempotency import StoredResponse
 from servicekit.problems import Problem
+from tandem.operation import Outcome
 
 OPERATION_HEADER: Final = "operation-id"
 """Names the operation that an answer is about."""

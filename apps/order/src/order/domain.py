@@ -39,14 +39,6 @@ class State(StrEnum):
     REJECTED = "rejected"
 
 
-class Outcome(StrEnum):
-    """What the invoice service, which decides, has recorded for an operation."""
-
-    APPLIED = "applied"
-    REJECTED = "rejected"
-    ABORTED = "aborted"
-
-
 class Refusal(Exception):
     """The order's state does not admit the change; nothing is written."""
 

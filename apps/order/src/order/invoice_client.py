@@ -13,17 +13,17 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from order.domain import Kind, Operation, Outcome
+from order.domain import Kind, Operation
 from order.errors import InvoiceServiceUnavailable
 from order.ports import Decision, OutcomeUnknown
-from servicekit import deadlines, idempotency
+from servicekit import deadlines
 from servicekit.breaker import BreakerOpen, CircuitBreaker
 from servicekit.etags import format_etag
 from servicekit.http_client import Answer, HttpClient, HttpError, NoAnswerInTime
 from servicekit.money import to_text
+from tandem.http import IDEMPOTENCY_KEY, IF_MATCH, LOCK_TOKEN, OPERATION_OUTCOME
+from tandem.operation import Outcome
 
-OUTCOME_HEADER: Final = "Operation-Outcome"
-LOCK_HEADER: Final = "Lock-Token"
 ORDER_HEADER: Final = "Order-Id"
 _NOT_RECORDED: Final = "/problems/operation-not-found"
 _SERVER_ERROR: Final = 500
@@ -92,8 +92,8 @@ class HttpInvoices:
     async def send(self, operation: Operation, *, proof: str, timeout_seconds: float) -> Decision:
         """Ask the service to apply an operation; see ``order.ports.Invoices``."""
         method, path, body, headers = _request_of(operation)
-        headers[idempotency.HEADER] = str(operation.id)
-        headers[LOCK_HEADER] = proof
+        headers[IDEMPOTENCY_KEY] = str(operation.id)
+        headers[LOCK_TOKEN] = proof
         headers[ORDER_HEADER] = str(operation.order_id)
         response = await self._call(
             method, path, body=body, headers=headers, timeout_seconds=timeout_seconds
@@ -201,14 +201,14 @@ def _request_of(
         }
         return "POST", "/invoices", body, {}
     path = f"/invoices/{operation.invoice_id}"
-    headers = {"If-Match": format_etag(operation.version - 1)}
+    headers = {IF_MATCH: format_etag(operation.version - 1)}
     if operation.kind is Kind.UPDATE:
         return "PATCH", path, {"total": total}, headers
     return "DELETE", path, None, headers
 
 
 def _decision_of(response: Answer, operation: Operation) -> Decision:
-    header = response.headers.get(OUTCOME_HEADER)
+    header = response.headers.get(OPERATION_OUTCOME)
     if header is None:
         raise _unknown(response)
     try:

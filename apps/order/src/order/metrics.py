@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from order.domain import Kind, Outcome
+from order.domain import Kind
 from order.repository import Backlog
 from servicekit.breaker import BreakerState
+from tandem.operation import Outcome
 
 _OUTCOMES = {
     Outcome.APPLIED: "committed",

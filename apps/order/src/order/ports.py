@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from order.domain import Command, Operation, Outcome
+from order.domain import Command, Operation
 from order.repository import Key
 from servicekit.idempotency import StoredResponse
 from tandem.commits import Attempt
+from tandem.operation import Outcome
 
 
 class OutcomeUnknown(Exception):

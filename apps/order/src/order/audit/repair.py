@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from order.audit.facts import Difference, DifferenceKind, Fact
-from order.domain import Operation, Outcome, State, Status, Update
+from order.domain import Operation, State, Status, Update
 from order.identifiers import new_operation_id
 from order.ports import Change, LeaseLost, Locks, OutcomeUnknown
 from order.repository import OperationRecord, Operations, Orders
@@ -23,6 +23,7 @@ from order.service.delivery import Delivery
 from order.service.helping import Helping
 from servicekit.auth.principal import ANONYMOUS
 from servicekit.problems import Problem
+from tandem.operation import Outcome
 
 _LOCK_WAIT_SECONDS: Final = 30.0
 _HISTORY_LIMIT: Final = 100_000

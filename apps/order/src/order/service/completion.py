@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from order import answers, failpoints
 from order.database import OrderDatabase
-from order.domain import Kind, Operation, Order, Outcome, State
+from order.domain import Kind, Operation, Order, State
 from order.errors import ProtocolViolated
 from order.metrics import Metrics
 from order.ports import Decision, OutcomeUnknown
@@ -20,6 +20,7 @@ from servicekit.idempotency import StoredResponse
 from tandem import commits
 from tandem.commits import Attempt
 from tandem.errors import is_transient
+from tandem.operation import Outcome
 
 _STATES: Final = {
     Outcome.APPLIED: State.COMMITTED,
