@@ -5,17 +5,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
 
-import psycopg
 import structlog
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from order.errors import DatabaseUnavailable
-from tandem.errors import is_transient
+from tandem.errors import DATABASE_ERRORS, is_transient
 
-DATABASE_ERRORS: Final = (psycopg.Error, DBAPIError, PoolTimeout)
-"""What a database, or the way to it, can raise."""
 _ATTEMPTS: Final = 3
 _PAUSE_SECONDS: Final = 0.05
 _log = structlog.stdlib.get_logger(__name__)

@@ -11,12 +11,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
-import psycopg
 import structlog
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from tandem.errors import CommitUnknown, GivenUp, is_transient
+from tandem.errors import DATABASE_ERRORS, CommitUnknown, GivenUp, is_transient
 
 __all__ = ["Attempt", "CommitUnknown", "GivenUp", "known"]
 
@@ -121,7 +118,7 @@ async def _until_known(
     while True:
         try:
             return await work(attempt)
-        except (psycopg.Error, DBAPIError, PoolTimeout) as error:
+        except DATABASE_ERRORS as error:
             if not attempt.may_be_written or not is_transient(error):
                 raise
             if attempt.over:

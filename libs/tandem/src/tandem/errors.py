@@ -23,6 +23,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 _TRANSIENT_CLASSES: Final = ("08", "53", "57")
 _TRANSIENT_STATES: Final = frozenset({"40001", "40P01", "55P03", "25006"})
 
+DATABASE_ERRORS: Final = (psycopg.Error, DBAPIError, PoolTimeout)
+"""What a database, or the way to it, can raise, by psycopg or by SQLAlchemy."""
+
 
 class NoConnectionFree(psycopg.OperationalError):
     """Every connection was in use for as long as one was waited for; nothing was sent."""

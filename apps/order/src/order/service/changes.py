@@ -42,12 +42,13 @@ from order.service.delivery import Delivery
 from order.service.helping import Helping
 from order.transactions import briefly, uninterrupted
 from servicekit import deadlines, problems
-from servicekit.database import cause_of, is_transient
+from servicekit.database import cause_of
 from servicekit.deadlines import remaining_seconds
 from servicekit.failpoints import Failpoints
 from servicekit.idempotency import StoredResponse
 from servicekit.problems import DeadlineExceeded
 from tandem.commits import Attempt
+from tandem.errors import is_transient
 
 # How many operations of others one request finishes before it gives up.
 _HELPED_AT_MOST: Final = 3

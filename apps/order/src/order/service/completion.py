@@ -13,13 +13,13 @@ from order.errors import ProtocolViolated
 from order.metrics import Metrics
 from order.ports import Decision, OutcomeUnknown
 from order.repository import Operations, Orders
-from order.transactions import DATABASE_ERRORS, repeated
+from order.transactions import repeated
 from servicekit.deadlines import remaining_seconds
 from servicekit.failpoints import Failpoints
 from servicekit.idempotency import StoredResponse
 from tandem import commits
 from tandem.commits import Attempt
-from tandem.errors import is_transient
+from tandem.errors import DATABASE_ERRORS, is_transient
 from tandem.operation import Outcome
 
 _STATES: Final = {

@@ -50,7 +50,7 @@ from order.repository import (
     Orders,
     Unstorable,
 )
-from order.transactions import DATABASE_ERRORS, answering, repeated
+from order.transactions import answering, repeated
 from servicekit.database import constraint_name
 from servicekit.deadlines import remaining_seconds
 from servicekit.failpoints import Failpoints
@@ -58,7 +58,7 @@ from servicekit.idempotency import StoredResponse
 from servicekit.problems import DeadlineExceeded, IdempotencyKeyReused, Problem
 from tandem import commits
 from tandem.commits import Attempt
-from tandem.errors import is_transient
+from tandem.errors import DATABASE_ERRORS, is_transient
 from tandem.store import Session
 
 PATIENCE_SECONDS: Final = 1.0
