@@ -96,12 +96,8 @@ class Records:
         self._subject_id = decisions.c[subject_id]
         self._direct = direct
         self._look = Statement(self._looking())
-        self._subject = Statement(
-            select(subjects).where(
-                subjects.c.id == bindparam("subject_id", type_=subjects.c.id.type)
-            )
-        )
-        self._find = Statement(self._finding())
+        self._subject = Statement(select(subjects).where(self._is_subject()))
+        self._find = Statement(self._finding(direct=_given(decisions.c.direct)))
         self._find_anywhere = Statement(self._finding_anywhere())
         self._purge = Statement(self._purging())
         self._record = Statement(self._recording())
@@ -190,35 +186,24 @@ class Records:
 
     def _looking(self) -> Select[Any]:
         one = select(literal_column("1")).subquery("one")
-        decision = (
-            select(*self._as_columns())
-            .where(
-                self.decisions.c.op_id == _given(self.decisions.c.op_id),
-                or_(
-                    self._subject_id == bindparam("subject_id", type_=self._subject_id.type),
-                    self.decisions.c.direct & self.subjects.c.id.is_not(None) & self._direct,
-                ),
-            )
-            # One of a direct client's is the only one of its kind.
-            .order_by(self.decisions.c.direct.desc())
-            .limit(1)
-            .lateral("decision")
-        )
-        subject = self.subjects.c.id == bindparam("subject_id", type_=self.subjects.c.id.type)
+        of_direct_client = self.subjects.c.id.is_not(None) & self._direct
+        decision = self._finding(direct=of_direct_client).lateral("decision")
         return select(self.subjects, decision).select_from(
-            one.outerjoin(self.subjects, subject).outerjoin(decision, true())
+            one.outerjoin(self.subjects, self._is_subject()).outerjoin(decision, true())
         )
 
-    def _finding(self) -> Select[Any]:
+    def _finding(self, *, direct: ColumnElement[bool]) -> Select[Any]:
+        """What is recorded of an operation on a subject, ``direct`` if it is direct clients'."""
         return (
             select(*self._as_columns())
             .where(
                 self.decisions.c.op_id == _given(self.decisions.c.op_id),
                 or_(
-                    self._subject_id == bindparam("subject_id", type_=self._subject_id.type),
-                    self.decisions.c.direct & _given(self.decisions.c.direct),
+                    self._subject_id == self._decision_value(self._subject_id),
+                    self.decisions.c.direct & direct,
                 ),
             )
+            # One of a direct client's is the only one of its kind.
             .order_by(self.decisions.c.direct.desc())
             .limit(1)
         )
@@ -272,11 +257,7 @@ class Records:
         # Replicas' clocks differ; a row's time never goes back.
         now = _given(self.decisions.c.created_at)
         values["updated_at"] = func.greatest(subjects.updated_at, now)
-        return (
-            update(self.subjects)
-            .where(subjects.id == self._subject_value(subjects.id), *self.conditions())
-            .values(values)
-        )
+        return update(self.subjects).where(self._is_subject(), *self.conditions()).values(values)
 
     def _deciding(self, writing: Any) -> Any:  # noqa: ANN401
         """The write and, only if it did something, the record of it."""
@@ -309,6 +290,9 @@ class Records:
             .with_for_update(skip_locked=True, of=self.decisions)
         )
         return delete(self.decisions).where(decisions.op_id.in_(expired), decisions.direct)
+
+    def _is_subject(self) -> Any:  # noqa: ANN401
+        return self.subjects.c.id == self._subject_value(self.subjects.c.id)
 
     def _decision_value(self, column: Any) -> Any:  # noqa: ANN401
         name = "subject_id" if column is self._subject_id else column.name
