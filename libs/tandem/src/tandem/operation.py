@@ -18,6 +18,10 @@ class Kind(StrEnum):
     """Nothing: a tombstone in the place of an operation that must never be applied."""
 
 
+STATUSES: Final = {Kind.CREATE: "created", Kind.UPDATE: "updated", Kind.DELETE: "deleted"}
+"""What the column ``status`` of a subject says after an operation of a kind."""
+
+
 class Outcome(StrEnum):
     """What the decider has recorded for an operation, for good."""
 

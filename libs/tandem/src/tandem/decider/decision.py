@@ -21,13 +21,11 @@ from tandem.decider import proposal as records_of
 from tandem.decider.proposal import Answers, Proposal
 from tandem.decider.records import Identity, Record, Records
 from tandem.errors import ChangedMeanwhile, StaleFence
-from tandem.operation import Kind, Outcome, Refusal
+from tandem.operation import STATUSES, Kind, Outcome, Refusal
 from tandem.store import Row, Session, Store
 
 PATIENCE_SECONDS: Final = 10.0
 """How long after its deadline a request waits for the end of its commit."""
-
-_STATUSES: Final = {Kind.CREATE: "created", Kind.UPDATE: "updated", Kind.DELETE: "deleted"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +261,7 @@ def refusal_of(row: Row | None, *, version: int, fence: int) -> Refusal | None:
     """Return why a row does not take the operation that makes ``version``, or None if it does."""
     if row is None:
         return Refusal.NOT_FOUND
-    if row.status == "deleted":
+    if row.status == STATUSES[Kind.DELETE]:
         return Refusal.DELETED
     if row.version != version - 1:
         return Refusal.WRONG_VERSION
@@ -273,4 +271,4 @@ def refusal_of(row: Row | None, *, version: int, fence: int) -> Refusal | None:
 
 
 def _values(proposal: Proposal) -> dict[str, Any]:
-    return {**proposal.values, "status": _STATUSES[proposal.kind]}
+    return {**proposal.values, "status": STATUSES[proposal.kind]}

@@ -28,12 +28,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from tandem.operation import Answer, Kind, Outcome
+from tandem.operation import STATUSES, Answer, Kind, Outcome
 from tandem.statements import Statement
 from tandem.store import Row, Session, Store
 
 PURGE_BATCH: Final = 1000
-_DELETED: Final = "deleted"
 
 
 class Identity(NamedTuple):
@@ -180,7 +179,7 @@ class Records:
         subjects = self.subjects.c
         return [
             subjects.version == _given(subjects.version) - 1,
-            subjects.status != _DELETED,
+            subjects.status != STATUSES[Kind.DELETE],
             subjects.fence <= _given(subjects.fence),
         ]
 
