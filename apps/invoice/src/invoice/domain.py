@@ -1,4 +1,4 @@
-"""What an invoice is and which change of it is allowed; no I/O and no framework.
+"""What an invoice is, and by which names it is changed; no I/O and no framework.
 
 Every change is one operation with a version: the operation that makes version ``v`` is allowed on
 version ``v - 1`` only, and at most one operation ever makes a given version of an invoice.
@@ -12,8 +12,6 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final
-
-from tandem.operation import FIRST_VERSION, Kind
 
 ORDER_NAMESPACE: Final = uuid.UUID("6f2d6c0e-6a0e-5d5c-9a53-3f0e0b6b5a11")
 """Namespace of the invoice ids that follow from order ids; the order service has it too."""
@@ -50,47 +48,6 @@ class Invoice:
     fence: int
     created_at: datetime
     updated_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Create:
-    """Make an invoice, of an order or by itself."""
-
-    invoice_id: uuid.UUID
-    order_id: uuid.UUID | None
-    user_id: uuid.UUID
-    total: Decimal
-
-    kind = Kind.CREATE
-    version = FIRST_VERSION
-    status = InvoiceStatus.CREATED
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """Give an invoice another total."""
-
-    invoice_id: uuid.UUID
-    version: int
-    total: Decimal
-
-    kind = Kind.UPDATE
-    status = InvoiceStatus.UPDATED
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    """Mark an invoice as deleted; it stays readable."""
-
-    invoice_id: uuid.UUID
-    version: int
-
-    kind = Kind.DELETE
-    status = InvoiceStatus.DELETED
-
-
-Change = Update | Delete
-Command = Create | Change
 
 
 def invoice_id_for_order(order_id: uuid.UUID) -> uuid.UUID:

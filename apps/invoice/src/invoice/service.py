@@ -2,22 +2,18 @@
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from invoice import failpoints
 from invoice.domain import (
-    Change,
-    Create,
-    Delete,
     Invoice,
     InvoiceStatus,
-    Update,
     invoice_id_for_order,
     is_operation_of,
     lock_names,
@@ -42,7 +38,7 @@ from servicekit.problems import DeadlineExceeded
 from servicekit.walks import Walk
 from tandem import errors
 from tandem.decider import PURGE_BATCH, Decision, DecisionPoint, Identity, Proposal, Record, Records
-from tandem.operation import FIRST_VERSION, NO_FENCE, Outcome, Refusal
+from tandem.operation import FIRST_VERSION, NO_FENCE, Kind, Outcome, Refusal
 from tandem.store import Store
 
 _ATTEMPTS: Final = 3
@@ -64,20 +60,20 @@ class _ChangeRequest:
     """A change as asked for, not yet aimed at a version."""
 
     invoice_id: uuid.UUID
-    aim: Callable[[int], Change]
+    kind: Kind
+    values: Mapping[str, Any]
     op_id: uuid.UUID
     request_hash: bytes
     terms: Terms
 
     def on_version(self, base: int, *, direct: bool) -> Proposal:
         """Return the operation that builds on version ``base``."""
-        command = self.aim(base + 1)
         return Proposal(
             identity=Identity(self.op_id, self.invoice_id, direct),
             request_hash=self.request_hash,
-            kind=command.kind,
-            version=command.version,
-            values={"total": command.total} if isinstance(command, Update) else {},
+            kind=self.kind,
+            version=base + 1,
+            values=self.values,
             demands_version=self.terms.if_match is not None,
             path=f"/invoices/{self.invoice_id}",
         )
@@ -201,14 +197,16 @@ class InvoiceService:
         proposal = Proposal(
             identity=Identity(terms.operation_id(), invoice_id, direct=order_id is None),
             request_hash=idempotency.request_hash("POST /invoices", content),
-            kind=Create.kind,
+            kind=Kind.CREATE,
             version=FIRST_VERSION,
             values={"order_id": order_id, "user_id": user_id, "total": total},
             demands_version=True,
             path="/invoices",
         )
-        if terms.key is not None and (known := await self._known(proposal.identity)) is not None:
-            return self._repeated(known, proposal.request_hash)
+        if terms.key is not None:
+            known = await self._records.find(self._store, proposal.identity)
+            if known is not None:
+                return self._repeated(known, proposal.request_hash)
         fence = NO_FENCE
         if order_id is not None:
             fence = await self._fence(terms, invoice_id, order_id)
@@ -219,7 +217,8 @@ class InvoiceService:
         return await self._change(
             _ChangeRequest(
                 invoice_id=invoice_id,
-                aim=lambda version: Update(invoice_id, version, total),
+                kind=Kind.UPDATE,
+                values={"total": total},
                 op_id=terms.operation_id(),
                 request_hash=_change_hash("PATCH", invoice_id, terms, total=to_text(total)),
                 terms=terms,
@@ -231,7 +230,8 @@ class InvoiceService:
         return await self._change(
             _ChangeRequest(
                 invoice_id=invoice_id,
-                aim=lambda version: Delete(invoice_id, version),
+                kind=Kind.DELETE,
+                values={},
                 op_id=terms.operation_id(),
                 request_hash=_change_hash("DELETE", invoice_id, terms, total=None),
                 terms=terms,
@@ -308,9 +308,6 @@ class InvoiceService:
         terms.require_operation()
         proposal = request.on_version(terms.require_version(), direct=False)
         return await self._refuse(proposal, Refusal.NOT_FOUND)
-
-    async def _known(self, identity: Identity) -> Record | None:
-        return await self._records.find(self._store, identity)
 
     async def _decide(self, proposal: Proposal, *, fence: int) -> Record:
         op_id = proposal.identity.op_id
