@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Select, bindparam, delete, func, select
@@ -10,11 +10,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from order.models import idempotency_keys, operations
-from order.repository.operations import response_of
+from order.repository.operations import ANSWER, answer_columns, response_of
 from servicekit.idempotency import StoredResponse
-
-ANSWER: Final = ("response_status", "response_headers", "response_body")
-"""The columns of an answer, of an operation as of a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,7 @@ class IdempotencyKeys:
 
         It waits for a transaction that is inserting the same key.
         """
-        answer = {} if response is None else _columns(response)
+        answer = {} if response is None else answer_columns(response)
         statement = (
             postgresql.insert(idempotency_keys)
             .values(
@@ -107,11 +104,3 @@ class IdempotencyKeys:
             idempotency_keys.c.idempotency_key == old.c.idempotency_key,
         )
         return (await self._connection.execute(statement)).rowcount
-
-
-def _columns(response: StoredResponse) -> dict[str, object]:
-    return {
-        "response_status": response.status,
-        "response_headers": response.headers_json(),
-        "response_body": response.body,
-    }

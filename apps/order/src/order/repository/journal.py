@@ -16,13 +16,11 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 from sqlalchemy import (
     BigInteger,
-    CheckConstraint,
     Column,
     ColumnElement,
     Integer,
     Interval,
     Numeric,
-    and_,
     bindparam,
     cast,
     func,
@@ -37,9 +35,9 @@ from sqlalchemy.sql.selectable import CTE
 
 from order.domain import Kind, Operation, Order, State
 from order.models import idempotency_keys, operations, orders
-from order.repository.idempotency_keys import ANSWER, Key, KnownKey, finding, known_of
-from order.repository.operations import OperationRecord, record_of
-from order.repository.orders import order_of
+from order.repository.idempotency_keys import Key, KnownKey, finding, known_of
+from order.repository.operations import ANSWER, OperationRecord, answer_columns, record_of
+from order.repository.orders import admitted, order_of
 from order.repository.payload import FIELDS, to_columns, to_payload
 from servicekit.idempotency import StoredResponse
 from servicekit.walks import this_transaction
@@ -226,13 +224,8 @@ def _completed(*, creates: bool) -> CTE:
     typed = select(
         *(cast(value, orders.c[name].type).label(name) for name, value in given.items())
     ).subquery("typed")
-    checks = [
-        text(str(constraint.sqltext))
-        for constraint in sorted(orders.constraints, key=lambda each: str(each.name))
-        if isinstance(constraint, CheckConstraint)
-    ]
     kept = [typed.c[name] == value for name, value in given.items()]
-    return select(typed).where(and_(*checks, *kept)).cte("completed")
+    return select(typed).where(admitted(), *kept).cte("completed")
 
 
 def _reserving(completed: CTE) -> Any:  # noqa: ANN401
@@ -355,8 +348,4 @@ def _key_values(key: Key) -> dict[str, Any]:
 
 
 def _answer_values(response: StoredResponse) -> dict[str, Any]:
-    return {
-        "response_status": response.status,
-        "response_headers": Jsonb(response.headers_json()),
-        "response_body": response.body,
-    }
+    return answer_columns(response) | {"response_headers": Jsonb(response.headers_json())}

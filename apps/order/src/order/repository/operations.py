@@ -8,9 +8,7 @@ from uuid import UUID
 
 from psycopg.errors import LockNotAvailable
 from sqlalchemy import (
-    CheckConstraint,
     Text,
-    and_,
     cast,
     func,
     literal,
@@ -25,6 +23,7 @@ from sqlalchemy.sql.selectable import CTE
 
 from order.domain import Kind, Operation, State
 from order.models import operations, orders
+from order.repository.orders import admitted
 from order.repository.payload import FIELDS, from_payload, to_columns, to_payload
 from servicekit.database import constraint_name
 from servicekit.idempotency import StoredResponse
@@ -36,6 +35,8 @@ _LISTING: Final = Listing(
     made_by=operations.c.created_by_xid,
     newest_first=False,
 )
+ANSWER: Final = ("response_status", "response_headers", "response_body")
+"""The columns of an answer, of an operation as of an idempotency key."""
 CHANNEL = "order_operations"
 """Where a notification says that a pending operation is due."""
 
@@ -161,11 +162,9 @@ class Operations:
             .where(operations.c.op_id == op_id, operations.c.state == State.PENDING.value)
             .values(
                 state=state.value,
-                response_status=response.status,
-                response_headers=response.headers_json(),
-                response_body=response.body,
                 finished_at=func.now(),
                 last_error=None,
+                **answer_columns(response),
             )
             .returning(operations.c.op_id)
         )
@@ -279,12 +278,16 @@ def _completed_row(completed: Mapping[str, Any]) -> CTE:
             for name, value in completed.items()
         )
     ).subquery("completed")
-    checks = [
-        text(str(constraint.sqltext))
-        for constraint in sorted(orders.constraints, key=lambda each: str(each.name))
-        if isinstance(constraint, CheckConstraint)
-    ]
-    return select(typed, and_(*checks).label("admitted")).cte("completed_row")
+    return select(typed, admitted().label("admitted")).cte("completed_row")
+
+
+def answer_columns(response: StoredResponse) -> dict[str, Any]:
+    """Return an answer as the columns of an operation or of an idempotency key."""
+    return {
+        "response_status": response.status,
+        "response_headers": response.headers_json(),
+        "response_body": response.body,
+    }
 
 
 def response_of(row: Any) -> StoredResponse | None:  # noqa: ANN401

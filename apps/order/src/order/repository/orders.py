@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import CheckConstraint, ColumnElement, and_, func, select, text, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -117,6 +117,17 @@ class Orders:
             .where(orders.c.id == operation.order_id, orders.c.pending_op == operation.id)
             .values(pending_op=None)
         )
+
+
+def admitted() -> ColumnElement[bool]:
+    """Return what the table demands of a row, about columns that have the names of its own."""
+    return and_(
+        *(
+            text(str(constraint.sqltext))
+            for constraint in sorted(orders.constraints, key=lambda each: str(each.name))
+            if isinstance(constraint, CheckConstraint)
+        )
+    )
 
 
 def order_of(row: Any) -> Order:  # noqa: ANN401 (a row of SQLAlchemy's or of psycopg's)
