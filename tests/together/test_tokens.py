@@ -1,6 +1,5 @@
 """A whole shop that wants access tokens: its services know each other, its audit is an operator."""
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from tests.together.conftest import ShopFactory
 from tests.together.shop import Shop, wait_for
 
 from order.__main__ import main
+from servicekit.testing.tokens import write_tokens
 
 ORDER_IN = {
     "user_id": "7d7e5d2c-3c1f-4c57-9a0e-2f2d5c1e8a11",
@@ -23,11 +23,7 @@ TOKENS = {"alice": "", "ops": "shop:operator", "order": "shop:internal"}
 @pytest.fixture
 def shop(shop_of: ShopFactory, tmp_path: Path) -> Iterator[Shop]:
     tokens = tmp_path / "tokens"
-    lines = [
-        f"{name} {hashlib.sha256(name.encode()).hexdigest()} {scopes}"
-        for name, scopes in TOKENS.items()
-    ]
-    tokens.write_text("\n".join(lines))
+    write_tokens(tokens, TOKENS)
     for name in TOKENS:
         (tmp_path / name).write_text(f"{name}\n")
     made = shop_of(

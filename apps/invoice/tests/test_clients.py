@@ -1,6 +1,5 @@
 """Clients that say who they are: own keys, and orders' invoices for the order service alone."""
 
-import hashlib
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from invoice.domain import is_operation_of, operation_id_of_client
 from invoice.settings import Settings
 from servicekit.auth.principal import INTERNAL, OPERATOR
 from servicekit.runtime import Runtime
+from servicekit.testing.tokens import write_tokens
 
 TOKENS = {"alice": "", "bob": "", "ops": OPERATOR, "order": INTERNAL}
 NEW = {"user_id": str(USER), "total": "10.00"}
@@ -26,11 +26,7 @@ async def client(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service that wants to know who calls; a token is its owner's name."""
     file = tmp_path / "tokens"
-    lines = [
-        f"{name} {hashlib.sha256(name.encode()).hexdigest()} {scopes}"
-        for name, scopes in TOKENS.items()
-    ]
-    file.write_text("\n".join(lines))
+    write_tokens(file, TOKENS)
     chosen = settings.model_copy(update={"auth": "required", "auth_tokens_file": file})
     async with serve(create_app(chosen, runtime=runtime)) as made:
         yield made

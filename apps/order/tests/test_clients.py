@@ -1,6 +1,5 @@
 """Clients that say who they are: each has keys and operations of its own."""
 
-import hashlib
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from order.app import create_app
 from order.settings import Settings
 from servicekit.auth.principal import OPERATOR
 from servicekit.runtime import Runtime
+from servicekit.testing.tokens import write_tokens
 
 TOKENS = {"alice": "", "bob": "", "ops": OPERATOR}
 
@@ -30,11 +30,7 @@ async def client(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service that wants to know who calls; a token is its owner's name."""
     file = tmp_path / "tokens"
-    lines = [
-        f"{name} {hashlib.sha256(name.encode()).hexdigest()} {scopes}"
-        for name, scopes in TOKENS.items()
-    ]
-    file.write_text("\n".join(lines))
+    write_tokens(file, TOKENS)
     chosen = settings.model_copy(update={"auth": "required", "auth_tokens_file": file})
     app = create_app(chosen, runtime=runtime, invoices=invoices, locks=locks)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
