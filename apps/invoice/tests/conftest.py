@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 import fencelock
+from devkit.database_proxy import DatabaseProxy, database_proxy
 from devkit.servers import PostgresServer, RedisServer
 from invoice import failpoints
 from invoice.app import create_app
@@ -76,6 +77,19 @@ def settings(database_url: str, redis_server: RedisServer) -> Settings:
 
 
 @pytest.fixture
+def proxy(database_url: str) -> Iterator[DatabaseProxy]:
+    """Stands between a service and its database."""
+    with database_proxy(database_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def behind(settings: Settings, proxy: DatabaseProxy) -> Settings:
+    """Settings for a service behind the proxy."""
+    return settings.model_copy(update={"database_url": type(settings.database_url)(proxy.url)})
+
+
+@pytest.fixture
 def runtime() -> Runtime:
     """The process-wide parts, without tracing."""
     return Runtime.bare(service="invoice", failpoints=Failpoints(failpoints.NAMES))
@@ -121,6 +135,15 @@ async def locks(redis_server: RedisServer) -> AsyncIterator[fencelock.AsyncLockC
 def shop(client: httpx.AsyncClient, locks: fencelock.AsyncLockClient) -> Shop:
     """The order service's part, played by the test."""
     return Shop(client, locks)
+
+
+@pytest.fixture
+async def proxied(
+    behind: Settings, runtime: Runtime, locks: fencelock.AsyncLockClient
+) -> AsyncIterator[Shop]:
+    """The same with the proxy between the service and its database."""
+    async with client_of(create_app(behind, runtime=runtime)) as client:
+        yield Shop(client, locks)
 
 
 @pytest.fixture

@@ -1,45 +1,20 @@
 """What a request costs: round trips to the database, and requests to Redis."""
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 import redis
-from apps.invoice.tests.shop import Serve, Shop
+from apps.invoice.tests.shop import Shop
 
-import fencelock
-from devkit.database_proxy import DatabaseProxy, database_proxy
+from devkit.database_proxy import DatabaseProxy
 from devkit.servers import RedisServer
-from invoice import failpoints
-from invoice.app import create_app
-from invoice.settings import Settings
-from servicekit.failpoints import Failpoints
-from servicekit.runtime import Runtime
 
 # psycopg prepares a statement when it comes for the sixth time, which costs a round trip once.
 OFTEN_ENOUGH = 8
 TTL_SECONDS = 300
-
-
-@pytest.fixture
-def proxy(database_url: str) -> Iterator[DatabaseProxy]:
-    with database_proxy(database_url) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-async def counted(
-    settings: Settings, proxy: DatabaseProxy, serve: Serve, locks: fencelock.AsyncLockClient
-) -> AsyncIterator[Shop]:
-    url = type(settings.database_url)(proxy.url)
-    app = create_app(
-        settings.model_copy(update={"database_url": url}),
-        runtime=Runtime.bare(service="invoice", failpoints=Failpoints(failpoints.NAMES)),
-    )
-    async with serve(app) as client:
-        yield Shop(client, locks)
 
 
 class Meter:
@@ -72,42 +47,42 @@ def meter(proxy: DatabaseProxy, redis_server: RedisServer) -> Iterator[Meter]:
 
 
 async def test_a_change_looks_once_writes_once_and_asks_redis_once(
-    counted: Shop, meter: Meter
+    proxied: Shop, meter: Meter
 ) -> None:
     order_id = uuid.uuid4()
-    invoice_id = await counted.created(order_id)
+    invoice_id = await proxied.created(order_id)
     versions = iter(range(1, 100))
-    lock = counted.locks.lock(f"order:{{{order_id}}}", f"invoice:{{{order_id}}}", ttl=TTL_SECONDS)
+    lock = proxied.locks.lock(f"order:{{{order_id}}}", f"invoice:{{{order_id}}}", ttl=TTL_SECONDS)
     async with lock as lease:
         cost = await meter.cost(
-            lambda: counted.update(invoice_id, base=next(versions), proof=lease.proof())
+            lambda: proxied.update(invoice_id, base=next(versions), proof=lease.proof())
         )
     assert cost == (204, 2, 1)
 
 
-async def test_a_creation_by_a_client_writes_once(counted: Shop, meter: Meter) -> None:
+async def test_a_creation_by_a_client_writes_once(proxied: Shop, meter: Meter) -> None:
     body = {"user_id": str(uuid.uuid4()), "total": "1.00"}
-    cost = await meter.cost(lambda: counted.client.post("/invoices", json=body))
+    cost = await meter.cost(lambda: proxied.client.post("/invoices", json=body))
     assert cost == (201, 1, 0)
 
 
-async def test_a_repetition_looks_once_and_needs_no_lock(counted: Shop, meter: Meter) -> None:
+async def test_a_repetition_looks_once_and_needs_no_lock(proxied: Shop, meter: Meter) -> None:
     order_id, op_id = uuid.uuid4(), uuid.uuid4()
-    async with counted.locked(order_id) as lease:
-        await counted.create(order_id, proof=lease.proof(), op_id=op_id)
-    created = await meter.cost(lambda: counted.create(order_id, proof="gone", op_id=op_id))
+    async with proxied.locked(order_id) as lease:
+        await proxied.create(order_id, proof=lease.proof(), op_id=op_id)
+    created = await meter.cost(lambda: proxied.create(order_id, proof="gone", op_id=op_id))
     assert created == (201, 1, 0)
 
 
 async def test_a_change_without_the_lock_is_refused_after_one_look(
-    counted: Shop, meter: Meter
+    proxied: Shop, meter: Meter
 ) -> None:
-    invoice_id = await counted.created(uuid.uuid4())
-    cost = await meter.cost(lambda: counted.update(invoice_id, base=1, proof=None))
+    invoice_id = await proxied.created(uuid.uuid4())
+    cost = await meter.cost(lambda: proxied.update(invoice_id, base=1, proof=None))
     assert cost == (409, 1, 0)
 
 
-async def test_a_read_is_one_statement(counted: Shop, meter: Meter) -> None:
-    invoice_id = await counted.created(uuid.uuid4())
-    cost = await meter.cost(lambda: counted.client.get(f"/invoices/{invoice_id}"))
+async def test_a_read_is_one_statement(proxied: Shop, meter: Meter) -> None:
+    invoice_id = await proxied.created(uuid.uuid4())
+    cost = await meter.cost(lambda: proxied.client.get(f"/invoices/{invoice_id}"))
     assert cost == (200, 1, 0)

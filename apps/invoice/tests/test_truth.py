@@ -3,7 +3,7 @@
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
@@ -11,7 +11,7 @@ import pytest
 from apps.invoice.tests.shop import USER, Query, Serve, Shop
 
 import fencelock
-from devkit.database_proxy import DatabaseProxy, Loss, database_proxy
+from devkit.database_proxy import DatabaseProxy, Loss
 from invoice import failpoints
 from invoice.app import create_app
 from invoice.domain import invoice_id_for_order
@@ -30,41 +30,13 @@ async def nothing_goes_on() -> bool:
 
 
 @pytest.fixture
-def proxy(database_url: str) -> Iterator[DatabaseProxy]:
-    with database_proxy(database_url) as proxy:
-        yield proxy
-
-
-@asynccontextmanager
-async def behind(
-    proxy: DatabaseProxy, settings: Settings, serve: Serve, locks: fencelock.AsyncLockClient
-) -> AsyncIterator[Shop]:
-    url = type(settings.database_url)(proxy.url)
-    app = create_app(
-        settings.model_copy(update={"database_url": url}),
-        runtime=Runtime.bare(service="invoice", failpoints=Failpoints(failpoints.NAMES)),
-    )
-    async with serve(app) as client:
-        yield Shop(client, locks)
-
-
-@pytest.fixture
-async def proxied(
-    settings: Settings, proxy: DatabaseProxy, serve: Serve, locks: fencelock.AsyncLockClient
-) -> AsyncIterator[Shop]:
-    """The service, with the proxy between it and its database."""
-    async with behind(proxy, settings, serve, locks) as shop:
-        yield shop
-
-
-@pytest.fixture
 async def impatient(
-    settings: Settings, proxy: DatabaseProxy, serve: Serve, locks: fencelock.AsyncLockClient
+    behind: Settings, runtime: Runtime, serve: Serve, locks: fencelock.AsyncLockClient
 ) -> AsyncIterator[Shop]:
-    """The same, with little patience for a commit of which it hears nothing."""
-    hasty = settings.model_copy(update={"commit_patience_seconds": 0.5})
-    async with behind(proxy, hasty, serve, locks) as shop:
-        yield shop
+    """The service behind the proxy, with little patience for a commit of which it hears nothing."""
+    hasty = behind.model_copy(update={"commit_patience_seconds": 0.5})
+    async with serve(create_app(hasty, runtime=runtime)) as client:
+        yield Shop(client, locks)
 
 
 @asynccontextmanager

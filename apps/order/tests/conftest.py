@@ -1,7 +1,7 @@
 """The order service on a real, migrated Postgres; invoices and locks are in memory."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
@@ -11,6 +11,7 @@ from apps.order.tests.fakes import FakeInvoices, FakeLocks
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from devkit.database_proxy import DatabaseProxy, database_proxy
 from devkit.servers import PostgresServer
 from order import failpoints
 from order.app import create_app
@@ -58,6 +59,19 @@ def settings(database_url: str) -> Settings:
             "update_time_skew_seconds": 3600,
         }
     )
+
+
+@pytest.fixture
+def proxy(database_url: str) -> Iterator[DatabaseProxy]:
+    """Stands between a service and its database."""
+    with database_proxy(database_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def behind(settings: Settings, proxy: DatabaseProxy) -> Settings:
+    """Settings for a service behind the proxy."""
+    return settings.model_copy(update={"database_url": type(settings.database_url)(proxy.url)})
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What a request costs: round trips to the database."""
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,11 +9,9 @@ import httpx
 import pytest
 from apps.order.tests.fakes import FakeInvoices, FakeLocks
 
-from devkit.database_proxy import DatabaseProxy, database_proxy
-from order import failpoints
+from devkit.database_proxy import DatabaseProxy
 from order.app import create_app
 from order.settings import Settings
-from servicekit.failpoints import Failpoints
 from servicekit.runtime import Runtime
 from servicekit.testing.polling import eventually
 from servicekit.testing.server import serving
@@ -24,18 +22,10 @@ Ask = Callable[[], Awaitable[httpx.Response]]
 
 
 @pytest.fixture
-def proxy(database_url: str) -> Iterator[DatabaseProxy]:
-    with database_proxy(database_url) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 async def client(
-    settings: Settings, proxy: DatabaseProxy, invoices: FakeInvoices
+    behind: Settings, runtime: Runtime, invoices: FakeInvoices
 ) -> AsyncIterator[httpx.AsyncClient]:
     """The service behind a proxy that counts; what recovery does at its start is over."""
-    behind = settings.model_copy(update={"database_url": type(settings.database_url)(proxy.url)})
-    runtime = Runtime.bare(service="order", failpoints=Failpoints(failpoints.NAMES))
     app = create_app(behind, runtime=runtime, invoices=invoices, locks=FakeLocks())
     async with (
         serving(app) as url,

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -19,7 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DataError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from devkit.database_proxy import DatabaseProxy, Loss, database_proxy
+from devkit.database_proxy import DatabaseProxy, Loss
 from order import failpoints
 from order.app import create_app
 from order.database import OrderDatabase
@@ -45,12 +45,6 @@ COMPLETION = "UPDATE operations SET state"
 OURS = {"intent_commit_lost", "completion_commit_lost"}
 
 
-@pytest.fixture
-def proxy(database_url: str) -> Iterator[DatabaseProxy]:
-    with database_proxy(database_url) as proxy:
-        yield proxy
-
-
 @asynccontextmanager
 async def served(
     settings: Settings,
@@ -69,12 +63,6 @@ async def served(
         httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client,
     ):
         yield client
-
-
-@pytest.fixture
-def behind(settings: Settings, proxy: DatabaseProxy) -> Settings:
-    """Settings for a service behind the proxy."""
-    return settings.model_copy(update={"database_url": type(settings.database_url)(proxy.url)})
 
 
 async def nothing_goes_on() -> bool:
