@@ -234,6 +234,28 @@ async def test_a_caller_in_a_hurry_does_not_open_the_breaker() -> None:
     assert breaker.is_open()
 
 
+async def test_each_call_shows_the_credential_that_stands_when_it_is_made() -> None:
+    shown: list[str] = []
+    tokens = iter(("before", "after"))
+
+    async def credential() -> str:
+        return next(tokens)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        shown.append(request.headers["authorization"])
+        return applied(request)
+
+    invoices = HttpInvoices(
+        HandledHttp(answer),
+        breaker=CircuitBreaker(failure_threshold=1, reset_seconds=1),
+        usual_timeout_seconds=1,
+        credential=credential,
+    )
+    for _ in range(2):
+        await invoices.send(an_operation(), proof="p", timeout_seconds=1)
+    assert shown == ["Bearer before", "Bearer after"]
+
+
 async def test_a_refused_connection_is_an_unknown_outcome() -> None:
     breaker = CircuitBreaker(failure_threshold=1, reset_seconds=1)
     http = AiohttpClient("http://127.0.0.1:1", user_agent="test")

@@ -287,19 +287,19 @@ async def test_a_replaced_file_is_read_again_and_a_broken_one_changes_nothing(
 ) -> None:
     now = [0.0]
     file = WatchedFile(tokens_file, parse_credential_of_any, clock=lambda: now[0])
-    first = file.get()
+    first = await file.current()
     write_text(tokens_file, "second")
-    assert file.get() == first
+    assert await file.current() == first
     now[0] += 6
-    assert file.get() == first  # what is read anew is for the next
+    assert await file.current() == first  # what is read anew is for the next
     await settled(file)
-    assert file.get() == "second"
+    assert await file.current() == "second"
     for spoilt in ("", None):
         write_text(tokens_file, spoilt)
         now[0] += 6
-        file.get()
+        await file.current()
         await settled(file)
-        assert file.get() == "second"
+        assert await file.current() == "second"
     write_text(tokens_file, "third")
     assert await file.latest() == "third"
     await file.aclose()

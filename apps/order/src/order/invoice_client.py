@@ -5,7 +5,7 @@ refusal, an error, nonsense or nothing, leaves the outcome unknown.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, Final
@@ -71,7 +71,7 @@ class HttpInvoices:
         *,
         breaker: CircuitBreaker,
         usual_timeout_seconds: float,
-        credential: Callable[[], str] | None = None,
+        credential: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
         self._http = http
         self._breaker = breaker
@@ -139,7 +139,7 @@ class HttpInvoices:
         budget = max(timeout_seconds - _MARGIN_SECONDS, timeout_seconds / 2)
         sent = {deadlines.HEADER: deadlines.header_value(budget), **(headers or {})}
         if self._credential is not None:
-            sent["Authorization"] = f"Bearer {self._credential()}"
+            sent["Authorization"] = f"Bearer {await self._credential()}"
         content = None
         if body is not None:
             sent["Content-Type"] = "application/json"

@@ -95,7 +95,7 @@ def _http_invoices(settings: Settings, resources: Resources, metrics: Metrics) -
         resources.http,
         breaker=breaker,
         usual_timeout_seconds=settings.invoice_timeout_seconds,
-        credential=None if resources.credential is None else resources.credential.get,
+        credential=None if resources.credential is None else resources.credential.current,
     )
 
 

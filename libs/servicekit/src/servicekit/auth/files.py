@@ -24,8 +24,8 @@ Content = TypeVar("Content")
 class WatchedFile(Generic[Content]):
     """What a file says, read anew some seconds after it has changed.
 
-    Whoever asks gets what was read last, and another look is begun beside it; only ``current``
-    waits for that, and only after a pause. A file that has become unreadable changes nothing, but
+    Whoever asks gets what was read last, and another look is begun beside it; after a pause that
+    one is waited for. A file that has become unreadable changes nothing, but
     for a line in the log.
 
     Args:
@@ -51,20 +51,15 @@ class WatchedFile(Generic[Content]):
         self._round: asyncio.Task[None] | None = None
         self._stamp, self._content = self._read()
 
-    def get(self) -> Content:
-        """Return what the file said at the last look."""
-        if self._clock() - self._looked_at >= _LOOK_SECONDS:
-            self._begin()
-        return self._content
-
     async def current(self) -> Content:
         """Return what the file said a few seconds ago at most, however long nobody has asked.
 
         A disk that hangs keeps only those waiting who come within a second of the look's begin.
         """
-        content = self.get()
+        if self._clock() - self._looked_at >= _LOOK_SECONDS:
+            self._begin()
         if self._round is None or self._clock() - self._seen_at < _PAUSE_SECONDS:
-            return content
+            return self._content
         left = self._looked_at + _WAIT_SECONDS - self._clock()
         await asyncio.wait({self._round}, timeout=max(0.0, left))
         return self._content
