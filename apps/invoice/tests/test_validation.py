@@ -158,6 +158,12 @@ async def test_a_wrong_header_is_named(client: httpx.AsyncClient, header: str, v
         ("/invoices?status=paid", "status"),
         ("/invoices?user_id=me", "user_id"),
         ("/invoices?colour=red", "colour"),
+        ("/invoices?limit=1&limit=2", "limit"),
+        ("/invoices?limit=1&status=paid&li%6Dit=1", "limit"),
+        ("/invoices?cursor&cursor=", "cursor"),
+        (f"/invoices?user_id={uuid.UUID(int=1)}&user_id={uuid.UUID(int=1)}", "user_id"),
+        ("/invoices?status=created&status=created", "status"),
+        (f"/operations/{uuid.UUID(int=1)}?invoice_id={uuid.UUID(int=1)}&invoice_id=", "invoice_id"),
     ],
 )
 async def test_a_wrong_parameter_is_named(client: httpx.AsyncClient, path: str, field: str) -> None:

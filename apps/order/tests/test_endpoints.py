@@ -215,6 +215,25 @@ async def test_pages_show_every_order_once_and_can_be_narrowed_to_a_user(
     assert (await client.get("/orders", params={"limit": 0})).status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/orders?limit=1&limit=2", "limit"),
+        ("/orders?cursor=a&cursor=a", "cursor"),
+        (f"/orders?user_id={uuid.UUID(int=1)}&user_id={uuid.UUID(int=2)}", "user_id"),
+        ("/operations?limit=1&limit=1", "limit"),
+        ("/operations?state=pending&state=committed", "state"),
+        (f"/operations?order_id={uuid.UUID(int=1)}&order_id={uuid.UUID(int=2)}", "order_id"),
+    ],
+)
+async def test_a_parameter_that_is_given_twice_is_refused_by_name(
+    client: httpx.AsyncClient, path: str, field: str
+) -> None:
+    answer = await client.get(path)
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/validation-failed")
+    assert answer.json()["errors"] == [{"field": field, "message": "is given more than once"}]
+
+
 async def test_a_replay_is_the_same_byte_for_byte(
     client: httpx.AsyncClient, new_order: dict[str, Any]
 ) -> None:

@@ -189,6 +189,8 @@ def _complete(schema: dict[str, Any]) -> None:
         for operation in operations.values():
             for parameter in operation.get("parameters", []):
                 parameter["schema"] = _present(parameter["schema"])
+                if parameter["in"] == "query":
+                    parameter["description"] += " To be given once at most."
             answers = operation.setdefault("responses", {})
             if "application/json" in answers.get("422", {}).get("content", {}):
                 answers["422"] = validation

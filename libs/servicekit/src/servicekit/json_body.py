@@ -1,4 +1,4 @@
-"""Strict JSON bodies: numbers exact, nothing after the document, no key twice.
+"""Strict requests: JSON with exact numbers, nothing after it, no key and no parameter twice.
 
 Use as ``APIRouter(route_class=StrictJsonRoute)``.
 """
@@ -14,6 +14,8 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+
+from servicekit.problems import ValidationFailed
 
 # Far beyond any amount, far below what makes int(Decimal("1e999999999")) a denial of service.
 _GREATEST_EXPONENT = 40
@@ -39,13 +41,19 @@ class StrictJsonRequest(Request):
 
 
 class StrictJsonRoute(APIRoute):
-    """A route that reads its body as ``StrictJsonRequest`` does."""
+    """A route that reads its body as ``StrictJsonRequest`` does.
+
+    Each of its query parameters has one value; one that is given twice is refused, since which of
+    both is meant nobody can tell.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler, with the request's JSON parser replaced."""
         handler = super().get_route_handler()
 
         async def strict_handler(request: Request) -> Response:
+            if self.dependant.query_params:
+                _require_each_once(request)
             if self.body_field is not None:
                 _require_json(request)
             return await handler(StrictJsonRequest(request.scope, request.receive))
@@ -108,6 +116,14 @@ _decoder = json.JSONDecoder(
     parse_constant=_refuse_constant,
     object_pairs_hook=_unique,
 )
+
+
+def _require_each_once(request: Request) -> None:
+    seen = set()
+    for name, _ in request.query_params.multi_items():
+        if name in seen:
+            raise ValidationFailed.of(name, "is given more than once")
+        seen.add(name)
 
 
 def _require_json(request: Request) -> None:
