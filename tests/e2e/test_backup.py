@@ -11,7 +11,6 @@ from tests.e2e.harness.shop import change, new_order
 pytestmark = pytest.mark.e2e
 
 JOB_SECONDS = 180
-SERVICES = ("order", "invoice")
 
 
 def run_job(shop: Shop, name: str, *, of: str) -> None:
@@ -26,14 +25,6 @@ def run_job(shop: Shop, name: str, *, of: str) -> None:
     )
 
 
-def scale(shop: Shop, pods: int) -> None:
-    """Stop or start both services."""
-    deployments = [f"deployment/shop-{name}" for name in SERVICES]
-    shop.namespace.kubectl("scale", *deployments, f"--replicas={pods}")
-    for name in SERVICES:
-        shop.wait_serving(name, pods=pods, timeout_seconds=240)
-
-
 def test_a_restore_brings_back_what_was_there_and_the_audit_says_equal(shop: Shop) -> None:
     shop.namespace.kubectl("apply", f"--filename={ROOT}/k8s/backup-claim.yaml")
     shop.upgrade("--set=backup.enabled=true")
@@ -45,9 +36,9 @@ def test_a_restore_brings_back_what_was_there_and_the_audit_says_equal(shop: Sho
         later = orders.http.post("/orders", json=new_order()).headers["Location"]
         assert orders.one(later)["version"] == 1
 
-    scale(shop, 0)
+    shop.scale(0)
     run_job(shop, "restore-now", of="restore")
-    scale(shop, 2)
+    shop.scale(2)
 
     with shop.orders() as orders:
         assert orders.one(kept) == before

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import Final
 
 import pytest
-from tests.e2e.harness.installation import STORES, Shop
+from tests.e2e.harness.installation import SERVICES, STORES, Shop
 from tests.e2e.harness.programs import CommandFailed, run
 from tests.e2e.harness.runner import manifest
 from tests.e2e.harness.shop import Service
@@ -20,7 +20,7 @@ PORT_FORWARD: Final = re.compile(r"kubectl port-forward .*(service/\S+) (\d+):(\
 
 def test_everything_is_ready_and_nothing_had_to_be_restarted(shop: Shop) -> None:
     assert shop.release.revision()["status"] == "deployed"
-    services = [pod for name in ("order", "invoice") for pod in shop.pods(name)]
+    services = [pod for name in SERVICES for pod in shop.pods(name)]
     stores = [pod for name in STORES for pod in shop.pods(name)]
     assert (len(services), len(stores)) == (4, 3)
     assert [pod for pod in services + stores if not pod.serving or pod.restarts] == []
@@ -29,7 +29,7 @@ def test_everything_is_ready_and_nothing_had_to_be_restarted(shop: Shop) -> None
 def test_both_replicas_of_a_service_run_on_different_nodes(shop: Shop) -> None:
     nodes = json.loads(shop.namespace.kubectl("get", "nodes", "--output=json"))["items"]
     workers = [node for node in nodes if not node["spec"].get("taints")]
-    for name in ("order", "invoice"):
+    for name in SERVICES:
         pods = shop.pods(name)
         assert len({pod.node for pod in pods}) == min(len(workers), len(pods))
 

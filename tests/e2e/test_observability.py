@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.e2e.harness.installation import OBSERVABILITY_IMAGES, Shop
+from tests.e2e.harness.installation import OBSERVABILITY_IMAGES, SERVICES, Shop
 from tests.e2e.harness.programs import ROOT
 from tests.e2e.harness.release import Release
 from tests.e2e.harness.shop import Service, new_order
@@ -56,7 +56,7 @@ def query(prometheus: Service, expression: str) -> dict[str, float]:
 
 
 def test_every_pod_of_both_services_is_scraped(shop: Shop, prometheus: Service) -> None:
-    pods = {pod.name: 1.0 for name in ("order", "invoice") for pod in shop.pods(name)}
+    pods = {pod.name: 1.0 for name in SERVICES for pod in shop.pods(name)}
     assert len(pods) == 4
     eventually(
         lambda: query(prometheus, 'up{release="shop"}'),

@@ -13,7 +13,7 @@ from tests.e2e.harness.installation import (
     INSTALL_SECONDS,
     ORDER_URL,
     PYTHON_IMAGE,
-    ROLLOUT_SECONDS,
+    SERVICES,
     Shop,
 )
 from tests.e2e.harness.loading import under_load
@@ -39,25 +39,21 @@ def unnoticed(shop: Shop) -> Iterator[None]:
 
 @pytest.mark.parametrize("name", ["order", "invoice"])
 def test_a_rolling_restart_fails_no_request(shop: Shop, name: str) -> None:
-    before = {pod.uid for pod in shop.pods(name)}
+    before = shop.uids(name)
     with unnoticed(shop):
-        shop.namespace.kubectl("rollout", "restart", f"deployment/shop-{name}")
-        shop.namespace.wait_rolled_out(f"deployment/shop-{name}", timeout_seconds=ROLLOUT_SECONDS)
+        shop.restart(name)
         after = shop.wait_serving(name, pods=2, timeout_seconds=120)
     assert not before & {pod.uid for pod in after}
 
 
 def test_scaling_up_and_down_fails_no_request(shop: Shop) -> None:
     with unnoticed(shop):
-        for replicas in (3, 1, 2):
-            for name in ("order", "invoice"):
-                shop.namespace.kubectl("scale", f"deployment/shop-{name}", f"--replicas={replicas}")
-            for name in ("order", "invoice"):
-                shop.wait_serving(name, pods=replicas, timeout_seconds=ROLLOUT_SECONDS)
+        for pods in (3, 1, 2):
+            shop.scale(pods)
 
 
 def test_an_upgrade_and_its_rollback_fail_no_request(shop: Shop) -> None:
-    before = {pod.uid for pod in shop.pods("order")}
+    before = shop.uids("order")
     with unnoticed(shop):
         shop.upgrade("--set=order.config.logLevel=debug", "--set=invoice.config.logLevel=debug")
         between = {pod.uid for pod in shop.wait_serving("order", pods=2, timeout_seconds=120)}
@@ -69,21 +65,14 @@ def test_an_upgrade_and_its_rollback_fail_no_request(shop: Shop) -> None:
 
 
 def test_switching_the_autoscalers_on_and_off_fails_no_request(shop: Shop) -> None:
-    def uids() -> set[str]:
-        return {pod.uid for name in ("order", "invoice") for pod in shop.pods(name)}
-
-    before = uids()
+    before = shop.uids(*SERVICES)
     with unnoticed(shop):
         shop.upgrade(
-            *(
-                f"--set={name}.autoscaling.{each}"
-                for name in ("order", "invoice")
-                for each in AUTOSCALED
-            )
+            *(f"--set={name}.autoscaling.{each}" for name in SERVICES for each in AUTOSCALED)
         )
         assert shop.namespace.kubectl("get", "hpa", "--output=name").split() == [
             f"horizontalpodautoscaler.autoscaling/shop-{name}" for name in ("invoice", "order")
         ]
-        assert uids() == before
+        assert shop.uids(*SERVICES) == before
         shop.upgrade()
-    assert uids() == before
+    assert shop.uids(*SERVICES) == before

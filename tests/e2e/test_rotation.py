@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.harness.installation import (
     ORDER_URL,
     PYTHON_IMAGE,
-    ROLLOUT_SECONDS,
+    SERVICES,
     STORES,
     Shop,
 )
@@ -21,7 +21,6 @@ from tests.e2e.harness.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 
-DATABASES: Final = ("order", "invoice")
 # The kubelet looks at Secrets once a minute.
 FOLLOWED_SECONDS: Final = 150
 
@@ -46,7 +45,7 @@ def log_in(shop: Shop, service: str, role: str, password: str) -> str:
 def test_every_password_is_changed_without_a_failed_request(shop: Shop) -> None:
     old = {name: shop.namespace.secrets()[f"shop-{name}"]["password"] for name in STORES}
     new = {name: secrets.token_hex(16) for name in STORES}
-    roles = {service: f"{service}_b" for service in DATABASES}
+    roles = {service: f"{service}_b" for service in SERVICES}
 
     with under_load(shop.namespace, url=ORDER_URL, image=PYTHON_IMAGE, workers=4) as load:
         shop.redis("ACL", "SETUSER", "default", f">{new['redis']}")
@@ -64,10 +63,7 @@ def test_every_password_is_changed_without_a_failed_request(shop: Shop) -> None:
         shop.upgrade(
             *(f"--set={name}.postgres.auth.username={role}" for name, role in roles.items())
         )
-        deployments = [f"deployment/shop-{service}" for service in DATABASES]
-        shop.namespace.kubectl("rollout", "restart", *deployments)
-        for deployment in deployments:
-            shop.namespace.wait_rolled_out(deployment, timeout_seconds=ROLLOUT_SECONDS)
+        shop.restart(*SERVICES)
         (pod,) = shop.pods("redis")
         eventually(
             lambda: shop.namespace.exec(pod.name, "cat", "/run/redis/password"),
@@ -76,7 +72,7 @@ def test_every_password_is_changed_without_a_failed_request(shop: Shop) -> None:
             timeout_seconds=FOLLOWED_SECONDS,
         )
         shop.redis("ACL", "SETUSER", "default", f"<{old['redis']}")
-        for service in DATABASES:
+        for service in SERVICES:
             sql(shop, service, f'ALTER ROLE "{service}" PASSWORD NULL')
 
     assert load.result["failed"] == 0, load.result["failures"]
@@ -93,12 +89,9 @@ def test_every_password_is_changed_without_a_failed_request(shop: Shop) -> None:
 
 def back_to_the_first_role(shop: Shop, passwords: dict[str, str]) -> None:
     """The next rotation, whose other role is there already: what follows uses the usual values."""
-    for service in DATABASES:
+    for service in SERVICES:
         sql(
             shop, service, f"ALTER ROLE \"{service}\" PASSWORD '{passwords[f'{service}-postgres']}'"
         )
     shop.upgrade()
-    deployments = [f"deployment/shop-{service}" for service in DATABASES]
-    shop.namespace.kubectl("rollout", "restart", *deployments)
-    for deployment in deployments:
-        shop.namespace.wait_rolled_out(deployment, timeout_seconds=ROLLOUT_SECONDS)
+    shop.restart(*SERVICES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from tests.e2e.harness.installation import ORDER_URL, PYTHON_IMAGE, Shop
+from tests.e2e.harness.installation import ORDER_URL, PYTHON_IMAGE, SERVICES, Shop
 from tests.e2e.harness.loading import under_load
 from tests.e2e.harness.settled import assert_settled
 from tests.e2e.harness.shop import Service, change, disagreements, new_order
@@ -73,7 +73,7 @@ def test_a_deleted_redis_pod_loses_nothing(shop: Shop) -> None:
 def test_a_deleted_database_pod_loses_nothing(shop: Shop, name: str) -> None:
     with under_load(shop.namespace, url=ORDER_URL, image=PYTHON_IMAGE, workers=4) as load:
         delete_pod(shop, name)
-        for service in ("order", "invoice"):
+        for service in SERVICES:
             shop.wait_serving(service, pods=2, timeout_seconds=BACK_SECONDS)
     assert "server error" not in load.result["outcomes"], load.result["failures"]
     assert_settled(shop, load.result["orders"])

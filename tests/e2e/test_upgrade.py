@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.e2e.harness.installation import STORES, Shop
+from tests.e2e.harness.installation import SERVICES, STORES, Shop
 from tests.e2e.harness.shop import disagreements, new_order
 
 pytestmark = pytest.mark.e2e
@@ -19,7 +19,7 @@ def test_two_upgrades_keep_secrets_data_and_the_stores_pods(shop: Shop) -> None:
         order = orders.one(path)
     secrets = shop.namespace.secrets()
     stores = [pod for name in STORES for pod in shop.pods(name)]
-    first = {pod.uid for pod in shop.pods("order")}
+    first = shop.uids("order")
 
     shop.upgrade("--set=order.config.logLevel=debug", "--set=invoice.config.logLevel=debug")
     second = {pod.uid for pod in shop.wait_serving("order", pods=2, timeout_seconds=120)}
@@ -59,10 +59,6 @@ def test_the_same_release_applied_again_changes_nothing(shop: Shop) -> None:
 
 
 def test_an_upgrade_that_changes_nothing_restarts_nothing(shop: Shop) -> None:
-    def uids() -> set[str]:
-        names = ("order", "invoice", *STORES)
-        return {pod.uid for name in names for pod in shop.pods(name)}
-
-    before = uids()
+    before = shop.uids(*SERVICES, *STORES)
     shop.upgrade()
-    assert uids() == before
+    assert shop.uids(*SERVICES, *STORES) == before

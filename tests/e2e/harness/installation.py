@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ INSTALL_SECONDS: Final = 300
 ROLLOUT_SECONDS: Final = 240
 # The container knows its password from a file only, which follows the Secret.
 _REDIS_CLI: Final = 'REDISCLI_AUTH="$(cat /run/redis/password)" exec redis-cli "$@"'
+SERVICES: Final = ("order", "invoice")
 STORES: Final = ("redis", "order-postgres", "invoice-postgres")
 
 
@@ -54,6 +55,19 @@ class Shop:
     def upgrade(self, *options: str) -> None:
         """Upgrade it with the same values and ``options``, and wait until all of it is ready."""
         self.release.upgrade(f"--values={VALUES}", *options, timeout_seconds=INSTALL_SECONDS)
+
+    def restart(self, *services: str) -> None:
+        """Restart services, pod by pod, and wait until every pod is a new one."""
+        deployments = deployments_of(services)
+        self.namespace.kubectl("rollout", "restart", *deployments)
+        for deployment in deployments:
+            self.namespace.wait_rolled_out(deployment, timeout_seconds=ROLLOUT_SECONDS)
+
+    def scale(self, pods: int) -> None:
+        """Let each service have so many pods, and wait until exactly these serve."""
+        self.namespace.kubectl("scale", *deployments_of(SERVICES), f"--replicas={pods}")
+        for name in SERVICES:
+            self.wait_serving(name, pods=pods, timeout_seconds=ROLLOUT_SECONDS)
 
     @contextmanager
     def orders(self, target: str = "service/shop-order") -> Iterator[Service]:
@@ -81,6 +95,10 @@ class Shop:
             f"app.kubernetes.io/component={component}"
         )
 
+    def uids(self, *names: str) -> set[str]:
+        """Which pods there are, whatever their state: a pod that is made anew has another one."""
+        return {pod.uid for name in names for pod in self.pods(name)}
+
     def wait_serving(self, name: str, *, pods: int, timeout_seconds: float) -> list[Pod]:
         """Wait until exactly so many pods of ``name`` exist and serve."""
         return eventually(
@@ -99,3 +117,8 @@ class Shop:
         """Ask the lock Redis."""
         (pod,) = self.pods("redis")
         return self.namespace.exec(pod.name, "sh", "-ec", _REDIS_CLI, "redis-cli", *command)
+
+
+def deployments_of(services: Iterable[str]) -> list[str]:
+    """The workloads of services, as kubectl is told."""
+    return [f"deployment/{RELEASE}-{name}" for name in services]
