@@ -14,10 +14,12 @@ from tests.e2e.harness.installation import (
     ORDER_URL,
     PYTHON_IMAGE,
     SERVICES,
+    STORES,
     Shop,
 )
 from tests.e2e.harness.loading import under_load
 from tests.e2e.harness.settled import assert_settled
+from tests.e2e.harness.shop import new_order
 
 pytestmark = pytest.mark.e2e
 
@@ -52,16 +54,30 @@ def test_scaling_up_and_down_fails_no_request(shop: Shop) -> None:
             shop.scale(pods)
 
 
-def test_an_upgrade_and_its_rollback_fail_no_request(shop: Shop) -> None:
+def test_an_upgrade_and_its_rollback_fail_no_request_and_keep_what_is_stored(shop: Shop) -> None:
+    with shop.orders() as orders:
+        answer = orders.http.post("/orders", json=new_order())
+        assert answer.status_code == 201, answer.text
+        path = answer.headers["Location"]
+        order = orders.one(path)
+    secrets = shop.namespace.secrets()
+    stores = [pod for name in STORES for pod in shop.pods(name)]
     before = shop.uids("order")
     with unnoticed(shop):
         shop.upgrade("--set=order.config.logLevel=debug", "--set=invoice.config.logLevel=debug")
         between = {pod.uid for pod in shop.wait_serving("order", pods=2, timeout_seconds=120)}
+        upgraded = shop.namespace.secrets()
         shop.release.rollback(timeout_seconds=INSTALL_SECONDS)
         after = {pod.uid for pod in shop.wait_serving("order", pods=2, timeout_seconds=120)}
     assert not before & between
     assert not between & after
     assert shop.release.revision()["status"] == "deployed"
+    assert len(secrets) >= len(STORES)
+    assert upgraded == secrets
+    assert shop.namespace.secrets() == secrets
+    assert [pod for name in STORES for pod in shop.pods(name)] == stores
+    with shop.orders() as orders:
+        assert orders.one(path) == order
 
 
 def test_switching_the_autoscalers_on_and_off_fails_no_request(shop: Shop) -> None:

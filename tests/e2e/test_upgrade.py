@@ -1,4 +1,4 @@
-"""`helm upgrade`: what is stored survives it, and what stores is not restarted."""
+"""`helm upgrade` with the same values; test_rollout.py has those that change something."""
 
 from __future__ import annotations
 
@@ -6,39 +6,13 @@ import json
 
 import pytest
 from tests.e2e.harness.installation import SERVICES, STORES, Shop
-from tests.e2e.harness.shop import disagreements, new_order
 
 pytestmark = pytest.mark.e2e
 
 
-def test_two_upgrades_keep_secrets_data_and_the_stores_pods(shop: Shop) -> None:
-    with shop.orders() as orders:
-        answer = orders.http.post("/orders", json=new_order())
-        assert answer.status_code == 201, answer.text
-        path = answer.headers["Location"]
-        order = orders.one(path)
-    secrets = shop.namespace.secrets()
-    stores = [pod for name in STORES for pod in shop.pods(name)]
-    first = shop.uids("order")
-
-    shop.upgrade("--set=order.config.logLevel=debug", "--set=invoice.config.logLevel=debug")
-    second = {pod.uid for pod in shop.wait_serving("order", pods=2, timeout_seconds=120)}
-    shop.upgrade()
-    third = {pod.uid for pod in shop.wait_serving("order", pods=2, timeout_seconds=120)}
-
-    assert shop.release.revision()["status"] == "deployed"
-    assert not first & second
-    assert not second & third
-    assert len(secrets) >= len(STORES)
-    assert shop.namespace.secrets() == secrets
-    assert [pod for name in STORES for pod in shop.pods(name)] == stores
-    with shop.orders() as orders, shop.invoices() as invoices:
-        assert orders.one(path) == order
-        assert disagreements(orders, invoices) == []
-
-
 def test_the_same_release_applied_again_changes_nothing(shop: Shop) -> None:
     """Neither what runs nor its description: whoever compares sees no difference, ever."""
+    secrets = shop.namespace.secrets()
     kinds = "deployments,statefulsets,networkpolicies,services,configmaps,poddisruptionbudgets"
 
     def versions() -> dict[str, str]:
@@ -51,14 +25,10 @@ def test_the_same_release_applied_again_changes_nothing(shop: Shop) -> None:
         }
 
     shop.upgrade()
-    before = versions()
+    before, pods = versions(), shop.uids(*SERVICES, *STORES)
     shop.upgrade()
     assert versions() == before
+    assert shop.uids(*SERVICES, *STORES) == pods
+    assert shop.namespace.secrets() == secrets
     manifest = shop.release.manifest()
     assert shop.namespace.kubectl("diff", "--filename=-", stdin=manifest) == ""
-
-
-def test_an_upgrade_that_changes_nothing_restarts_nothing(shop: Shop) -> None:
-    before = shop.uids(*SERVICES, *STORES)
-    shop.upgrade()
-    assert shop.uids(*SERVICES, *STORES) == before
