@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from tests.charts.rendering import Charts, Refused, Values, of_kind, one, pods
 
-SERVICES = ("order", "invoice")
+from devkit.services import SERVICES
+
 OIDC = {
     "issuer": "https://issuer.example/realms/shop",
     "audience": "shop",

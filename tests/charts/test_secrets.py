@@ -7,9 +7,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tests.charts.combinations import EXTERNAL_DATABASE, EXTERNAL_REDIS, SECRETS, SENTINELS
-from tests.charts.rendering import Charts, Manifest, of_kind, one, pods
+from tests.charts.rendering import Charts, Manifest, Values, of_kind, one, pods
 
-SERVICES = ("order", "invoice")
+from devkit.services import SERVICES
+
 KEYS = {"host", "port", "username", "password", "database", "uri"}
 
 
@@ -86,15 +87,9 @@ def test_a_whole_uri_reaches_the_service_as_it_is(charts: Charts) -> None:
 
 
 def test_both_services_of_the_shop_may_use_one_uri(charts: Charts) -> None:
-    manifests = charts.render(
-        "shop",
-        {
-            "redis": {"enabled": False},
-            **{
-                name: {"externalRedis": SENTINELS["externalRedis"]} for name in ("order", "invoice")
-            },
-        },
-    )
+    by_uri = {"externalRedis": SENTINELS["externalRedis"]}
+    off: Values = {"redis": {"enabled": False}}
+    manifests = charts.render("shop", off | dict.fromkeys(SERVICES, by_uri))
     assert {decoded(one(manifests, "Secret", f"rel-{name}-redis"))["uri"] for name in SERVICES} == {
         SENTINELS["externalRedis"]["uri"]
     }

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from tests.charts.rendering import Charts, Refused, Values, one
 from tests.e2e.harness.programs import ROOT
 
-SERVICES = ("order", "invoice")
+from devkit.services import SERVICES
+
 TINY = 0.001
 
 

@@ -10,7 +10,8 @@ import pytest
 from tests.charts.network import Network
 from tests.charts.rendering import Charts, Manifest, Values, of_kind, one
 
-SERVICES = ("order", "invoice")
+from devkit.services import SERVICES
+
 OFF: Values = {"redis": {"enabled": False}}
 SERVER = {"externalRedis": {"host": "redis.example.com", "password": "p"}}
 

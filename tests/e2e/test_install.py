@@ -8,10 +8,12 @@ from contextlib import ExitStack
 from typing import Final
 
 import pytest
-from tests.e2e.harness.installation import SERVICES, STORES, Shop
+from tests.e2e.harness.installation import STORES, Shop
 from tests.e2e.harness.programs import CommandFailed, run
 from tests.e2e.harness.runner import manifest
 from tests.e2e.harness.shop import Service
+
+from devkit.services import SERVICES
 
 pytestmark = pytest.mark.e2e
 

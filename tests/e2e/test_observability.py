@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.e2e.harness.installation import OBSERVABILITY_IMAGES, SERVICES, Shop
+from tests.e2e.harness.installation import OBSERVABILITY_IMAGES, Shop
 from tests.e2e.harness.programs import ROOT
 from tests.e2e.harness.release import Release
 from tests.e2e.harness.shop import Service, new_order
 from tests.e2e.harness.waiting import eventually
+
+from devkit.services import SERVICES
 
 pytestmark = pytest.mark.e2e
 

@@ -13,13 +13,14 @@ from tests.e2e.harness.installation import (
     INSTALL_SECONDS,
     ORDER_URL,
     PYTHON_IMAGE,
-    SERVICES,
     STORES,
     Shop,
 )
 from tests.e2e.harness.loading import under_load
 from tests.e2e.harness.settled import assert_settled
 from tests.e2e.harness.shop import new_order
+
+from devkit.services import SERVICES
 
 pytestmark = pytest.mark.e2e
 

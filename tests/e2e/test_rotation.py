@@ -10,7 +10,6 @@ import pytest
 from tests.e2e.harness.installation import (
     ORDER_URL,
     PYTHON_IMAGE,
-    SERVICES,
     STORES,
     Shop,
 )
@@ -18,6 +17,8 @@ from tests.e2e.harness.loading import under_load
 from tests.e2e.harness.programs import CommandFailed
 from tests.e2e.harness.settled import assert_settled
 from tests.e2e.harness.waiting import eventually
+
+from devkit.services import SERVICES
 
 pytestmark = pytest.mark.e2e
 

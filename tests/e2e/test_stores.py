@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from tests.e2e.harness.installation import ORDER_URL, PYTHON_IMAGE, SERVICES, Shop
+from tests.e2e.harness.installation import ORDER_URL, PYTHON_IMAGE, Shop
 from tests.e2e.harness.loading import under_load
 from tests.e2e.harness.settled import assert_settled
 from tests.e2e.harness.shop import Service, change, disagreements, new_order
 from tests.e2e.harness.waiting import eventually
+
+from devkit.services import SERVICES
 
 pytestmark = pytest.mark.e2e
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.e2e.harness.installation import SERVICES, STORES, Shop
+from tests.e2e.harness.installation import STORES, Shop
+
+from devkit.services import SERVICES
 
 pytestmark = pytest.mark.e2e
 

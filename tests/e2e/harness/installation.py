@@ -15,6 +15,8 @@ from tests.e2e.harness.release import Release
 from tests.e2e.harness.shop import Service
 from tests.e2e.harness.waiting import eventually
 
+from devkit.services import SERVICES
+
 RELEASE: Final = "shop"
 CHART: Final = ROOT / "charts" / "shop"
 VALUES: Final = Path(__file__).parents[1] / "values.yaml"
@@ -33,7 +35,6 @@ INSTALL_SECONDS: Final = 300
 ROLLOUT_SECONDS: Final = 240
 # The container knows its password from a file only, which follows the Secret.
 _REDIS_CLI: Final = 'REDISCLI_AUTH="$(cat /run/redis/password)" exec redis-cli "$@"'
-SERVICES: Final = ("order", "invoice")
 STORES: Final = ("redis", "order-postgres", "invoice-postgres")
 
 
