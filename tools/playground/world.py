@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
@@ -224,20 +225,10 @@ class World:
         wires = stack.enter_context(WireLoop())
         self._order_wire = stack.enter_context(Wire(wires, port=self._postgres.port))
         self._invoice_wire = stack.enter_context(Wire(wires, port=self._postgres.port))
-        starting = threading.Lock()
-        self.orders_database = Database(
-            "orders-db",
-            "Orders database",
-            wire=self._order_wire,
-            server=self._postgres,
-            starting=starting,
-        )
-        self.invoices_database = Database(
-            "invoices-db",
-            "Invoices database",
-            wire=self._invoice_wire,
-            server=self._postgres,
-            starting=starting,
+        of_server = partial(Database, server=self._postgres, starting=threading.Lock())
+        self.orders_database = of_server("orders-db", "Orders database", wire=self._order_wire)
+        self.invoices_database = of_server(
+            "invoices-db", "Invoices database", wire=self._invoice_wire
         )
 
     def _start_shop(self, stack: ExitStack) -> None:

@@ -1,4 +1,4 @@
-// The lock without the shop: two locks, three people, and fences that only grow.
+// The lock without the shop: four locks, three people, and fences that only grow.
 import { $, attribute, list, make, part, text } from "./dom.js";
 import { makeLock, showLock } from "./locks.js";
 import { about, ask, tell } from "./server.js";
