@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import base64
+import json
+import re
+import shlex
+import shutil
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pytest
 from tests.charts.combinations import EXTERNAL_DATABASE, EXTERNAL_REDIS, SECRETS, SENTINELS
 from tests.charts.rendering import Charts, Manifest, Values, of_kind, one, pods
+from tests.e2e.harness.programs import ROOT, run
 
 from devkit.services import SERVICES
 
@@ -108,3 +114,14 @@ def test_both_services_of_the_shop_use_one_redis(charts: Charts) -> None:
         return str(secret)
 
     assert redis_of("rel-order") == redis_of("rel-invoice") == "rel-redis"
+
+
+def test_the_secret_that_a_person_makes_as_the_page_says_has_all_keys() -> None:
+    if shutil.which("kubectl") is None:
+        pytest.skip("the kubectl binary is not on the PATH")
+    page = (ROOT / "docs/kubernetes.md").read_text()
+    (command,) = re.findall(r"`(kubectl create secret generic [^`]*)`", page)
+    asked = [*shlex.split(command), "--dry-run=client", "--output=json"]
+    made = json.loads(run(*asked, timeout_seconds=30, environment={"KUBECONFIG": "/dev/null"}))
+    assert set(made["data"]) == KEYS
+    assert decoded(made)["uri"].startswith("rediss://")
