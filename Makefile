@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 SHOP := .shop
 # Two workers suit the smallest machines that continuous integration offers.
 WORKERS ?= 2
+# The tests that need nothing but the environment; each of the others has a verb of its own.
+ALONE := "not e2e and not observed and not play and not topologies"
 
 .PHONY: help
 help: ## list what can be done
@@ -52,7 +54,7 @@ demo: $(VENV)/.ready ## watch the running shop being driven (or one started for 
 .PHONY: test
 test: $(VENV)/.ready ## run every test that needs no cluster
 	@if command -v helm >/dev/null; then $(MAKE) --no-print-directory charts; fi
-	@$(BIN)/python -m pytest -n $(WORKERS) -m "not e2e and not observed and not play and not topologies" $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) -m $(ALONE) $(ARGS)
 
 .PHONY: truth
 truth: $(VENV)/.ready ## make 2,000 random requests under bad conditions and judge every answer (SEED=N: again)
@@ -89,7 +91,7 @@ fmt: $(VENV)/.ready ## format the code and fix what can be fixed
 
 .PHONY: cov
 cov: $(VENV)/.ready ## run the tests and show what they do not reach
-	@$(BIN)/python -m pytest -n $(WORKERS) -m "not e2e and not observed and not play and not topologies" --cov --cov-report=term-missing $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) -m $(ALONE) --cov --cov-report=term-missing $(ARGS)
 
 .PHONY: bench-services
 bench-services: $(VENV)/.ready ## the shop beside what the same work costs with less (ARGS=--help)
