@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from tests.charts.combinations import SENTINELS
 from tests.charts.network import Network
-from tests.charts.rendering import Charts
+from tests.charts.rendering import Charts, Values
+
+from devkit.services import SERVICES
 
 ORDER, INVOICE, REDIS = "Deployment/rel-order", "Deployment/rel-invoice", "StatefulSet/rel-redis"
 ORDER_DB, INVOICE_DB = "StatefulSet/rel-order-postgres", "StatefulSet/rel-invoice-postgres"
@@ -115,3 +117,16 @@ def test_the_ports_of_sentinels_are_let_through_too(charts: Charts) -> None:
     assert network.allows("Deployment/rel-order", STRANGER, 26379)
     assert network.allows("Deployment/rel-order", STRANGER, 6379)
     assert not network.allows("Deployment/rel-order", STRANGER, 26380)
+
+
+def test_the_ports_of_sentinels_are_let_through_for_both_services_of_the_shop(
+    charts: Charts,
+) -> None:
+    """Each service's own policy still says the bundled Redis: the shop's policy adds the way."""
+    by_uri = {"externalRedis": SENTINELS["externalRedis"]}
+    off: Values = {"redis": {"enabled": False}}
+    network = Network(charts.render("shop", off | dict.fromkeys(SERVICES, by_uri)))
+    for service in SERVICES:
+        assert network.allows(f"Deployment/rel-{service}", STRANGER, 26379)
+        assert network.allows(f"Deployment/rel-{service}", STRANGER, 6379)
+        assert not network.allows(f"Deployment/rel-{service}", STRANGER, 26380)

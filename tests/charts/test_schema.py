@@ -10,6 +10,8 @@ import pytest
 from tests.charts.rendering import CHARTS, Charts, Refused, Values
 from tests.e2e.harness.programs import ROOT
 
+from devkit.services import SERVICES
+
 NEGATIVES: dict[str, tuple[str, Values, str]] = {
     "nothing where something is needed": ("order", {"networkPolicy": None}, "networkPolicy"),
     "nothing deep inside": (
@@ -88,6 +90,26 @@ NEGATIVES: dict[str, tuple[str, Values, str]] = {
         },
         "exclude each other",
     ),
+    "a host and a URI": (
+        "order",
+        {"redis": {"enabled": False}, "externalRedis": {"host": "here", "uri": "redis://there"}},
+        "externalRedis.host and externalRedis.uri exclude each other",
+    ),
+    "a Secret and a URI": (
+        "invoice",
+        {"externalRedis": {"existingSecret": "s", "uri": "redis://there"}},
+        "externalRedis.existingSecret and externalRedis.uri exclude each other",
+    ),
+    "both a bundled Redis and the URI of another": (
+        "order",
+        {"externalRedis": {"uri": "redis://there"}},
+        "redis.enabled and externalRedis exclude each other",
+    ),
+    "both the shop's Redis and the URI of another": (
+        "shop",
+        {name: {"externalRedis": {"uri": "redis://there"}} for name in SERVICES},
+        "redis.enabled and order.externalRedis.host or .uri exclude each other",
+    ),
     "a hook that would wait for its own database": (
         "order",
         {"migrations": {"hook": True}},
@@ -120,7 +142,7 @@ NEGATIVES: dict[str, tuple[str, Values, str]] = {
     ),
     "a lock Redis nobody uses": (
         "shop",
-        {name: {"externalRedis": {"existingSecret": "other"}} for name in ("order", "invoice")},
+        {name: {"externalRedis": {"existingSecret": "other"}} for name in SERVICES},
         "switch redis off",
     ),
     "no lock Redis": ("shop", {"redis": {"enabled": False}}, "redis.enabled is false"),

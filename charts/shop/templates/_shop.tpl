@@ -35,16 +35,17 @@
 {{- define "shop.validateRedis" -}}
 {{- $external := .Values.order.externalRedis -}}
 {{- $secret := .Values.global.lockRedis.existingSecret | default (tpl $external.existingSecret .Subcharts.order) -}}
+{{- $described := or $external.host $external.uri -}}
 {{- if .Values.redis.enabled -}}
 {{- $own := include "redis.secretName" .Subcharts.redis -}}
-{{- if or $external.host $external.uri -}}
+{{- if $described -}}
 {{- fail "redis.enabled and order.externalRedis.host or .uri exclude each other: switch redis off, or leave them empty" -}}
 {{- else if and (ne $secret $own) .Values.redis.auth.existingSecret -}}
 {{- fail (printf "redis.auth.existingSecret is %q, but the services use Secret %q: set global.lockRedis.existingSecret=%s instead, which tells Redis and both services" $own $secret $own) -}}
 {{- else if ne $secret $own -}}
 {{- fail (printf "redis.enabled, but the services use Secret %q and not %q: leave order.externalRedis and invoice.externalRedis as they are, or switch redis off" $secret $own) -}}
 {{- end -}}
-{{- else if and (not (or $external.host $external.uri)) (eq $secret (include "shop.nameOf" (list . "redis"))) -}}
+{{- else if and (not $described) (eq $secret (include "shop.nameOf" (list . "redis"))) -}}
 {{- fail "redis.enabled is false: name the Secret of your lock Redis in global.lockRedis.existingSecret, or your server in order.externalRedis.host and invoice.externalRedis.host (or .uri)" -}}
 {{- end -}}
 {{- end }}
