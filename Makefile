@@ -65,8 +65,8 @@ test-observed: $(VENV)/.ready ## run the tests on Prometheus and Jaeger (OBSERVE
 	@$(BIN)/python -m pytest -m observed tests/observability $(ARGS)
 
 .PHONY: test-topologies
-test-topologies: $(VENV)/.ready ## try the lock with Sentinels, as a Cluster and as a quorum, on many real servers
-	@$(BIN)/python -m pytest -n $(WORKERS) -m topologies libs/lock/tests/topologies $(ARGS)
+test-topologies: $(VENV)/.ready ## try the lock with Sentinels, as a Cluster and as a quorum, and the shop in a failover
+	@$(BIN)/python -m pytest -n $(WORKERS) -m topologies libs/lock/tests/topologies tests/together $(ARGS)
 
 .PHONY: test-play
 test-play: $(VENV)/.ready ## run the playground's tests in a real browser (PLAY_REQUIRED=1: fail without Chromium)

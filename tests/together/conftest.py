@@ -26,7 +26,7 @@ def shop_of(
 ) -> ShopFactory:
     """Makes shops that are not started yet."""
 
-    def make(**settings: str) -> Shop:
+    def make(*, locks: str | None = None, **settings: str) -> Shop:
         return Shop(
             tmp_path,
             nursery=nursery,
@@ -34,6 +34,7 @@ def shop_of(
             redis_server=redis_server,
             templates=templates,
             settings=settings,
+            locks=locks,
         )
 
     return make

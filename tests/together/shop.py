@@ -56,10 +56,13 @@ class Shop:
         redis_server: RedisServer,
         templates: Templates,
         settings: Mapping[str, str] | None = None,
+        locks: str | None = None,
     ) -> None:
+        """Describe it; ``locks`` is the URL of other servers than the one for its locks."""
         self.folder = folder
         self.nursery = nursery
         self.redis = redis_server
+        self._locks = locks
         self._settings = {**ORDER_SETTINGS, **(settings or {})}
         run = f"{uuid.uuid4().hex[:8]}_{next(_names)}"
         self.order_database = postgres.create_database(f"order_{run}", template=templates.order)
@@ -73,7 +76,7 @@ class Shop:
             "invoice",
             {
                 "INVOICE_DATABASE_URL": self.invoice_database,
-                "INVOICE_REDIS_URL": redis_server.url,
+                "INVOICE_REDIS_URL": self.redis_url,
                 "INVOICE_DATABASE_POOL_SIZE": "10",
             },
         )
@@ -91,13 +94,18 @@ class Shop:
         self.order_look.close()
         self.invoice_look.close()
 
+    @property
+    def redis_url(self) -> str:
+        """Where its locks are."""
+        return self._locks or self.redis.url
+
     def replica(self) -> Service:
         """One more order service on the same database, not started."""
         return self._service(
             "order",
             {
                 "ORDER_DATABASE_URL": self.order_database,
-                "ORDER_REDIS_URL": self.redis.url,
+                "ORDER_REDIS_URL": self.redis_url,
                 "ORDER_INVOICE_URL": self.invoice.url,
                 **self._settings,
             },

@@ -37,9 +37,10 @@ class SentinelServer(Server):
     name = "Sentinel"
     stop_signal = signal.SIGTERM
 
-    def __init__(self, folder: Path, master: RedisServer) -> None:
+    def __init__(self, folder: Path, master: RedisServer, down_after_seconds: float) -> None:
         super().__init__(folder, port=None)
         self._master = master
+        self._down_after_seconds = down_after_seconds
 
     def _command(self) -> list[str]:
         path = self.folder / "sentinel.conf"
@@ -48,7 +49,7 @@ class SentinelServer(Server):
             f"bind {HOST}",
             f"sentinel monitor {NAME} {HOST} {self._master.port} 2",
             f"sentinel auth-pass {NAME} {PASSWORD}",
-            f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_SECONDS * 1000:.0f}",
+            f"sentinel down-after-milliseconds {NAME} {self._down_after_seconds * 1000:.0f}",
             f"sentinel failover-timeout {NAME} 4000",
         ]
         # It keeps its state in the same file.
@@ -66,8 +67,9 @@ class SentinelServer(Server):
 class Replicated:
     """A master, a replica and three Sentinels."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, down_after_seconds: float = DOWN_AFTER_SECONDS) -> None:
         self._folder = folder
+        self._down_after_seconds = down_after_seconds
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -76,7 +78,9 @@ class Replicated:
             server(self._folder / "second", replicaof=f"{HOST} {self.first.port}")
         )
         self.sentinels = [
-            self._stack.enter_context(SentinelServer(self._folder / f"sentinel-{i}", self.first))
+            self._stack.enter_context(
+                SentinelServer(self._folder / f"sentinel-{i}", self.first, self._down_after_seconds)
+            )
             for i in range(3)
         ]
         until(self._ready, "the Sentinels know the replica and each other")
@@ -148,8 +152,9 @@ class Replicated:
 class Clustered:
     """A Cluster of three masters with a replica each."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, down_after_seconds: float = DOWN_AFTER_SECONDS) -> None:
         self._folder = folder
+        self._down_after_seconds = down_after_seconds
         self._stack = ExitStack()
         self.nodes: list[RedisServer] = []
 
@@ -159,7 +164,7 @@ class Clustered:
             settings = {
                 "cluster-enabled": "yes",
                 "cluster-port": str(bus),
-                "cluster-node-timeout": f"{DOWN_AFTER_SECONDS * 1000:.0f}",
+                "cluster-node-timeout": f"{self._down_after_seconds * 1000:.0f}",
                 "cluster-replica-validity-factor": "0",
             }
             node = server(self._folder / str(number), **settings)
