@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 from starlette.types import Message, Scope
 
-from servicekit import access_log, application, deadlines
+from servicekit import access_log, application, deadlines, health
 from servicekit.failpoints import Failpoints
 from servicekit.health import NotReady
 from servicekit.json_body import StrictJsonRoute
@@ -282,6 +282,30 @@ async def test_readiness_names_each_check_and_liveness_depends_on_none(
     assert (draining.status_code, draining.json()["checks"]["draining"]) == (503, "draining")
     for path in ("/livez", "/ping"):
         assert (await client.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_why_a_check_fails_is_in_the_log_once_and_not_with_every_probe(
+    world: World, caplog: pytest.LogCaptureFixture, *, silent: bool
+) -> None:
+    async def check() -> None:
+        world.checked += 1
+        if silent:
+            await asyncio.Event().wait()
+        raise ValueError("port 5432 failed")
+
+    probes = health.router(
+        lifecycle=Lifecycle(), checks={"database": check}, timeout_seconds=0.01, fresh_seconds=0
+    )
+    app = FastAPI()
+    app.include_router(probes)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://pod") as client:
+        for _ in range(3):
+            assert (await client.get("/readyz")).status_code == 503
+    assert world.checked == 3
+    assert caplog.text.count("readiness_check_failed") == 1
+    assert ("no answer within 0.01 s" if silent else "port 5432 failed") in caplog.text
 
 
 async def test_a_flood_of_probes_shares_one_check(client: httpx.AsyncClient, world: World) -> None:

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from servicekit.lifecycle import Lifecycle
+from servicekit.quiet_log import Interval
 
 PATHS: Final = frozenset({"/ping", "/livez", "/readyz"})
 _CHECK_TIMEOUT_SECONDS: Final = 2.0
@@ -104,6 +105,7 @@ class _Findings:
         self._checks = checks
         self._timeout_seconds = timeout_seconds
         self._fresh_seconds = fresh_seconds
+        self._said = {name: Interval() for name in checks}
         self._round: asyncio.Task[dict[str, str]] | None = None
         self._until = 0.0
 
@@ -116,10 +118,28 @@ class _Findings:
 
     async def _run(self) -> dict[str, str]:
         outcomes = await asyncio.gather(
-            *(_outcome(name, check, self._timeout_seconds) for name, check in self._checks.items())
+            *(self._outcome(name, check) for name, check in self._checks.items())
         )
         self._until = time.monotonic() + self._fresh_seconds
         return dict(zip(self._checks, outcomes, strict=True))
+
+    async def _outcome(self, name: str, check: Check) -> str:
+        """Run one check; whatever it raises means not ready, and only the log has the details."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await check()
+        except TimeoutError:
+            shown = cause = f"no answer within {self._timeout_seconds:g} s"
+        except NotReady as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001 - any failure of a dependency means not ready
+            shown, cause = f"failed: {type(error).__name__}", str(error)
+        else:
+            return "ok"
+        # Every probe of an outage finds the same.
+        if (times := self._said[name].due()) is not None:
+            _log.warning("readiness_check_failed", check=name, times=times, error=cause)
+        return shown
 
 
 class _Pace:
@@ -136,18 +156,3 @@ class _Pace:
         self._next = min(turn, now + _LONGEST_HOLD_SECONDS)
         if self._next > now:
             await asyncio.sleep(self._next - now)
-
-
-async def _outcome(name: str, check: Check, timeout_seconds: float) -> str:
-    """Run one check; whatever it raises means not ready, and only the log has the details."""
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            await check()
-    except TimeoutError:
-        return f"no answer within {timeout_seconds:g} s"
-    except NotReady as error:
-        return str(error)
-    except Exception as error:  # noqa: BLE001 - any failure of a dependency means not ready
-        _log.warning("readiness_check_failed", check=name, error=str(error))
-        return f"failed: {type(error).__name__}"
-    return "ok"
