@@ -181,3 +181,21 @@ async def test_a_read_or_a_replay_is_one_round_trip_and_nothing_else(measured: M
     path = (await create()).headers["location"]
     assert await measured.cost(create) == Cost(201, 1, 0, 0, 0)
     assert await measured.cost(lambda: measured.client.get(path)) == Cost(200, 1, 0, 0, 0)
+
+
+async def test_the_first_page_of_a_list_is_one_round_trip_and_any_other_two_at_most(
+    measured: Measured,
+) -> None:
+    body = new_order()
+    for _ in range(4):
+        await measured.client.post("/orders", json=body)
+
+    def read(path: str) -> Callable[[], Awaitable[httpx.Response]]:
+        return lambda: measured.client.get(path)
+
+    mine = f"/orders?user_id={body['user_id']}"
+    assert await measured.cost(read(mine)) == Cost(200, 1, 0, 0, 0)
+    assert await measured.cost(read("/operations")) == Cost(200, 1, 0, 0, 0)
+    first = await measured.client.get(f"{mine}&limit=2")
+    rest = f"{mine}&limit=2&cursor={first.json()['next_cursor']}"
+    assert await measured.cost(read(rest)) == Cost(200, 2, 0, 0, 0)

@@ -25,7 +25,7 @@ from order.errors import (
 )
 from order.models import orders
 from order.ports import Change, OutcomeUnknown
-from order.repository import Key, OperationRecord, Operations
+from order.repository import Key, OperationRecord, page_of_operations
 from order.repository.orders import order_of as order_in
 from order.use_cases import UseCases
 from servicekit.auth.principal import ANONYMOUS
@@ -33,6 +33,7 @@ from servicekit.failpoints import FailpointError
 from servicekit.idempotency import StoredResponse
 from servicekit.problems import IdempotencyKeyReused
 from servicekit.runtime import Runtime
+from servicekit.walks import rows_on
 
 
 def a_change(
@@ -81,8 +82,8 @@ async def order_of(engine: AsyncEngine, order_id: uuid.UUID) -> Order | None:
 
 async def operations_of(engine: AsyncEngine, order_id: uuid.UUID) -> Sequence[OperationRecord]:
     async with engine.connect() as connection:
-        records, _ = await Operations(connection).page(
-            after=None, state=None, order_id=order_id, limit=100
+        records, _ = await page_of_operations(
+            rows_on(connection), after=None, state=None, order_id=order_id, limit=100
         )
     return records
 

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Select, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from order.domain import State
-from order.repository import Operations, Orders
-from servicekit.testing.plans import plan_of
-from servicekit.walks import Snapshot, Walk
+from order.repository import page_of_operations, page_of_orders
+from servicekit.testing.plans import Planned, planning
+from servicekit.walks import Rows, Snapshot, Walk
 
 FILL = """
 INSERT INTO orders (id, user_id, item_id, quantity, value, total, status, version, update_time,
@@ -27,20 +27,6 @@ SELECT gen_random_uuid(), id, id, 'create', 1, jsonb_build_object('user_id', 1, 
   created_at, now()
 FROM orders;
 """
-
-
-class Explained(Exception):
-    """Carries the plan of the statement that would have been executed."""
-
-
-class Explaining:
-    """A connection that plans statements instead of executing them."""
-
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
-
-    async def execute(self, statement: Select[Any]) -> None:
-        raise Explained(await plan_of(self._connection, statement))
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +45,10 @@ def _moment() -> datetime:
     return datetime.now(UTC)
 
 
-async def nodes(page: Any, **query: Any) -> list[dict[str, Any]]:
-    with pytest.raises(Explained) as caught:
-        await page(**query, limit=50)
-    plan: list[dict[str, Any]] = caught.value.args[0]
-    return plan
+async def nodes(page: Any, rows: Rows, **query: Any) -> list[dict[str, Any]]:
+    with pytest.raises(Planned) as caught:
+        await page(rows, **query, limit=50)
+    return caught.value.plan
 
 
 async def test_no_list_scans_a_table(engine: AsyncEngine, walks: list[Walk | None]) -> None:
@@ -74,15 +59,15 @@ async def test_no_list_scans_a_table(engine: AsyncEngine, walks: list[Walk | Non
         await (await connection.execution_options(isolation_level="AUTOCOMMIT")).execute(
             text("VACUUM ANALYZE orders, operations")
         )
-        explaining: Any = Explaining(connection)
+        rows = planning(connection)
         for walk in walks:
             for user_id in (None, uuid.uuid4(), uuid.UUID("00000000-0000-4000-8000-000000000001")):
-                plan = await nodes(Orders(explaining).page, after=walk, user_id=user_id)
+                plan = await nodes(page_of_orders, rows, after=walk, user_id=user_id)
                 assert not any("Seq Scan" in node["Node Type"] for node in plan), plan
             for state in (None, *State):
                 for order_id in (None, uuid.uuid4()):
                     plan = await nodes(
-                        Operations(explaining).page, after=walk, state=state, order_id=order_id
+                        page_of_operations, rows, after=walk, state=state, order_id=order_id
                     )
                     assert not any("Seq Scan" in node["Node Type"] for node in plan), plan
                     if walk is None or not walk.late:

@@ -10,11 +10,12 @@ from apps.order.tests.waiting import until, until_true
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from order.repository import Operations
+from order.repository import Operations, page_of_operations
 from order.settings import Settings
 from order.use_cases import UseCases, running
 from order.wakeup import WakeUp
 from servicekit.runtime import Runtime
+from servicekit.walks import rows_on
 
 
 async def pending(use_cases: UseCases, invoices: FakeInvoices) -> uuid.UUID:
@@ -94,8 +95,8 @@ async def test_one_failing_operation_does_not_stop_the_others(
     order = await order_of(engine, second)
     assert order is not None
     async with engine.connect() as connection:
-        (record,), _ = await Operations(connection).page(
-            after=None, state=None, order_id=first, limit=1
+        (record,), _ = await page_of_operations(
+            rows_on(connection), after=None, state=None, order_id=first, limit=1
         )
     assert record.last_error is not None
     assert "ProtocolViolated" in record.last_error

@@ -24,7 +24,7 @@ from devkit.servers import PostgresServer
 from servicekit.database import driver_url
 from servicekit.pagination import CursorCodec
 from servicekit.problems import ValidationFailed
-from servicekit.walks import Listing, Snapshot, Walk, this_transaction
+from servicekit.walks import Listing, Snapshot, Walk, rows_on, this_transaction
 
 metadata = MetaData()
 rows = Table(
@@ -80,7 +80,7 @@ class Walker:
         after = None if self._cursor is None else Walk.decode(CODEC, self._cursor)
         async with self._engine.connect() as connection:
             page, walk = await self._listing.page(
-                connection.execute, select(rows), after=after, limit=self._limit
+                rows_on(connection), select(rows), after=after, limit=self._limit
             )
         self.seen += [row.number for row in page]
         self._cursor = None if walk is None else walk.encode(CODEC)

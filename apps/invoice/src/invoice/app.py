@@ -97,7 +97,6 @@ def _lifespan(
             settings,
             runtime=runtime,
             store=store,
-            engine=engine,
             verifier=verifier or lock_client,
             records=invoice_records(records),
         )

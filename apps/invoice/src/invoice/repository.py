@@ -4,11 +4,10 @@ import uuid
 from typing import Any, Final
 
 from sqlalchemy import Table, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from invoice.domain import FIELDS, Invoice, InvoiceStatus
 from invoice.models import AppliedOperation, InvoiceRow
-from servicekit.walks import Listing, Walk
+from servicekit.walks import Listing, Rows, Walk
 from tandem.decider import Records
 
 INVOICES: Final[Table] = InvoiceRow.metadata.tables["invoices"]
@@ -30,7 +29,7 @@ def invoice_records(make: type[Records] = Records) -> Records:
 
 
 async def page_of(
-    connection: AsyncConnection,
+    rows_of: Rows,
     *,
     limit: int,
     after: Walk | None,
@@ -43,7 +42,7 @@ async def page_of(
         statement = statement.where(INVOICES.c.user_id == user_id)
     if status is not None:
         statement = statement.where(INVOICES.c.status == status.value)
-    rows, walk = await _LISTING.page(connection.execute, statement, after=after, limit=limit)
+    rows, walk = await _LISTING.page(rows_of, statement, after=after, limit=limit)
     return [invoice_of(row) for row in rows], walk
 
 

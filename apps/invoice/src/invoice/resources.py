@@ -22,7 +22,7 @@ from servicekit.runtime import Runtime
 from tandem.decider import DecisionPoint, Points, Records
 from tandem.store import Store
 
-_LIST_CONNECTIONS: Final = 2
+_PROBE_CONNECTIONS: Final = 2
 _POINTS: Final = Points(
     before=failpoints.BEFORE_T2,
     after=failpoints.AFTER_T2,
@@ -42,11 +42,11 @@ class Resources:
 
 
 def create_engine(settings: Settings) -> AsyncEngine:
-    """Return the engine of the invoice database, for lists and probes; it connects at first use."""
+    """Return the engine of the invoice database, for probes; it connects at first use."""
     return database.create_engine(
         settings.database_url.get_secret_value(),
-        application_name="invoice-lists",
-        pool_size=_LIST_CONNECTIONS,
+        application_name="invoice-probes",
+        pool_size=_PROBE_CONNECTIONS,
         statement_timeout_seconds=settings.statement_timeout_seconds,
         pooler=settings.database_pooler,
     )
@@ -77,7 +77,6 @@ def create_service(
     *,
     runtime: Runtime,
     store: Store,
-    engine: AsyncEngine,
     verifier: LockVerifier,
     records: Records,
 ) -> InvoiceService:
@@ -85,7 +84,6 @@ def create_service(
     metrics = InvoiceMetrics(runtime.registry)
     return InvoiceService(
         store=store,
-        engine=engine,
         records=records,
         decisions=DecisionPoint(
             store,

@@ -8,8 +8,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from invoice import failpoints
 from invoice.domain import (
     Invoice,
@@ -84,7 +82,6 @@ class InvoiceService:
 
     Args:
         store: the invoice database.
-        engine: the same, for what is composed anew at each request.
         records: the statements by which invoices are decided about.
         decisions: decides.
         guard: says whether the caller holds the lock.
@@ -99,7 +96,6 @@ class InvoiceService:
         self,
         *,
         store: Store,
-        engine: AsyncEngine,
         records: Records,
         decisions: DecisionPoint,
         guard: LockGuard,
@@ -110,8 +106,6 @@ class InvoiceService:
         clock: Clock = utc_now,
     ) -> None:
         self._store = store
-        # A single SELECT needs no BEGIN and ROLLBACK around it: two round trips less.
-        self._lists = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._records = records
         self._decisions = decisions
         self._guard = guard
@@ -141,10 +135,9 @@ class InvoiceService:
         status: InvoiceStatus | None,
     ) -> tuple[list[Invoice], Walk | None]:
         """Return the next page of a walk over invoices, the newest first."""
-        async with self._lists.connect() as connection:
-            return await page_of(
-                connection, limit=limit, after=after, user_id=user_id, status=status
-            )
+        return await page_of(
+            self._store.rows, limit=limit, after=after, user_id=user_id, status=status
+        )
 
     async def operation(
         self, op_id: uuid.UUID, *, invoice_id: uuid.UUID | None, asked_by: Principal

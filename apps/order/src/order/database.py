@@ -16,5 +16,5 @@ class OrderDatabase:
     """For the journal's statements, each a transaction by itself: the usual path."""
     journal: Journal
     engine: AsyncEngine
-    """For what takes several statements, or is composed anew at each request: the careful path,
-    lists and probes."""
+    """For what takes several statements, and does not run at every request: the careful path
+    and probes."""

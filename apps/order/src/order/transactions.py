@@ -34,20 +34,6 @@ def answering() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Open a connection for statements that change nothing, each a transaction of its own.
-
-    No BEGIN and no ROLLBACK around them: two round trips less.
-
-    Raises:
-        DatabaseUnavailable: the database cannot be reached or does not answer in time.
-    """
-    with answering():
-        async with engine.connect() as connection:
-            yield await connection.execution_options(isolation_level="AUTOCOMMIT")
-
-
-@asynccontextmanager
 async def reading_back(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """Open a transaction that is rolled back at its end, whatever it did.
 

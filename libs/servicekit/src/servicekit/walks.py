@@ -6,7 +6,7 @@ it began, as Postgres does for its transactions, and ends with the rows that wer
 and have become visible since.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Self
@@ -15,16 +15,18 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    Result,
-    Row,
     Select,
     Text,
     and_,
+    any_,
     cast,
     func,
+    literal,
     or_,
     tuple_,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from servicekit.pagination import CursorCodec
 from servicekit.problems import ValidationFailed
@@ -34,6 +36,20 @@ _LISTED_AT_MOST: Final = 64
 _GREATEST_XID: Final = 2**63 - 1
 _MAIN, _LATE = "m", "l"
 _PARTS: Final = 5
+
+Row = Any
+"""What has a statement's columns as attributes: a row of SQLAlchemy's or of psycopg's."""
+Rows = Callable[[Select[Any]], Awaitable[Sequence[Row]]]
+"""Executes a statement and returns its rows."""
+
+
+def rows_on(connection: AsyncConnection) -> Rows:
+    """Return what executes statements on a connection."""
+
+    async def rows(statement: Select[Any]) -> Sequence[Row]:
+        return list(await connection.execute(statement))
+
+    return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +79,9 @@ class Snapshot:
 
     def shows(self, xid: ColumnElement[int]) -> ColumnElement[bool]:
         """Return the condition that the transaction could be seen."""
-        ended = (
-            and_(xid < self.xmax, xid.not_in(self.going_on)) if self.going_on else (xid < self.xmax)
-        )
-        return or_(xid < self.xmin, ended)
+        # One parameter however many there are: each length of an IN would be a statement by itself.
+        going_on = literal(list(self.going_on), ARRAY(BigInteger))
+        return or_(xid < self.xmin, and_(xid < self.xmax, ~(xid == any_(going_on))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +149,12 @@ class Listing:
 
     async def page(
         self,
-        execute: Callable[[Select[Any]], Awaitable[Result[Any]]],
+        execute: Rows,
         base: Select[Any],
         *,
         after: Walk | None,
         limit: int,
-    ) -> tuple[list[Row[Any]], Walk | None]:
+    ) -> tuple[list[Row], Walk | None]:
         """Return a page, and how the walk goes on if it does.
 
         Args:
@@ -148,16 +163,16 @@ class Listing:
             after: where the walk stands; None at its beginning.
             limit: how many rows at most.
         """
-        rows: list[Row[Any]] = []
+        rows: list[Row] = []
         if after is None or not after.late:
-            rows = list((await execute(self._main(base, after, limit))).all())
+            rows = list(await execute(self._main(base, after, limit)))
             if len(rows) > limit:
                 return rows[:limit], self._going_on(rows[limit - 1], after)
         if after is None:
             return rows, None
         walk = after if after.late else replace(after, late=True, position=None)
         room = limit - len(rows)
-        late = list((await execute(self._late(base, walk, room))).all())
+        late = list(await execute(self._late(base, walk, room)))
         if len(late) <= room:
             return rows + late, None
         position = self._position(late[room - 1]) if room else walk.position
@@ -204,14 +219,14 @@ class Listing:
             .limit(limit + 1)
         )
 
-    def _going_on(self, last: Row[Any], walk: Walk | None) -> Walk:
+    def _going_on(self, last: Row, walk: Walk | None) -> Walk:
         if walk is None:
             snapshot = Snapshot.parse(last.walk_snapshot)
             walk = Walk(snapshot, last.walk_began, late=False, position=None)
         return replace(walk, position=self._position(last))
 
     @staticmethod
-    def _position(row: Row[Any]) -> tuple[datetime, UUID]:
+    def _position(row: Row) -> tuple[datetime, UUID]:
         return row.walk_created_at, row.walk_row_id
 
 

@@ -9,13 +9,14 @@ waited too long, and after a connection that was found broken it pauses.
 import asyncio
 import select
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
 import psycopg
 from psycopg import pq
 from psycopg.rows import namedtuple_row
+from sqlalchemy.sql import ClauseElement
 
 from tandem.errors import NoConnectionFree
 from tandem.statements import Statement
@@ -81,6 +82,17 @@ class Store:
         """
         async with self._connection() as connection:
             return await Session(connection).one(statement, **values)
+
+    async def rows(self, composed: ClauseElement) -> Sequence[Row]:
+        """Run a statement that was composed for this once, and return its rows.
+
+        Raises:
+            psycopg.Error: as for ``one``.
+        """
+        statement = Statement(composed)
+        async with self._connection() as connection:
+            cursor = await connection.execute(statement.text, statement.with_values({}))
+            return await cursor.fetchall()
 
     async def run(self, statement: Statement, **values: object) -> int:
         """Run a statement, a transaction by itself, and say how many rows it concerned.

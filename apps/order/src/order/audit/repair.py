@@ -17,12 +17,13 @@ from order.audit.facts import Difference, DifferenceKind, Fact
 from order.domain import Operation, State, Status, Update
 from order.identifiers import new_operation_id
 from order.ports import Change, LeaseLost, Locks, OutcomeUnknown
-from order.repository import OperationRecord, Operations, Orders
+from order.repository import OperationRecord, Operations, Orders, page_of_operations
 from order.service.changes import Changes
 from order.service.delivery import Delivery
 from order.service.helping import Helping
 from servicekit.auth.principal import ANONYMOUS
 from servicekit.problems import Problem
+from servicekit.walks import rows_on
 from tandem.operation import Outcome
 
 _LOCK_WAIT_SECONDS: Final = 30.0
@@ -155,8 +156,12 @@ class Repair:
 
     async def _operations(self, order_id: UUID, state: State) -> list[OperationRecord]:
         async with self._engine.connect() as connection:
-            records, _ = await Operations(connection).page(
-                after=None, state=state, order_id=order_id, limit=_HISTORY_LIMIT
+            records, _ = await page_of_operations(
+                rows_on(connection),
+                after=None,
+                state=state,
+                order_id=order_id,
+                limit=_HISTORY_LIMIT,
             )
         return records
 

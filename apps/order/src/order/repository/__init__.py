@@ -12,8 +12,9 @@ from order.repository.operations import (
     OperationRecord,
     Operations,
     Unstorable,
+    page_of_operations,
 )
-from order.repository.orders import Orders
+from order.repository.orders import Orders, page_of_orders
 
 __all__ = [
     "CHANNEL",
@@ -26,4 +27,6 @@ __all__ = [
     "Operations",
     "Orders",
     "Unstorable",
+    "page_of_operations",
+    "page_of_orders",
 ]

@@ -27,7 +27,7 @@ from order.repository.orders import admitted
 from order.repository.payload import FIELDS, from_payload, to_columns, to_payload
 from servicekit.database import constraint_name
 from servicekit.idempotency import StoredResponse
-from servicekit.walks import Listing, Walk
+from servicekit.walks import Listing, Rows, Walk
 
 _LISTING: Final = Listing(
     created_at=operations.c.created_at,
@@ -170,29 +170,6 @@ class Operations:
         )
         return (await self._connection.execute(statement)).one_or_none() is not None
 
-    async def page(
-        self,
-        *,
-        after: Walk | None,
-        state: State | None,
-        order_id: UUID | None,
-        limit: int,
-        client: str | None = None,
-    ) -> tuple[list[OperationRecord], Walk | None]:
-        """Return the next up to ``limit`` operations of a walk, the oldest first."""
-        statement = select(operations)
-        if state is not None:
-            # The literal, not a parameter: only so can the planner use a partial index.
-            statement = statement.where(operations.c.state == text(f"'{state.value}'"))
-        if order_id is not None:
-            statement = statement.where(operations.c.order_id == order_id)
-        if client is not None:
-            statement = statement.where(operations.c.client == client)
-        rows, walk = await _LISTING.page(
-            self._connection.execute, statement, after=after, limit=limit
-        )
-        return [record_of(row) for row in rows], walk
-
     async def newest_committed(self, order_id: UUID) -> int | None:
         """Return the greatest version of an order that a committed operation has made."""
         statement = select(func.max(operations.c.version)).where(
@@ -268,6 +245,28 @@ class Operations:
         )
         pending, oldest = (await self._connection.execute(statement)).one()
         return Backlog(pending=pending, oldest_seconds=max(0.0, float(oldest)))
+
+
+async def page_of_operations(
+    rows_of: Rows,
+    *,
+    after: Walk | None,
+    state: State | None,
+    order_id: UUID | None,
+    limit: int,
+    client: str | None = None,
+) -> tuple[list[OperationRecord], Walk | None]:
+    """Return the next up to ``limit`` operations of a walk, the oldest first."""
+    statement = select(operations)
+    if state is not None:
+        # The literal, not a parameter: only so can the planner use a partial index.
+        statement = statement.where(operations.c.state == text(f"'{state.value}'"))
+    if order_id is not None:
+        statement = statement.where(operations.c.order_id == order_id)
+    if client is not None:
+        statement = statement.where(operations.c.client == client)
+    rows, walk = await _LISTING.page(rows_of, statement, after=after, limit=limit)
+    return [record_of(row) for row in rows], walk
 
 
 def _completed_row(completed: Mapping[str, Any]) -> CTE:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from order.domain import Body, Operation, Order, Status
 from order.models import orders
 from order.repository.payload import to_columns
-from servicekit.walks import Listing, Walk, this_transaction
+from servicekit.walks import Listing, Rows, Walk, this_transaction
 
 _LISTING: Final = Listing(
     created_at=orders.c.created_at, row_id=orders.c.id, made_by=orders.c.created_by_xid
@@ -37,18 +37,6 @@ class Orders:
         if row is None:
             return None, datetime.max.replace(tzinfo=UTC)
         return order_of(row), row.moment
-
-    async def page(
-        self, *, after: Walk | None, user_id: UUID | None, limit: int
-    ) -> tuple[list[Order], Walk | None]:
-        """Return the next up to ``limit`` committed orders of a walk, the newest first."""
-        statement = select(orders).where(orders.c.version > 0)
-        if user_id is not None:
-            statement = statement.where(orders.c.user_id == user_id)
-        rows, walk = await _LISTING.page(
-            self._connection.execute, statement, after=after, limit=limit
-        )
-        return [order_of(row) for row in rows], walk
 
     async def now(self) -> datetime:
         """Return the time of this transaction by the database's clock."""
@@ -128,6 +116,17 @@ def admitted() -> ColumnElement[bool]:
             if isinstance(constraint, CheckConstraint)
         )
     )
+
+
+async def page_of_orders(
+    rows_of: Rows, *, after: Walk | None, user_id: UUID | None, limit: int
+) -> tuple[list[Order], Walk | None]:
+    """Return the next up to ``limit`` committed orders of a walk, the newest first."""
+    statement = select(orders).where(orders.c.version > 0)
+    if user_id is not None:
+        statement = statement.where(orders.c.user_id == user_id)
+    rows, walk = await _LISTING.page(rows_of, statement, after=after, limit=limit)
+    return [order_of(row) for row in rows], walk
 
 
 def order_of(row: Any) -> Order:  # noqa: ANN401 (a row of SQLAlchemy's or of psycopg's)

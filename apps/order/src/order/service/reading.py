@@ -9,8 +9,13 @@ from order.domain import Order, State
 from order.errors import OperationNotFound, OrderNotFound
 from order.identifiers import made_at
 from order.ports import Unrecorded
-from order.repository import OperationRecord, Operations, Orders
-from order.transactions import answering, reading, reading_back
+from order.repository import (
+    OperationRecord,
+    Operations,
+    page_of_operations,
+    page_of_orders,
+)
+from order.transactions import answering, reading_back
 from servicekit.auth.principal import Principal
 from servicekit.walks import Walk
 
@@ -49,8 +54,8 @@ class Reading:
         self, *, after: Walk | None, user_id: UUID | None, limit: int
     ) -> tuple[list[Order], Walk | None]:
         """Return the next up to ``limit`` orders of a walk, the newest first."""
-        async with reading(self._engine) as connection:
-            return await Orders(connection).page(after=after, user_id=user_id, limit=limit)
+        with answering():
+            return await page_of_orders(self._store.rows, after=after, user_id=user_id, limit=limit)
 
     async def operation(self, op_id: UUID, *, asked_by: Principal) -> OperationRecord | Unrecorded:
         """Return one operation, also one that an answer has named and that is not recorded.
@@ -91,7 +96,12 @@ class Reading:
             client: only those that it has begun; None for those of all.
             limit: how many at most.
         """
-        async with reading(self._engine) as connection:
-            return await Operations(connection).page(
-                after=after, state=state, order_id=order_id, client=client, limit=limit
+        with answering():
+            return await page_of_operations(
+                self._store.rows,
+                after=after,
+                state=state,
+                order_id=order_id,
+                client=client,
+                limit=limit,
             )

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlalchemy import Select
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from servicekit.walks import Rows
 
 
 async def plan_of(connection: AsyncConnection, statement: Select[Any]) -> list[dict[str, Any]]:
@@ -22,3 +24,24 @@ def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield node
     for child in node.get("Plans", ()):
         yield from _nodes(child)
+
+
+class Planned(Exception):
+    """A statement would have been executed.
+
+    Attributes:
+        plan: the nodes of its plan.
+    """
+
+    def __init__(self, plan: list[dict[str, Any]]) -> None:
+        super().__init__(plan)
+        self.plan = plan
+
+
+def planning(connection: AsyncConnection) -> Rows:
+    """Return what a list may be read with: it raises ``Planned`` at the first statement."""
+
+    async def rows(statement: Select[Any]) -> NoReturn:
+        raise Planned(await plan_of(connection, statement))
+
+    return rows
