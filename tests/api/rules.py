@@ -23,11 +23,13 @@ def operations(document: Document) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def says_what_it_is(document: Document) -> Iterator[str]:
-    """Title, version, description, licence and servers are there."""
+    """Title, version, description, contact, licence and servers are there."""
     info = document["info"]
     yield from (f"info.{name} is missing" for name in ("title", "version") if not info.get(name))
     if len(info.get("description", "")) < 100:
         yield "info.description says nothing"
+    if not info.get("contact", {}).get("name"):
+        yield "info.contact names nobody"
     if not info.get("license", {}).get("identifier"):
         yield "info.license has no identifier"
     if not document.get("servers") or not all(each.get("url") for each in document["servers"]):

@@ -8,18 +8,10 @@ from typing import Any
 
 import pytest
 from tests.api.rules import Document, findings
+from tools.api_documents import document_of
 
-import invoice.app
-import invoice.failpoints
-import invoice.settings
-import order.app
-import order.failpoints
-import order.settings
 from devkit.services import SERVICES
-from servicekit.failpoints import Failpoints
-from servicekit.runtime import Runtime
 
-URLS = {"database_url": "postgresql://u:p@127.0.0.1:9/d", "redis_url": "redis://127.0.0.1:9"}
 Spoil = Callable[[Document], Any]
 SPOILED: dict[str, Spoil] = {
     "says_what_it_is": lambda document: document.pop("servers"),
@@ -41,18 +33,6 @@ SPOILED: dict[str, Spoil] = {
         "responses"
     ]["400"].update(content={"text/html": {}}),
 }
-
-
-def document_of(service: str) -> Document:
-    if service == "order":
-        return order.app.create_app(
-            order.settings.Settings.model_validate(URLS),
-            runtime=Runtime.bare(service=service, failpoints=Failpoints(order.failpoints.NAMES)),
-        ).openapi()
-    return invoice.app.create_app(
-        invoice.settings.Settings.model_validate(URLS),
-        runtime=Runtime.bare(service=service, failpoints=Failpoints(invoice.failpoints.NAMES)),
-    ).openapi()
 
 
 @pytest.fixture(scope="module")

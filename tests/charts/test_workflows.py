@@ -57,3 +57,28 @@ def test_a_release_is_tried_before_it_is_built_and_signed() -> None:
     for name in ("images", "charts"):
         assert jobs[name]["permissions"]["id-token"] == "write"
         assert any("cosign sign" in step.get("run", "") for step in jobs[name]["steps"])
+
+
+def test_a_release_packs_the_charts_by_the_tool_that_tells_them_where_they_are() -> None:
+    jobs = load(ROOT / ".github/workflows/release.yml")["jobs"]
+    (script,) = (s for s in jobs["charts"]["steps"] if "helm push" in s.get("run", ""))
+    assert "python3 -m tools.published_charts" in script["run"]
+    assert script["env"]["HOME_PAGE"] == "${{ github.server_url }}/${{ github.repository }}"
+
+
+def test_a_change_meets_the_linters_and_both_major_versions_of_helm() -> None:
+    jobs = load(ROOT / ".github/workflows/pull-request.yml")["jobs"]
+    scripts = "\n".join(s.get("run", "") for job in jobs.values() for s in job["steps"])
+    for tool in ("actionlint", "hadolint", "spectral", "kubeconform", "make test-observed"):
+        assert tool in scripts, tool
+    majors = {version.split(".")[0] for version in jobs["helm"]["strategy"]["matrix"]["version"]}
+    assert majors == {"v3", "v4"}
+
+
+def test_the_images_that_a_change_is_tried_with_are_those_that_the_shop_is_watched_with() -> None:
+    jobs = load(ROOT / ".github/workflows/pull-request.yml")["jobs"]
+    scripts = "\n".join(s.get("run", "") for job in jobs.values() for s in job["steps"])
+    values = yaml.safe_load((ROOT / "charts/observability/values.yaml").read_text())
+    for part in ("prometheus", "jaeger"):
+        image = values[part]["image"]
+        assert f"docker pull {image['repository']}:{image['tag']}" in scripts

@@ -67,6 +67,7 @@ def build(
         version=runtime.version,
         telemetry=runtime.telemetry.fastapi_config(),
         lifespan=_flushing(_authenticating(lifespan, tokens, settings), runtime),
+        contact={"name": "The maintainers of the shop"},
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         servers=[{"url": settings.root_path or "/", "description": "This service."}],
         openapi_tags=[
