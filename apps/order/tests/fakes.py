@@ -9,7 +9,8 @@ from decimal import Decimal
 
 from order.domain import Kind, Operation, Status
 from order.errors import InvoiceServiceUnavailable, LocksUnavailable, OrderLocked
-from order.ports import Decision, Lease, LeaseLost, OutcomeUnknown
+from tandem.errors import LeaseLost, OutcomeUnknown
+from tandem.initiator.ports import Decision, Lease
 from tandem.operation import Outcome
 
 Trouble = Callable[[Operation], Awaitable[None]]

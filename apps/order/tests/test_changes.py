@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from order import failpoints
-from order.domain import Create, Delete, Order, State, Status, Update
+from order.domain import Create, Delete, Order, Status, Update
 from order.errors import (
     InvoiceServiceUnavailable,
     LocksUnavailable,
@@ -24,16 +24,19 @@ from order.errors import (
     UpdateIsStale,
 )
 from order.models import orders
-from order.ports import Change, OutcomeUnknown
-from order.repository import Key, OperationRecord, page_of_operations
-from order.repository.orders import order_of as order_in
+from order.ports import Change
+from order.repository import OperationRecord, page_of_operations
+from order.repository.payload import order_of as order_in
 from order.use_cases import UseCases
 from servicekit.auth.principal import ANONYMOUS
 from servicekit.failpoints import FailpointError
-from servicekit.idempotency import StoredResponse
 from servicekit.problems import IdempotencyKeyReused
 from servicekit.runtime import Runtime
 from servicekit.walks import rows_on
+from tandem.errors import OutcomeUnknown
+from tandem.initiator import records
+from tandem.initiator.records import Key
+from tandem.operation import Answer, State
 
 
 def a_change(
@@ -88,7 +91,7 @@ async def operations_of(engine: AsyncEngine, order_id: uuid.UUID) -> Sequence[Op
     return records
 
 
-def header(response: StoredResponse, name: str) -> str:
+def header(response: Answer, name: str) -> str:
     return dict(response.headers)[name]
 
 
@@ -323,7 +326,7 @@ async def test_a_rejected_change_leaves_the_order_as_it_was(
 
 async def state_after_cancelling(use_cases: UseCases, op_id: uuid.UUID) -> State:
     record = await use_cases.cancellation.cancel(op_id, asked_by=ANONYMOUS)
-    assert isinstance(record, OperationRecord)
+    assert isinstance(record, records.OperationRecord)
     return record.state
 
 

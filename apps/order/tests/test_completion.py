@@ -18,14 +18,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from order import failpoints
 from order.database import OrderDatabase
 from order.domain import Operation
-from order.errors import ProtocolViolated
 from order.metrics import Metrics
-from order.ports import Decision, Recorded
 from order.repository import Journal, Orders
 from order.service.completion import PostgresCompletions
 from servicekit.failpoints import Failpoints
-from servicekit.idempotency import StoredResponse
-from tandem.operation import Outcome
+from tandem.errors import ProtocolViolated
+from tandem.initiator.ports import Decision, Recorded
+from tandem.operation import Answer, Outcome
 
 APPLIED = Decision(Outcome.APPLIED)
 
@@ -99,7 +98,7 @@ class WithoutVersionCheck(PostgresCompletions):
 
     async def _finish(
         self, connection: AsyncConnection, operation: Operation, decision: Decision
-    ) -> StoredResponse:
+    ) -> Answer:
         await connection.execute(
             text(
                 "UPDATE orders SET version = :version, quantity = :quantity,"
@@ -111,7 +110,7 @@ class WithoutVersionCheck(PostgresCompletions):
                 "quantity": operation.body.quantity,
             },
         )
-        return StoredResponse(204, (), b"")
+        return Answer(204, (), b"")
 
 
 class WithoutConditions(Journal):
@@ -141,7 +140,7 @@ async def test_an_order_takes_an_operation_only_at_the_version_before_it(
 async def test_both_paths_end_an_operation_alike(
     database: OrderDatabase, engine: AsyncEngine, kind: str, outcome: Outcome
 ) -> None:
-    async def ended(journal: Journal) -> tuple[dict[str, Any], dict[str, Any], StoredResponse]:
+    async def ended(journal: Journal) -> tuple[dict[str, Any], dict[str, Any], Answer]:
         completions = completions_on(replace(database, journal=journal))
         operation = await recorded(database)
         if kind == "update":

@@ -22,15 +22,16 @@ from order.database import OrderDatabase
 from order.domain import Create, Delete, Operation, Order
 from order.errors import DatabaseUnavailable
 from order.metrics import Metrics
-from order.ports import Answered, Blocked, Change, Decision, Recorded, RecordUnknown
+from order.ports import Change
 from order.repository import Journal, Operations
 from order.resources import Resources
-from order.service import intent as intent_module
 from order.service.completion import PostgresCompletions
 from order.service.intent import PostgresIntents
 from order.settings import Settings
 from servicekit.failpoints import Failpoints
 from servicekit.problems import DeadlineExceeded
+from tandem.errors import RecordUnknown
+from tandem.initiator.ports import Answered, Blocked, Decision, Recorded
 from tandem.operation import Outcome
 from tandem.statements import Statement
 from tandem.store import Session, Store
@@ -306,7 +307,7 @@ async def by_select(connection: AsyncConnection, operation: Any) -> bool:
 
 
 async def test_inserting_again_finds_a_commit_in_flight_where_looking_does_not(
-    database: OrderDatabase, engine: AsyncEngine
+    database: OrderDatabase, engine: AsyncEngine, intents: PostgresIntents
 ) -> None:
-    assert await is_recorded(intent_module._was_recorded, database, engine)
+    assert await is_recorded(intents._was_recorded, database, engine)
     assert not await is_recorded(by_select, database, engine)

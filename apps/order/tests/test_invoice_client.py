@@ -12,9 +12,9 @@ from apps.order.tests.http_fake import HandledHttp, Handler
 from order.domain import Body, Kind, Operation, Status, invoice_id_for
 from order.errors import InvoiceServiceUnavailable
 from order.invoice_client import HttpInvoices
-from order.ports import OutcomeUnknown
 from servicekit.breaker import BreakerState, CircuitBreaker
 from servicekit.http_client import AiohttpClient
+from tandem.errors import OutcomeUnknown
 from tandem.operation import Outcome
 
 ORDER = uuid.UUID(int=3)

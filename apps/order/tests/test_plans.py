@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from order.domain import State
 from order.repository import page_of_operations, page_of_orders
 from servicekit.testing.plans import Planned, planning
 from servicekit.walks import Rows, Snapshot, Walk
+from tandem.operation import State
 
 FILL = """
 INSERT INTO orders (id, user_id, item_id, quantity, value, total, status, version, update_time,

@@ -10,12 +10,12 @@ from apps.order.tests.waiting import until, until_true
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from order.repository import Operations, page_of_operations
+from order.repository import ORDERS, Operations, page_of_operations
 from order.settings import Settings
 from order.use_cases import UseCases, running
-from order.wakeup import WakeUp
 from servicekit.runtime import Runtime
 from servicekit.walks import rows_on
+from tandem.initiator import WakeUp
 
 
 async def pending(use_cases: UseCases, invoices: FakeInvoices) -> uuid.UUID:
@@ -156,7 +156,12 @@ async def test_the_backlog_is_shown(
 async def test_a_wake_up_call_is_heard_again_after_the_connection_broke(
     settings: Settings, engine: AsyncEngine
 ) -> None:
-    wake_up = WakeUp(settings.database_url.get_secret_value(), retry_seconds=0.05)
+    wake_up = WakeUp(
+        settings.database_url.get_secret_value(),
+        channel=ORDERS.channel,
+        application_name="order-wake-up",
+        retry_seconds=0.05,
+    )
     listening = text(
         "SELECT pid FROM pg_stat_activity WHERE application_name = 'order-wake-up'"
         " AND datname = current_database() AND query LIKE 'LISTEN%'"

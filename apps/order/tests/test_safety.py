@@ -22,28 +22,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from order import failpoints
 from order.database import OrderDatabase
-from order.domain import Delete, Operation, State, Update, invoice_id_for, plan_change
-from order.ports import (
-    Blocked,
-    Change,
-    Decision,
-    Intent,
-    Lease,
-    OutcomeUnknown,
-    Recorded,
-    Unrecorded,
-)
-from order.repository import Key, OperationRecord
+from order.domain import Delete, Operation, Update, invoice_id_for, plan_change
+from order.ports import Change, Unrecorded
+from order.repository import OperationRecord
 from order.service.cancellation import Cancellation
-from order.service.delivery import Delivery
 from order.service.intent import PostgresIntents
 from order.use_cases import UseCases
 from servicekit.auth.principal import ANONYMOUS, Principal
 from servicekit.failpoints import Failpoints
-from servicekit.idempotency import StoredResponse
 from servicekit.runtime import Runtime
 from tandem.commits import Attempt
-from tandem.operation import Outcome
+from tandem.errors import OutcomeUnknown
+from tandem.initiator import Delivery, records
+from tandem.initiator.ports import Blocked, Decision, Intent, Lease, NoDeadlines, Recorded
+from tandem.initiator.records import Key
+from tandem.operation import Answer, Outcome, State
 
 
 async def both_sides_agree(
@@ -56,17 +49,17 @@ async def both_sides_agree(
     return (order.version, order.body.total) == (row.version, row.total)
 
 
-def delivering(use_cases: UseCases, delivery: Delivery) -> None:
+def delivering(use_cases: UseCases, delivery: Delivery[Operation]) -> None:
     """Give the use cases another way to deliver."""
     changes: Any = use_cases.changes
     changes._delivery = delivery
-    changes._helping._delivery = delivery
+    changes._finishing._delivery = delivery
 
 
 # An unknown outcome is not a refusal.
 
 
-class TakesErrorsAsFinal(Delivery):
+class TakesErrorsAsFinal(Delivery[Operation]):
     """The variant: whatever is not a success has failed."""
 
     async def deliver(self, operation: Operation, lease: Lease) -> Decision:
@@ -90,8 +83,16 @@ async def test_an_error_of_the_invoice_service_is_not_taken_as_its_decision(
     use_cases: UseCases, invoices: FakeInvoices, engine: AsyncEngine, runtime: Runtime
 ) -> None:
     assert await applied_but_answered_503(use_cases, invoices, engine)
-    points = runtime.failpoints
-    delivering(use_cases, TakesErrorsAsFinal(invoices, failpoints=points, timeout_seconds=3))
+    delivering(
+        use_cases,
+        TakesErrorsAsFinal(
+            invoices,
+            points=failpoints.POINTS,
+            failpoints=runtime.failpoints,
+            deadlines=NoDeadlines(),
+            timeout_seconds=3,
+        ),
+    )
     assert not await applied_but_answered_503(use_cases, invoices, engine)
 
 
@@ -121,8 +122,14 @@ async def test_a_second_try_is_recognised_by_the_operations_id(
 ) -> None:
     assert await answered_too_late(use_cases, invoices, engine)
     broken = NewIdEachTime()
-    points = runtime.failpoints
-    delivering(use_cases, Delivery(broken, failpoints=points, timeout_seconds=3))
+    delivery = Delivery(
+        broken,
+        points=failpoints.POINTS,
+        failpoints=runtime.failpoints,
+        deadlines=NoDeadlines(),
+        timeout_seconds=3,
+    )
+    delivering(use_cases, delivery)
     assert not await answered_too_late(use_cases, broken, engine)
 
 
@@ -136,8 +143,8 @@ class CancelsByItself(Cancellation):
         self, op_id: uuid.UUID, *, asked_by: Principal
     ) -> OperationRecord | Unrecorded:
         record = await self._reading.operation(op_id, asked_by=asked_by)
-        assert isinstance(record, OperationRecord)
-        await self._completions.complete(record.operation, Decision(Outcome.ABORTED))
+        assert isinstance(record, records.OperationRecord)
+        await self._finishing._completions.complete(record.operation, Decision(Outcome.ABORTED))
         return await self._reading.operation(op_id, asked_by=asked_by)
 
 
@@ -159,8 +166,7 @@ async def test_a_cancellation_never_decides_here(
     assert await cancelled_after_it_was_applied(use_cases, real, invoices, engine)
     broken = CancelsByItself(
         reading=real._reading,
-        invoices=invoices,
-        completions=real._completions,
+        finishing=real._finishing,
         intents=real._intents,
         timeout_seconds=3,
     )
@@ -173,10 +179,10 @@ async def test_a_cancellation_never_decides_here(
 class KeepsNoAnswers(PostgresIntents):
     """The variant: keys are taken and forgotten."""
 
-    async def replay(self, key: Key) -> StoredResponse | None:
+    async def replay(self, key: Key) -> Answer | None:
         return None
 
-    async def record(self, change: Change, attempt: Attempt | None = None) -> Intent:
+    async def record(self, change: Change, attempt: Attempt | None = None) -> Intent[Operation]:
         return await super().record(replace(change, key=None), attempt)
 
 
@@ -204,7 +210,7 @@ async def test_a_request_sent_twice_is_done_once(
 class IntentsWithoutRowLock(PostgresIntents):
     """The variant: it plans on what it sees, whatever others are doing to the row."""
 
-    async def _plan(self, connection: AsyncConnection, change: Change) -> Intent:
+    async def _plan(self, connection: AsyncConnection, change: Change) -> Intent[Operation]:
         assert isinstance(change.command, Update)
         order = await seen(connection, change.command.order_id)
         planned = plan_change(
@@ -223,7 +229,7 @@ async def test_the_second_of_two_changes_sees_the_first(
 ) -> None:
     points = Failpoints(failpoints.NAMES)
 
-    async def race(intents: PostgresIntents) -> Intent | Exception:
+    async def race(intents: PostgresIntents) -> Intent[Operation] | Exception:
         """Plan one change, plan another before the first is committed; what the second gets."""
         order_id = await created(use_cases)
         first = PostgresIntents(database, failpoints=points, due_in_seconds=3600)
@@ -246,7 +252,7 @@ async def test_the_second_of_two_changes_sees_the_first(
     assert not isinstance(await race(broken), Blocked)
 
 
-async def _settled_or_waiting(engine: AsyncEngine, task: "asyncio.Task[Intent]") -> bool:
+async def _settled_or_waiting(engine: AsyncEngine, task: "asyncio.Task[Intent[Operation]]") -> bool:
     return task.done() or await somebody_waits(engine)
 
 

@@ -25,8 +25,7 @@ from order.app import create_app
 from order.database import OrderDatabase
 from order.domain import Kind, Operation, Status, plan_creation
 from order.identifiers import made_at, new_operation_id
-from order.ports import Decision
-from order.repository import Journal, Operations, Unstorable
+from order.repository import Journal, Operations
 from order.repository.payload import from_payload, to_payload
 from order.service.intent import PostgresIntents
 from order.settings import Settings
@@ -36,6 +35,8 @@ from servicekit.problems import ValidationFailed
 from servicekit.runtime import Runtime
 from servicekit.testing.polling import eventually
 from servicekit.testing.server import serving
+from tandem.errors import Unstorable
+from tandem.initiator.ports import Decision
 from tandem.operation import Outcome
 
 # A busy machine may need it all before anything is recorded: then 503 is the truth.
@@ -404,7 +405,7 @@ async def test_an_operation_of_the_first_release_that_could_not_be_completed_now
         stuck = await Operations(connection).find(change.op_id)
     assert stuck is not None
     assert from_payload(to_payload(stuck.operation.body)) == stuck.operation.body
-    completions: Any = use_cases.cancellation._completions
+    completions: Any = use_cases.cancellation._finishing._completions
     response = await completions.complete(stuck.operation, Decision(Outcome.APPLIED))
     assert response.status == 204
     assert (await use_cases.reading.order(order_id)).version == 2

@@ -11,15 +11,16 @@ from fencelock.contrib.otel import OpenTelemetryInstrumentation
 from fencelock.contrib.prometheus import PrometheusInstrumentation
 from order import endpoints
 from order.metrics import Metrics
-from order.ports import Invoices, Locks
+from order.ports import Invoices
 from order.repository import Journal
 from order.resources import Resources
 from order.schema import MIGRATIONS
-from order.service.changes import HAND_OVER_SECONDS, PATIENCE_SECONDS
 from order.settings import Settings
 from order.use_cases import UseCases, create_use_cases, running
 from servicekit import application, database
 from servicekit.runtime import Runtime
+from tandem.initiator.changes import HAND_OVER_SECONDS, PATIENCE_SECONDS
+from tandem.initiator.ports import Locks
 
 DESCRIPTION: Final = """
 An order and its invoice change together or not at all.

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 from order.errors import OrderLocked
-from order.ports import Lease, Locks
+from tandem.initiator.ports import Lease, Locks
 
 
 class BoundedLocks:
@@ -24,7 +24,7 @@ class BoundedLocks:
 
     @asynccontextmanager
     async def hold(self, order_id: UUID, *, wait_seconds: float) -> AsyncIterator[Lease]:
-        """Hold both locks inside the ``async with``; see ``order.ports.Locks``.
+        """Hold both locks inside the ``async with``; see ``tandem.initiator.ports.Locks``.
 
         Raises:
             OrderLocked: also when too many wait already.

@@ -2,19 +2,10 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
-from order.repository import Journal
-from tandem.store import Store
+from order.domain import Operation, Order
+from tandem.initiator import Database
 
 
 @dataclass(frozen=True, slots=True)
-class OrderDatabase:
+class OrderDatabase(Database[Operation, Order]):
     """Two ways to one database."""
-
-    store: Store
-    """For the journal's statements, each a transaction by itself: the usual path."""
-    journal: Journal
-    engine: AsyncEngine
-    """For what takes several statements, and does not run at every request: the careful path
-    and probes."""

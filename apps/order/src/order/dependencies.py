@@ -9,11 +9,11 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from order.domain import Command
 from order.identifiers import new_operation_id
 from order.ports import Change
-from order.repository import Key
 from order.use_cases import UseCases
 from servicekit import access_log, idempotency
 from servicekit.auth.principal import PrincipalDependency
 from servicekit.etags import EntityTags, TagsHeader, entity_tags_of, refuse_if_none_match
+from tandem.initiator.records import Key
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,14 +31,6 @@ class Kind(StrEnum):
     DELETE = "delete"
 
 
-class State(StrEnum):
-    """How far an operation has come here."""
-
-    PENDING = "pending"
-    COMMITTED = "committed"
-    REJECTED = "rejected"
-
-
 class Refusal(Exception):
     """The order's state does not admit the change; nothing is written."""
 
@@ -118,6 +110,11 @@ class Operation:
     kind: Kind
     version: int
     body: Body
+
+    @property
+    def subject_id(self) -> UUID:
+        """What the protocol calls the order."""
+        return self.order_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,7 @@ from servicekit.problems import (
     ValidationFailed,
 )
 from servicekit.walks import Walk
+from tandem.operation import Answer
 
 PENDING_HEADER: Final = "Pending-Operation"
 router = APIRouter(route_class=StrictJsonRoute)
@@ -276,15 +277,15 @@ async def cancel_operation(
     try:
         record = await use_cases.cancellation.cancel(op_id, asked_by=principal)
     except NotCancelledYet as error:
-        return answers.accepted(op_id, error.operation.order_id).to_response()
+        return _answer(answers.accepted(op_id, error.operation.order_id))
     return _operation(record)
 
 
-def _answer(response: StoredResponse) -> Response:
+def _answer(answer: Answer) -> Response:
     """Return the answer to a change, and let the log say which operation it is about."""
-    if (op_id := dict(response.headers).get(answers.OPERATION_HEADER)) is not None:
+    if (op_id := dict(answer.headers).get(answers.OPERATION_HEADER)) is not None:
         access_log.bind(operation_id=op_id)
-    return response.to_response()
+    return StoredResponse(*answer).to_response()
 
 
 def _operation(record: OperationRecord | Unrecorded) -> Response:

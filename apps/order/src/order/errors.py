@@ -13,15 +13,25 @@ Problem
 ├── InvoiceServiceUnavailable
 ├── LocksUnavailable
 └── DatabaseUnavailable
+
+What the protocol says in errors of its own, ``answering`` says in these.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 from uuid import UUID
 
 from order import domain
-from servicekit.database import constraint_name
-from servicekit.problems import PreconditionFailed, Problem, ServiceUnavailable, ValidationFailed
+from servicekit.problems import (
+    DeadlineExceeded,
+    IdempotencyKeyReused,
+    PreconditionFailed,
+    Problem,
+    ServiceUnavailable,
+    ValidationFailed,
+)
+from tandem import errors as protocol
 
 
 class OrderNotFound(Problem):
@@ -56,7 +66,7 @@ class UpdateIsStale(Problem):
     title = "The update is older than the order"
 
 
-class OrderLocked(Problem):
+class OrderLocked(Problem, protocol.Locked):
     """Another request is changing the order, and was not done in time; nothing was written."""
 
     status = 423
@@ -106,7 +116,7 @@ class InvoiceServiceUnavailable(ServiceUnavailable):
     title = "The invoice service is unavailable"
 
 
-class LocksUnavailable(ServiceUnavailable):
+class LocksUnavailable(ServiceUnavailable, protocol.LocksUnavailable):
     """The lock service does not answer; nothing was written."""
 
     slug = "lock-unavailable"
@@ -118,10 +128,6 @@ class DatabaseUnavailable(ServiceUnavailable):
 
     slug = "database-unavailable"
     title = "The order database is unavailable"
-
-
-class ProtocolViolated(Exception):
-    """What the protocol rules out has happened; nothing is written, and a person must look."""
 
 
 def problem_of(refusal: domain.Refusal) -> Problem:
@@ -184,6 +190,55 @@ def unstorable() -> Problem:
     return ValidationFailed("The order cannot be stored with these values. Nothing was written.")
 
 
-def violates(error: BaseException, constraint: str) -> bool:
-    """Tell whether the database refused a statement by this constraint."""
-    return constraint_name(error) == constraint
+@contextmanager
+def answering() -> Iterator[None]:
+    """Answer with a problem what the protocol raises when nothing was written.
+
+    Raises:
+        Problem: that is what has happened in the body.
+    """
+    try:
+        yield
+    except Problem:
+        raise  # some of ours are the protocol's as well
+    except _ANSWERED as error:
+        raise _problem_for(error) from error
+
+
+_ANSWERED: Final = (
+    protocol.GivenUp,
+    protocol.Locked,
+    protocol.PredecessorUnfinished,
+    protocol.DatabaseUnavailable,
+    protocol.KeyReused,
+    protocol.StillRunning,
+    protocol.Unstorable,
+)
+
+
+def _problem_for(error: Exception) -> Problem:
+    match error:
+        case protocol.Locked():
+            return OrderLocked(str(error))
+        case protocol.KeyReused():
+            return IdempotencyKeyReused(
+                "This idempotency key was used before, for another request."
+            )
+        case protocol.StillRunning(op_id=op_id):
+            return OperationRunning(op_id)
+        case protocol.Unstorable():
+            return unstorable()
+        case _:
+            return _unavailability_for(error)
+
+
+def _unavailability_for(error: Exception) -> Problem:
+    match error:
+        case protocol.GivenUp():
+            return DeadlineExceeded("The time for this request ran out. Nothing was written.")
+        case protocol.PredecessorUnfinished():
+            return InvoiceServiceUnavailable(
+                "An earlier change of this order cannot be finished yet. Nothing was written."
+            )
+        case _:
+            return DatabaseUnavailable("The order database does not answer.")

@@ -15,13 +15,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from order.domain import Kind, Operation
 from order.errors import InvoiceServiceUnavailable
-from order.ports import Decision, OutcomeUnknown
 from servicekit import deadlines
 from servicekit.breaker import BreakerOpen, CircuitBreaker
 from servicekit.etags import format_etag
 from servicekit.http_client import Answer, HttpClient, HttpError, NoAnswerInTime
 from servicekit.money import to_text
+from tandem.errors import OutcomeUnknown
 from tandem.http import IDEMPOTENCY_KEY, IF_MATCH, LOCK_TOKEN, OPERATION_OUTCOME
+from tandem.initiator.ports import Decision
 from tandem.operation import Outcome
 
 ORDER_HEADER: Final = "Order-Id"
@@ -79,18 +80,18 @@ class HttpInvoices:
         self._credential = credential
 
     def permits(self, at_most: int) -> int:
-        """Return how many calls are worth making now; see ``order.ports.Invoices``."""
+        """Return how many calls are worth making now; see ``tandem.initiator.ports.Decider``."""
         return self._breaker.permits(at_most)
 
     def require_available(self) -> None:
-        """Return if it is worth asking; see ``order.ports.Invoices``."""
+        """Return if it is worth asking; see ``tandem.initiator.ports.Decider``."""
         if self._breaker.is_open():
             raise InvoiceServiceUnavailable(
                 "The invoice service does not answer. Nothing was written."
             )
 
     async def send(self, operation: Operation, *, proof: str, timeout_seconds: float) -> Decision:
-        """Ask the service to apply an operation; see ``order.ports.Invoices``."""
+        """Ask the service to apply an operation; see ``tandem.initiator.ports.Decider``."""
         method, path, body, headers = _request_of(operation)
         headers[IDEMPOTENCY_KEY] = str(operation.id)
         headers[LOCK_TOKEN] = proof
@@ -101,7 +102,7 @@ class HttpInvoices:
         return _decision_of(response, operation)
 
     async def recorded(self, operation: Operation, *, timeout_seconds: float) -> Decision | None:
-        """Return what the service has recorded; see ``order.ports.Invoices``."""
+        """Return what the service has recorded; see ``tandem.initiator.ports.Decider``."""
         response = await self._call(
             "GET",
             f"/operations/{operation.id}",
@@ -115,7 +116,7 @@ class HttpInvoices:
         return _decision_from_body(response, operation)
 
     async def abort(self, operation: Operation, *, timeout_seconds: float) -> Decision:
-        """Ask the service never to apply an operation; see ``order.ports.Invoices``."""
+        """Ask the service never to apply an operation; see ``tandem.initiator.ports.Decider``."""
         response = await self._call(
             "POST",
             f"/operations/{operation.id}/abort",

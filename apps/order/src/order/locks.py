@@ -9,8 +9,9 @@ import structlog
 import fencelock
 from order.domain import lock_names
 from order.errors import LocksUnavailable, OrderLocked
-from order.ports import Lease, LeaseLost
 from servicekit.quiet_log import Interval
+from tandem.errors import LeaseLost
+from tandem.initiator.ports import Lease
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -28,7 +29,7 @@ class RedisLocks:
 
     @asynccontextmanager
     async def hold(self, order_id: UUID, *, wait_seconds: float) -> AsyncIterator[Lease]:
-        """Hold both locks inside the ``async with``; see ``order.ports.Locks``."""
+        """Hold both locks inside the ``async with``; see ``tandem.initiator.ports.Locks``."""
         granted = False
         try:
             async with self._client.lock(*lock_names(order_id), wait=wait_seconds) as lease:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from order.domain import Kind
-from order.repository import Backlog
 from servicekit.breaker import BreakerState
+from tandem.initiator.records import Backlog
 from tandem.operation import Outcome
 
 _OUTCOMES = {
@@ -85,17 +85,17 @@ class Metrics:
         for result in ("done", "failed"):
             self._rounds.labels(result)
 
-    def finished(self, kind: Kind, outcome: Outcome) -> None:
+    def finished(self, kind: str, outcome: Outcome, /) -> None:
         """Count an operation that this process has finished."""
-        self._operations.labels(kind.value, _OUTCOMES[outcome]).inc()
+        self._operations.labels(kind, _OUTCOMES[outcome]).inc()
 
-    def handed_over(self, kind: Kind) -> None:
+    def handed_over(self, kind: str, /) -> None:
         """Count a request that was answered 202."""
-        self._handed_over.labels(kind.value).inc()
+        self._handed_over.labels(kind).inc()
 
-    def helped(self, kind: Kind) -> None:
+    def helped(self, kind: str, /) -> None:
         """Count an operation that a request finished for somebody else."""
-        self._helped.labels(kind.value).inc()
+        self._helped.labels(kind).inc()
 
     def replayed(self) -> None:
         """Count an answer that was given before."""

@@ -16,11 +16,12 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from order.domain import MAXIMUM_QUANTITY, Kind, Order, State, Status, invoice_id_for
+from order.domain import MAXIMUM_QUANTITY, Kind, Order, Status, invoice_id_for
 from order.ports import Unrecorded
 from order.repository import OperationRecord
 from servicekit.money import Money
 from servicekit.pagination import DEFAULT_LIMIT, MAXIMUM_LIMIT, Cursor
+from tandem.operation import State
 
 # RFC 3339, section 5.6; pydantic alone would take numbers and dates as well.
 _RFC_3339: Final = re.compile(

@@ -7,25 +7,29 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Protocol
 
+from order import failpoints
+from order.answers import OrderAnswers
 from order.bulkhead import BoundedLocks
+from order.deadlines import RequestDeadlines
+from order.domain import Operation, Order
 from order.invoice_client import HttpInvoices
 from order.locks import RedisLocks
 from order.metrics import Metrics
-from order.ports import Invoices, Locks
-from order.reconciler import Reconciler
+from order.ports import Invoices
+from order.recovery import Recovery
+from order.repository import ORDERS
 from order.resources import Resources
 from order.retention import Retention
 from order.service.cancellation import Cancellation
 from order.service.changes import Changes
 from order.service.completion import PostgresCompletions
-from order.service.delivery import Delivery
-from order.service.helping import Helping
 from order.service.intent import PostgresIntents
 from order.service.reading import Reading
 from order.settings import Settings
-from order.wakeup import WakeUp
 from servicekit.breaker import CircuitBreaker
 from servicekit.runtime import Runtime
+from tandem.initiator import Delivery, Finishing, Reconciler, WakeUp
+from tandem.initiator.ports import Locks
 
 _BREAKER_FAILURES: Final = 5
 _BREAKER_RESET_SECONDS: Final = 2.0
@@ -50,10 +54,10 @@ class UseCases:
     reading: Reading
     changes: Changes
     cancellation: Cancellation
-    reconciler: Reconciler
+    reconciler: Reconciler[Operation, Order]
     locks: Locks
-    delivery: Delivery
-    helping: Helping
+    delivery: Delivery[Operation]
+    finishing: Finishing[Operation, Order]
     background: Sequence[BackgroundWork]
 
 
@@ -108,9 +112,13 @@ def _assemble(
     invoices: Invoices,
     locks: Locks,
 ) -> UseCases:
-    points = runtime.failpoints
+    points, deadlines = runtime.failpoints, RequestDeadlines()
     delivery = Delivery(
-        invoices, failpoints=points, timeout_seconds=settings.invoice_timeout_seconds
+        invoices,
+        points=failpoints.POINTS,
+        failpoints=points,
+        deadlines=deadlines,
+        timeout_seconds=settings.invoice_timeout_seconds,
     )
     completions = PostgresCompletions(
         resources.database,
@@ -126,8 +134,8 @@ def _assemble(
         skew=timedelta(seconds=settings.update_time_skew_seconds),
         timeout_seconds=settings.request_timeout_seconds,
     )
-    helping = Helping(
-        invoices=invoices,
+    finishing = Finishing(
+        decider=invoices,
         locks=locks,
         delivery=delivery,
         completions=completions,
@@ -137,24 +145,31 @@ def _assemble(
     changes = Changes(
         locks=BoundedLocks(locks, maximum_per_order=settings.max_requests_per_order),
         intents=intents,
-        invoices=invoices,
+        decider=invoices,
         delivery=delivery,
         completions=completions,
-        helping=helping,
+        finishing=finishing,
+        answers=OrderAnswers(),
+        observer=metrics,
+        points=failpoints.POINTS,
         failpoints=points,
-        metrics=metrics,
+        deadlines=deadlines,
         lock_wait_seconds=settings.lock_wait_seconds,
         timeout_seconds=settings.request_timeout_seconds,
     )
     reading = Reading(resources.database)
-    wake_up = WakeUp(settings.database_url.get_secret_value())
+    wake_up = WakeUp(
+        settings.database_url.get_secret_value(),
+        channel=ORDERS.channel,
+        application_name="order-wake-up",
+    )
     reconciler = _reconciler(
         settings,
         runtime=runtime,
         resources=resources,
         metrics=metrics,
         invoices=invoices,
-        helping=helping,
+        finishing=finishing,
         wake_up=wake_up,
     )
     retention = Retention(
@@ -168,15 +183,14 @@ def _assemble(
         changes=changes,
         cancellation=Cancellation(
             reading=reading,
-            invoices=invoices,
-            completions=completions,
+            finishing=finishing,
             intents=intents,
             timeout_seconds=settings.invoice_timeout_seconds,
         ),
         reconciler=reconciler,
         locks=locks,
         delivery=delivery,
-        helping=helping,
+        finishing=finishing,
         background=(reconciler, wake_up, retention),
     )
 
@@ -188,16 +202,16 @@ def _reconciler(
     resources: Resources,
     metrics: Metrics,
     invoices: Invoices,
-    helping: Helping,
+    finishing: Finishing[Operation, Order],
     wake_up: WakeUp,
-) -> Reconciler:
+) -> Reconciler[Operation, Order]:
     return Reconciler(
         engine=resources.recovery_engine,
-        invoices=invoices,
-        helping=helping,
+        schema=ORDERS,
+        decider=invoices,
+        finishing=finishing,
         wake_up=wake_up,
-        metrics=metrics,
-        tracer=runtime.telemetry.tracer("order.reconciler"),
+        observer=Recovery(metrics, runtime.telemetry.tracer("order.reconciler")),
         interval_seconds=settings.reconcile_interval_seconds,
         attempt_timeout_seconds=settings.request_timeout_seconds,
         backoff_seconds=min(settings.reconcile_interval_seconds, _BACKOFF_SECONDS),

@@ -15,8 +15,10 @@ import structlog
 
 from tandem.errors import DATABASE_ERRORS, CommitUnknown, GivenUp, is_transient
 
-__all__ = ["Attempt", "CommitUnknown", "GivenUp", "known"]
+__all__ = ["Attempt", "CommitUnknown", "GivenUp", "known", "repeated"]
 
+_ATTEMPTS: Final = 3
+_PAUSE_SECONDS: Final = 0.05
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 1.0
 _LEFT_ALONE_SECONDS: Final = 10.0
@@ -109,6 +111,26 @@ async def known(
     if not task.done():
         raise CommitUnknown
     return task.result()
+
+
+async def repeated(
+    work: Callable[[], Awaitable[Result]], *, attempts: int = _ATTEMPTS, event: str
+) -> Result:
+    """Do ``work``, a transaction that may be done twice, again if the database went away.
+
+    Raises:
+        psycopg.Error, DBAPIError, TimeoutError: of the last attempt, or one that
+            another attempt would not mend.
+    """
+    for attempt in range(1, attempts + 1):
+        try:
+            return await work()
+        except DATABASE_ERRORS as error:
+            if attempt == attempts or not is_transient(error):
+                raise
+            _log.warning(event, attempt=attempt, error=str(error.__cause__ or error))
+            await asyncio.sleep(_PAUSE_SECONDS * 2**attempt)
+    raise AssertionError("attempts must be at least 1")
 
 
 async def _until_known(

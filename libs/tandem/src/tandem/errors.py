@@ -9,12 +9,25 @@
     CommitUnknown            whether it was written could not be found out in time
     StaleFence               a newer lock has written before; nothing was recorded
     ChangedMeanwhile         the subject changed at this moment; nothing was recorded
+
+    Locked                   somebody else holds the locks; nothing was written
+    LocksUnavailable         the locks cannot be had; nothing was written
+    LeaseLost                the locks were lost before they were released
+    DatabaseUnavailable      the database does not answer; nothing was written
+    PredecessorUnfinished    an earlier change cannot be finished yet; nothing was written
+    KeyReused                the idempotency key belongs to another request
+    StillRunning             the request with this idempotency key is still being worked on
+    Unstorable               the subject could not be completed with what the operation says
+    RecordUnknown            whether an operation was recorded cannot be told now
+    OutcomeUnknown           what the decider has recorded cannot be told now
+    ProtocolViolated         what the protocol rules out has happened
 """
 
 from typing import Final
+from uuid import UUID
 
 import psycopg
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 # SQLSTATE classes and codes after which the same work may be tried again (Postgres, appendix A):
@@ -45,6 +58,83 @@ class StaleFence(Exception):
 
 class ChangedMeanwhile(Exception):
     """The subject changed at this moment; nothing was recorded, and another try may succeed."""
+
+
+class Locked(Exception):
+    """Somebody else is changing the subject, and was not done in time; nothing was written."""
+
+
+class LocksUnavailable(Exception):
+    """The lock service does not answer; nothing was written."""
+
+
+class LeaseLost(Exception):
+    """The locks of a subject were lost before they were released."""
+
+
+class DatabaseUnavailable(Exception):
+    """The database does not answer; nothing was written."""
+
+
+class PredecessorUnfinished(Exception):
+    """An earlier change of the subject cannot be finished yet; nothing was written."""
+
+
+class KeyReused(Exception):
+    """The idempotency key belongs to another request."""
+
+
+class StillRunning(Exception):
+    """The request with this idempotency key is still being worked on.
+
+    Attributes:
+        op_id: the operation that it became.
+    """
+
+    def __init__(self, op_id: UUID) -> None:
+        super().__init__(str(op_id))
+        self.op_id = op_id
+
+
+class Unstorable(Exception):
+    """The subject could not be completed with what the operation says."""
+
+
+class RecordUnknown(Exception):
+    """Whether an operation was recorded cannot be told now: the database went away in between."""
+
+
+class OutcomeUnknown(Exception):
+    """Whether the decider has applied an operation, or will, cannot be told now.
+
+    Attributes:
+        retryable: whether sending it again at once may tell.
+    """
+
+    def __init__(self, reason: str, *, retryable: bool) -> None:
+        super().__init__(reason)
+        self.retryable = retryable
+
+
+class ProtocolViolated(Exception):
+    """What the protocol rules out has happened; nothing is written, and a person must look."""
+
+
+def cause_of(error: BaseException) -> str:
+    """Return in one line what went wrong, as it may be shown: no statement, no parameter."""
+    original = getattr(error, "orig", error)
+    if isinstance(original, psycopg.Error):
+        state = f", SQLSTATE {original.sqlstate}" if original.sqlstate else ""
+        return f"the database failed ({type(original).__name__}{state})"
+    if isinstance(error, SQLAlchemyError):
+        return f"the database failed ({type(error).__name__})"
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def violates(error: BaseException, constraint: str) -> bool:
+    """Tell whether the database refused a statement by this constraint."""
+    original = getattr(error, "orig", error)
+    return isinstance(original, psycopg.Error) and original.diag.constraint_name == constraint
 
 
 def is_transient(error: BaseException) -> bool:

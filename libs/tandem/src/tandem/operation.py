@@ -22,6 +22,14 @@ STATUSES: Final = {Kind.CREATE: "created", Kind.UPDATE: "updated", Kind.DELETE: 
 """What the column ``status`` of a subject says after an operation of a kind."""
 
 
+class State(StrEnum):
+    """How far an operation has come here."""
+
+    PENDING = "pending"
+    COMMITTED = "committed"
+    REJECTED = "rejected"
+
+
 class Outcome(StrEnum):
     """What the decider has recorded for an operation, for good."""
 

@@ -215,5 +215,5 @@ async def _repair(options: Options) -> AsyncIterator[Repair]:
             locks=use_cases.locks,
             delivery=use_cases.delivery,
             changes=use_cases.changes,
-            helping=use_cases.helping,
+            finishing=use_cases.finishing,
         )

@@ -13,8 +13,7 @@ from uuid import UUID
 
 from order.audit.facts import Difference, DifferenceKind, Fact, Findings, Step, compare
 from order.audit.sources import InvoiceSource, OrderSource
-from order.domain import State
-from tandem.operation import Outcome
+from tandem.operation import Outcome, State
 
 _LOOKS: Final = 20
 _PAUSE_SECONDS: Final = 0.25

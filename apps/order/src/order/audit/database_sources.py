@@ -16,8 +16,8 @@ from sqlalchemy.sql.selectable import Select
 from order import models
 from order.audit.facts import Fact, Step
 from order.audit.sources import SourceUnavailable
-from order.domain import Kind, State, Status, invoice_id_for
-from tandem.operation import Outcome
+from order.domain import Kind, Status, invoice_id_for
+from tandem.operation import Outcome, State
 
 _PAGE: Final = 1000
 _INVOICES: Final = table(

@@ -6,7 +6,8 @@ from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
 
-from order.domain import Kind, State, Status
+from order.domain import Kind, Status
+from tandem.operation import State
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ValidationError
 
 from order.audit.facts import Fact, Step
 from order.audit.sources import SourceUnavailable
-from order.domain import Kind, State, Status, invoice_id_for
+from order.domain import Kind, Status, invoice_id_for
 from servicekit.pagination import MAXIMUM_LIMIT
+from tandem.operation import State
 
 TIMEOUT_SECONDS: Final = 10.0
 

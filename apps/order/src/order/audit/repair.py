@@ -14,17 +14,18 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from order.audit.facts import Difference, DifferenceKind, Fact
-from order.domain import Operation, State, Status, Update
+from order.domain import Operation, Order, Status, Update
 from order.identifiers import new_operation_id
-from order.ports import Change, LeaseLost, Locks, OutcomeUnknown
+from order.ports import Change
 from order.repository import OperationRecord, Operations, Orders, page_of_operations
 from order.service.changes import Changes
-from order.service.delivery import Delivery
-from order.service.helping import Helping
 from servicekit.auth.principal import ANONYMOUS
 from servicekit.problems import Problem
 from servicekit.walks import rows_on
-from tandem.operation import Outcome
+from tandem.errors import LeaseLost, OutcomeUnknown
+from tandem.initiator import Delivery, Finishing
+from tandem.initiator.ports import Locks
+from tandem.operation import Outcome, State
 
 _LOCK_WAIT_SECONDS: Final = 30.0
 _HISTORY_LIMIT: Final = 100_000
@@ -43,7 +44,7 @@ class Repair:
         locks: the locks on orders and invoices.
         delivery: how an operation is sent again.
         changes: how an ordinary change is made.
-        helping: how an operation is finished.
+        finishing: how an operation is finished.
     """
 
     def __init__(
@@ -51,15 +52,15 @@ class Repair:
         *,
         engine: AsyncEngine,
         locks: Locks,
-        delivery: Delivery,
+        delivery: Delivery[Operation],
         changes: Changes,
-        helping: Helping,
+        finishing: Finishing[Operation, Order],
     ) -> None:
         self._engine = engine
         self._locks = locks
         self._delivery = delivery
         self._changes = changes
-        self._helping = helping
+        self._finishing = finishing
 
     async def mend(self, difference: Difference) -> str:
         """Mend one difference and return what was done.
@@ -105,7 +106,7 @@ class Repair:
         pending = await self._operations(order_id, State.PENDING)
         if not pending:
             return "it has finished by itself"
-        decision = await self._helping.recover(
+        decision = await self._finishing.recover(
             pending[0].operation, lock_wait_seconds=_LOCK_WAIT_SECONDS
         )
         return f"finished operation {pending[0].operation.id}: {decision.outcome.value}"

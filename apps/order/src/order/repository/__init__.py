@@ -1,32 +1,21 @@
 """What the service reads from and writes to its own database.
 
-The journal has the statements of the usual path, each a transaction by itself. The careful path has
-one class a table, which works on the connection it is given and begins and ends no transaction.
+The protocol's statements are ``tandem.initiator``'s; here is what they are made of, and what orders
+and operations are listed by.
 """
 
-from order.repository.idempotency_keys import IdempotencyKeys, Key, KnownKey
-from order.repository.journal import Journal
-from order.repository.operations import (
-    CHANNEL,
-    Backlog,
-    OperationRecord,
-    Operations,
-    Unstorable,
-    page_of_operations,
-)
+from order.repository.idempotency_keys import IdempotencyKeys
+from order.repository.operations import OperationRecord, Operations, page_of_operations
 from order.repository.orders import Orders, page_of_orders
+from order.repository.schema import ORDERS, Journal
 
 __all__ = [
-    "CHANNEL",
-    "Backlog",
+    "ORDERS",
     "IdempotencyKeys",
     "Journal",
-    "Key",
-    "KnownKey",
     "OperationRecord",
     "Operations",
     "Orders",
-    "Unstorable",
     "page_of_operations",
     "page_of_orders",
 ]

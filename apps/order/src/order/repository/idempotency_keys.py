@@ -1,106 +1,13 @@
 """The table of idempotency keys: which request a key stands for, and where its answer is."""
 
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
-from uuid import UUID
-
-from sqlalchemy import Select, bindparam, delete, func, select
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from order.models import idempotency_keys, operations
-from order.repository.operations import ANSWER, answer_columns, response_of
-from servicekit.idempotency import StoredResponse
+from order.repository.schema import ORDERS
+from tandem.initiator.keys import Keys
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A client's name for one request, with the hash of what it asks for."""
-
-    client: str
-    value: str
-    request_hash: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class KnownKey:
-    """A key that was used before: the request it stood for and, once there is one, the answer."""
-
-    request_hash: bytes
-    op_id: UUID | None
-    response: StoredResponse | None
-
-
-def finding() -> Select[Any]:
-    """Return the statement that finds a key, given ``client`` and ``idempotency_key``."""
-    keys = idempotency_keys.c
-    answered = operations.c.response_status.is_not(None)
-    answer = [func.coalesce(operations.c[name], keys[name]).label(name) for name in ANSWER]
-    return (
-        select(keys.request_hash, keys.op_id, *answer)
-        .select_from(idempotency_keys)
-        .outerjoin(operations, (operations.c.op_id == keys.op_id) & answered)
-        .where(
-            keys.client == bindparam("client", type_=keys.client.type),
-            keys.idempotency_key == bindparam("idempotency_key", type_=keys.idempotency_key.type),
-        )
-    )
-
-
-def known_of(row: Any) -> KnownKey:  # noqa: ANN401 (a row of SQLAlchemy's or of psycopg's)
-    """Return what a row that ``finding`` finds says."""
-    return KnownKey(bytes(row.request_hash), row.op_id, response_of(row))
-
-
-class IdempotencyKeys:
+class IdempotencyKeys(Keys):
     """Reads and writes idempotency keys on one connection."""
 
     def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
-
-    async def find(self, key: Key) -> KnownKey | None:
-        """Return what is known under a key."""
-        named = {"client": key.client, "idempotency_key": key.value}
-        row = (await self._connection.execute(finding(), named)).one_or_none()
-        return None if row is None else known_of(row)
-
-    async def insert(
-        self, key: Key, *, op_id: UUID | None = None, response: StoredResponse | None = None
-    ) -> bool:
-        """Bind a key to an operation, or to the answer that refused it; False if it is taken.
-
-        It waits for a transaction that is inserting the same key.
-        """
-        answer = {} if response is None else answer_columns(response)
-        statement = (
-            postgresql.insert(idempotency_keys)
-            .values(
-                client=key.client,
-                idempotency_key=key.value,
-                request_hash=key.request_hash,
-                op_id=op_id,
-                **answer,
-            )
-            .on_conflict_do_nothing(constraint="idempotency_keys_pkey")
-            .returning(idempotency_keys.c.client)
-        )
-        return (await self._connection.execute(statement)).one_or_none() is not None
-
-    async def purge(self, *, older_than_seconds: float, limit: int) -> int:
-        """Delete up to ``limit`` keys past their retention, except those of operations."""
-        old = (
-            select(idempotency_keys.c.client, idempotency_keys.c.idempotency_key)
-            .where(
-                idempotency_keys.c.created_at < func.now() - timedelta(seconds=older_than_seconds),
-                idempotency_keys.c.op_id.is_(None),
-            )
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-            .cte("old")
-        )
-        statement = delete(idempotency_keys).where(
-            idempotency_keys.c.client == old.c.client,
-            idempotency_keys.c.idempotency_key == old.c.idempotency_key,
-        )
-        return (await self._connection.execute(statement)).rowcount
+        super().__init__(ORDERS, connection)

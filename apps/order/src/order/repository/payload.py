@@ -1,4 +1,4 @@
-"""An order's full body as JSON, as operations keep it."""
+"""An order's body as JSON, as operations keep it, and as columns of its row."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from order.domain import Body, Status
+from order.domain import Body, Order, Status
 from servicekit.money import to_text
 
 FIELDS: Final = ("user_id", "item_id", "quantity", "value", "total", "status", "update_time")
@@ -61,3 +61,23 @@ def to_columns(body: Body) -> dict[str, Any]:
         "status": body.status.value,
         "update_time": body.update_time,
     }
+
+
+def order_of(row: Any) -> Order:  # noqa: ANN401 (a row of SQLAlchemy's or of psycopg's)
+    """Return the order that a row holds."""
+    body = Body(
+        user_id=row.user_id,
+        item_id=row.item_id,
+        quantity=row.quantity,
+        value=row.value,
+        status=Status(row.status),
+        update_time=row.update_time,
+    )
+    return Order(
+        id=row.id,
+        version=row.version,
+        body=body,
+        pending_op=row.pending_op,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )

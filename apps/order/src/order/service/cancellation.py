@@ -5,16 +5,20 @@ from uuid import UUID
 import structlog
 
 from order import answers
-from order.domain import Operation, State
+from order.domain import Operation, Order
 from order.errors import DatabaseUnavailable
-from order.ports import Completions, Intents, Invoices, OutcomeUnknown, Unrecorded
+from order.ports import Unrecorded
 from order.repository import OperationRecord
+from order.service.intent import PostgresIntents
 from order.service.reading import Reading
-from order.transactions import briefly
 from servicekit import deadlines
 from servicekit.auth.principal import Principal
-from servicekit.database import cause_of
 from servicekit.deadlines import remaining_seconds
+from servicekit.idempotency import StoredResponse
+from tandem.errors import OutcomeUnknown, cause_of
+from tandem.initiator import Finishing
+from tandem.operation import State
+from tandem.tasks import briefly
 
 _HAND_OVER_SECONDS = 1.0
 _MARGIN_SECONDS = 3.0
@@ -38,8 +42,7 @@ class Cancellation:
 
     Args:
         reading: finds operations.
-        invoices: records that an operation is never to be applied, unless it is applied already.
-        completions: makes the order follow.
+        finishing: asks the invoice service never to apply it, and makes the order follow.
         intents: wakes recovery if it cannot follow now.
         timeout_seconds: limit for asking the invoice service.
     """
@@ -48,14 +51,12 @@ class Cancellation:
         self,
         *,
         reading: Reading,
-        invoices: Invoices,
-        completions: Completions,
-        intents: Intents,
+        finishing: Finishing[Operation, Order],
+        intents: PostgresIntents,
         timeout_seconds: float,
     ) -> None:
         self._reading = reading
-        self._invoices = invoices
-        self._completions = completions
+        self._finishing = finishing
         self._intents = intents
         self._timeout_seconds = timeout_seconds
 
@@ -76,12 +77,11 @@ class Cancellation:
         seconds = remaining_seconds(at_most_seconds=self._timeout_seconds)
         # From here on it may be cancelled: nothing may be answered that says it is not.
         deadlines.commit_to(
-            lambda: answers.accepted(op_id, operation.order_id).to_response(),
+            lambda: StoredResponse(*answers.accepted(op_id, operation.order_id)).to_response(),
             within_seconds=2 * seconds + _HAND_OVER_SECONDS + _MARGIN_SECONDS,
         )
         try:
-            decision = await self._invoices.abort(operation, timeout_seconds=seconds)
-            await self._completions.complete(operation, decision)
+            await self._finishing.cancel(operation, timeout_seconds=seconds)
             return await self._reading.operation(op_id, asked_by=asked_by)
         except (OutcomeUnknown, DatabaseUnavailable) as error:
             await self._hand_over(op_id, reason=cause_of(error))

@@ -5,7 +5,7 @@ from typing import Final
 from uuid import UUID
 
 from order.database import OrderDatabase
-from order.domain import Order, State
+from order.domain import Order
 from order.errors import OperationNotFound, OrderNotFound
 from order.identifiers import made_at
 from order.ports import Unrecorded
@@ -18,6 +18,7 @@ from order.repository import (
 from order.transactions import answering, reading_back
 from servicekit.auth.principal import Principal
 from servicekit.walks import Walk
+from tandem.operation import State
 
 _PROBE_SECONDS: Final = 0.3
 """How long a page waits for a transaction that may be recording its operation."""
@@ -45,7 +46,7 @@ class Reading:
             OrderNotFound: there is none, or its creation is not committed.
         """
         with answering():
-            order = await self._journal.order(self._store, order_id)
+            order = await self._journal.subject(self._store, order_id)
         if order is None:
             raise OrderNotFound("There is no order with this id.")
         return order

@@ -1,6 +1,6 @@
 """The side that decides: each operation once, in the statement that makes the change."""
 
-from tandem.decider.decision import Decision, DecisionPoint, Failpoints, Observer, Points
+from tandem.decider.decision import Decision, DecisionPoint, Observer, Points, Unobserved
 from tandem.decider.proposal import Answers, Proposal
 from tandem.decider.records import PURGE_BATCH, Identity, Look, Record, Records
 
@@ -9,7 +9,6 @@ __all__ = [
     "Answers",
     "Decision",
     "DecisionPoint",
-    "Failpoints",
     "Identity",
     "Look",
     "Observer",
@@ -17,4 +16,5 @@ __all__ = [
     "Proposal",
     "Record",
     "Records",
+    "Unobserved",
 ]

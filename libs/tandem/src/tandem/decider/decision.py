@@ -21,6 +21,7 @@ from tandem.decider import proposal as records_of
 from tandem.decider.proposal import Answers, Proposal
 from tandem.decider.records import Identity, Record, Records
 from tandem.errors import ChangedMeanwhile, StaleFence
+from tandem.failpoints import Failpoints
 from tandem.operation import STATUSES, Kind, Outcome, Refusal
 from tandem.store import Row, Session, Store
 
@@ -37,14 +38,6 @@ class Decision:
     """Whether it was recorded just now."""
 
 
-class Failpoints(Protocol):
-    """Where tests make it fail."""
-
-    async def hit(self, name: str) -> None:
-        """Do what the failpoint is armed with, if it is."""
-        ...
-
-
 class Observer(Protocol):
     """Counts what happens."""
 
@@ -57,6 +50,16 @@ class Observer(Protocol):
         ...
 
 
+class Unobserved:
+    """Counts nothing; see ``Observer``."""
+
+    def recorded(self, kind: Kind, outcome: Outcome) -> None:
+        """Do nothing."""
+
+    def fence_rejected(self) -> None:
+        """Do nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Points:
     """The names of the failpoints around a decision."""
@@ -65,6 +68,20 @@ class Points:
     after: str
     before_abort: str
     after_abort: str
+
+    @classmethod
+    def of(cls, service: str) -> "Points":
+        """Return the points of a service, ``<service>.<point>`` each."""
+        return cls(
+            before=f"{service}.before_decision",
+            after=f"{service}.after_decision",
+            before_abort=f"{service}.before_abort",
+            after_abort=f"{service}.after_abort",
+        )
+
+    def names(self) -> tuple[str, ...]:
+        """Return all names."""
+        return self.before, self.after, self.before_abort, self.after_abort
 
 
 class DecisionPoint:

@@ -7,8 +7,6 @@ import psycopg
 import structlog
 from sqlalchemy.engine import make_url
 
-from order.repository import CHANNEL
-
 _CONNECT_TIMEOUT_SECONDS: Final = 5
 _KEEP_ALIVE_SECONDS: Final = 15
 _log = structlog.stdlib.get_logger(__name__)
@@ -20,12 +18,23 @@ class WakeUp:
     It is a hint only: whoever waits for it looks by himself every now and then as well.
 
     Args:
-        database_url: the order database.
+        database_url: the database.
+        channel: where it says so.
+        application_name: how the connection shows in the database.
         retry_seconds: how long to wait before connecting again.
     """
 
-    def __init__(self, database_url: str, *, retry_seconds: float = 1.0) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        channel: str,
+        application_name: str,
+        retry_seconds: float = 1.0,
+    ) -> None:
         self._conninfo = make_url(database_url).set(drivername="postgresql")
+        self._channel = channel
+        self._application_name = application_name
         self._retry_seconds = retry_seconds
         self._event = asyncio.Event()
 
@@ -53,11 +62,11 @@ class WakeUp:
             self._conninfo.render_as_string(hide_password=False),
             autocommit=True,
             connect_timeout=_CONNECT_TIMEOUT_SECONDS,
-            application_name="order-wake-up",
+            application_name=self._application_name,
             keepalives_idle=_KEEP_ALIVE_SECONDS,
         )
         async with connection:
-            await connection.execute(f"LISTEN {CHANNEL}")
+            await connection.execute(f"LISTEN {self._channel}")
             # What was sent before we listened is not repeated: look once now.
             self._event.set()
             async for _ in connection.notifies():

@@ -1,0 +1,51 @@
+"""Work that outlives whoever began it, because it must not be cut off in the middle."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
+
+import structlog
+
+_log: Final = structlog.stdlib.get_logger(__name__)
+
+Result = TypeVar("Result")
+
+
+async def briefly(work: Coroutine[Any, Any, None], *, seconds: float) -> None:
+    """Do ``work`` and wait for it ``seconds`` at most; then it goes on alone.
+
+    A statement on a connection that has gone silent cannot even be cancelled in time.
+
+    Raises:
+        TimeoutError: it is not done yet.
+    """
+    task = asyncio.create_task(work)
+    await asyncio.wait({task}, timeout=seconds)
+    if not task.done():
+        task.add_done_callback(_report)
+        raise TimeoutError
+    task.result()
+
+
+async def uninterrupted(work: Coroutine[Any, Any, Result], *, patience_seconds: float) -> Result:
+    """Do ``work`` to its end even if the caller is cancelled, and only then be cancelled.
+
+    A transaction cut off in the middle of its commit leaves nobody knowing whether it was made. If
+    it takes longer than ``patience_seconds`` after the cancellation it goes on alone.
+    """
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not task.done():
+            await asyncio.wait({task}, timeout=patience_seconds)
+        _report(task)
+        raise
+
+
+def _report(task: "asyncio.Task[Any]") -> None:
+    """Keep the error of a task whose caller is cancelled from going unseen."""
+    if not task.done():
+        task.add_done_callback(_report)
+    elif not task.cancelled() and (error := task.exception()) is not None:
+        _log.warning("transaction_failed_after_cancellation", error=repr(error))
