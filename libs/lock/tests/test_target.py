@@ -32,6 +32,11 @@ def test_tls_is_verified_unless_the_url_says_otherwise() -> None:
     assert trusting.verify_mode is ssl.CERT_NONE
 
 
+def test_a_user_and_a_password_may_be_options() -> None:
+    target = Target.from_url("unix:///run/redis.sock?db=2&username=app&password=s%40cret")
+    assert (target.username, target.password, target.db) == ("app", "s@cret", 2)
+
+
 def test_another_scheme_is_refused() -> None:
     with pytest.raises(ConfigurationError):
         Target.from_url("http://host")
@@ -50,6 +55,17 @@ def test_another_scheme_is_refused() -> None:
         "redis://:s3cret@h1:1,h2:2/0",
         "rediss://h?ssl_ca_certs=/nope",
         "rediss://h?ssl_cert_reqs=bogus",
+        "rediss://h?ssl_cert_regs=none",
+        "redis://h?ssl_ca_certs=/etc/ca.crt",
+        "unix:///s?ssl_cert_reqs=none",
+        "redis://h?socket_timeout=1",
+        "redis://h?s3cret",
+        "redis://h?s3cret=1",
+        "redis://h/1?db=2",
+        "redis://h?db=1&db=2",
+        "redis://h?db=",
+        "redis://:s3cret@h?password=s3cret2",
+        "redis://h?replicas=1",
     ],
 )
 def test_a_url_that_cannot_be_read_says_so_without_a_part_of_the_password(url: str) -> None:

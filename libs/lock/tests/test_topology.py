@@ -105,6 +105,17 @@ def test_a_majority_is_more_than_half_also_of_an_even_number(count: int, majorit
         ("redis+other://:s3cret@a", "begins with"),
         ("redis://:s3cret@a,b", "one host"),
         ("redis://:s3cret@a?replicas=1.5", "replicas"),
+        ("redis+cluster://:s3cret@a,b?replicas=1", "neither for a Cluster nor a quorum"),
+        (["redis://:s3cret@a?replicas=1", "redis://b"], "neither for a Cluster nor a quorum"),
+        ("redis+cluster://:s3cret@a?db=1", "no other database"),
+        ("redis+cluster://:s3cret@a?sentinel_password=x", r"for redis\+sentinel"),
+        ("redis://:s3cret@a?sentinel_username=x", r"for redis\+sentinel"),
+        ("redis+sentinel://:s3cret@a/locks/1?db=2", "database twice"),
+        ("redis+sentinel://:s3cret@a/locks?replicas=1&replicas=2", "twice"),
+        ("redis+sentinel://:s3cret@a/locks?ssl_ca_certs=/ca.crt", "rediss"),
+        ("redis+cluster://:s3cret@a?ssl_cert_reqs=required", "rediss"),
+        ("redis+sentinel://:s3cret@a/locks?replica=1", "means nothing"),
+        ("redis+cluster://:s3cret@a?socket_timeout=1", "means nothing"),
     ],
 )
 def test_what_makes_no_sense_is_said_without_a_part_of_the_password(url: Any, said: str) -> None:

@@ -3,7 +3,7 @@
 import ssl
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from redis.asyncio.connection import SSLConnection, parse_url
 from redis.exceptions import RedisError
@@ -13,6 +13,14 @@ from fencelock._errors import ConfigurationError
 SCHEMES = ("redis", "rediss", "unix")
 ESCAPE = "in a user or a password, write / ? # @ and % as %2F %3F %23 %40 %25"
 _PORTS = range(1, 65536)
+_OPTIONS = ("db", "username", "password")
+# Options that mean something elsewhere: what to say where they would mean nothing.
+_ELSEWHERE = {
+    "replicas": "replicas= is for one server and for Sentinels, neither for a Cluster nor a quorum",
+    "sentinel_username": "sentinel_username= is for redis+sentinel://",
+    "sentinel_password": "sentinel_password= is for redis+sentinel://",
+}
+_TLS_ONLY = "the ssl_ options are for rediss://; without TLS they would protect nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +92,34 @@ def _validate(url: object) -> None:
         raise unreadable("that of one server begins with redis://, rediss:// or unix://")
     if parts.fragment or "@" in parts.path or "@" in parts.query or "?" in parts.query:
         raise unreadable(ESCAPE)
+    _validate_options(parts)
     if parts.scheme != "unix":
         _validate_address(parts, port)
+
+
+def _validate_options(parts: SplitResult) -> None:
+    """Refuse what nobody would read: who wrote it relies on it."""
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    names = [name for name, _ in options]
+    if len(set(names)) < len(names):
+        raise unreadable("an option is in it twice")
+    for name, value in options:
+        if name in _ELSEWHERE:
+            raise unreadable(_ELSEWHERE[name])
+        if name.startswith("ssl_") and parts.scheme != "rediss":
+            raise unreadable(_TLS_ONLY)
+        if not name.startswith("ssl_") and name not in _OPTIONS:
+            raise unreadable(
+                "it has an option that means nothing here; limits are given to the client, and the "
+                "options of a URL are in the documentation (topologies)"
+            )
+        if not value:
+            raise unreadable(f"{name}= is empty")
+    if "db" in names and parts.scheme != "unix" and parts.path.strip("/"):
+        raise unreadable("it says the database twice, after the host and as db=")
+    login = parts.netloc.rpartition("@")[0]
+    if login and ("username" in names or "password" in names):
+        raise unreadable("it says the user or the password twice, before the host and as an option")
 
 
 def _validate_address(parts: SplitResult, port: int | None) -> None:

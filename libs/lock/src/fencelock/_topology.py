@@ -153,9 +153,10 @@ def _sentinel(server: Target, address: tuple[str, int], options: dict[str, str])
 
 def _cluster(url: str) -> Cluster:
     parts, hosts = _hosts(url, 6379)
-    if parts.path.strip("/") not in ("", "0"):
+    seeds = tuple([_target(_CLUSTER[parts.scheme], parts, host, parts.path) for host in hosts])
+    if any(seed.db for seed in seeds):
         raise unreadable("a Cluster has no other database than 0")
-    return Cluster(tuple([_target(_CLUSTER[parts.scheme], parts, host, "") for host in hosts]))
+    return Cluster(seeds)
 
 
 def _hosts(url: str, default_port: int) -> tuple[SplitResult, list[tuple[str, int]]]:
@@ -198,6 +199,8 @@ def _take(url: str, *names: str) -> tuple[str, dict[str, str]]:
     taken = {name: value for name, value in options if name in names}
     if not taken:
         return url, {}
+    if sum(name in names for name, _ in options) > len(taken):
+        raise unreadable("an option is in it twice")
     left = [(name, value) for name, value in options if name not in names]
     return head + (f"?{urlencode(left)}" if left else ""), taken
 
