@@ -41,7 +41,9 @@ _REDIRECTIONS_AT_ONCE = 3
 _REMEMBERED_GRANTS = 1024
 
 
-class _Map(NamedTuple):
+class Map(NamedTuple):
+    """Which master serves a slot, as of an epoch."""
+
     epoch: int
     served: dict[int, Address]
 
@@ -118,7 +120,7 @@ class ClusterConnection:
             on_push=self._pushed,
             on_down=self._down,
         )
-        self._map = _Map(-1, {})
+        self._map = Map(-1, {})
         self._nodes: dict[Address, _Node] = {}
         self._grants: OrderedDict[bytes, None] = OrderedDict()
         self._learning: asyncio.Task[None] | None = None
@@ -337,10 +339,9 @@ class ClusterConnection:
     async def _read_map(self) -> None:
         known = {(each.host, each.port): each for each in self._cluster.seeds}
         known |= {address: node.target for address, node in self._nodes.items()}
-        maps = await ask_all(_ask(target) for target in known.values())
-        self._accept(max(maps, key=lambda each: each.epoch))
+        self._accept(await read_map(known.values()))
 
-    def _accept(self, found: _Map) -> None:
+    def _accept(self, found: Map) -> None:
         self._map = found
         masters = set(found.served.values())
         for address in [each for each in self._nodes if each not in masters]:
@@ -355,7 +356,18 @@ class ClusterConnection:
         task.add_done_callback(self._retiring.discard)
 
 
-async def _ask(target: Target) -> _Map:
+async def read_map(nodes: Iterable[Target]) -> Map:
+    """Ask nodes who serves what; of the answers of a majority the one of the latest epoch counts.
+
+    Raises:
+        RedisUnavailable: no node answered.
+        ConfigurationError: none did, and one refuses us or is no node of a Cluster.
+    """
+    maps = await ask_all(_ask(target) for target in nodes)
+    return max(maps, key=lambda each: each.epoch)
+
+
+async def _ask(target: Target) -> Map:
     async with conversation(target, NODE) as link:
         replies = await asyncio.gather(
             link.send(("CLUSTER", "SLOTS")), link.send(("CLUSTER", "INFO"))
@@ -365,7 +377,7 @@ async def _ask(target: Target) -> _Map:
     facts = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     try:
         served = dict(_served(target, slots))
-        return _Map(int(facts.get("cluster_current_epoch", "0")), served)
+        return Map(int(facts.get("cluster_current_epoch", "0")), served)
     except (TypeError, ValueError, AttributeError) as error:
         raise RedisUnavailable(f"the answer of node {target} makes no sense") from error
 

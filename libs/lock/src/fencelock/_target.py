@@ -104,22 +104,26 @@ def _validate_options(parts: SplitResult) -> None:
     if len(set(names)) < len(names):
         raise unreadable("an option is in it twice")
     for name, value in options:
-        if name in _ELSEWHERE:
-            raise unreadable(_ELSEWHERE[name])
-        if name.startswith("ssl_") and parts.scheme != "rediss":
-            raise unreadable(_TLS_ONLY)
-        if not name.startswith("ssl_") and name not in _OPTIONS:
-            raise unreadable(
-                "it has an option that means nothing here; limits are given to the client, and the "
-                "options of a URL are in the documentation (topologies)"
-            )
-        if not value:
-            raise unreadable(f"{name}= is empty")
+        _validate_option(name, value, parts.scheme)
     if "db" in names and parts.scheme != "unix" and parts.path.strip("/"):
         raise unreadable("it says the database twice, after the host and as db=")
     login = parts.netloc.rpartition("@")[0]
     if login and ("username" in names or "password" in names):
         raise unreadable("it says the user or the password twice, before the host and as an option")
+
+
+def _validate_option(name: str, value: str, scheme: str) -> None:
+    if name in _ELSEWHERE:
+        raise unreadable(_ELSEWHERE[name])
+    if name.startswith("ssl_") and scheme != "rediss":
+        raise unreadable(_TLS_ONLY)
+    if not name.startswith("ssl_") and name not in _OPTIONS:
+        raise unreadable(
+            "it has an option that means nothing here; limits are given to the client, and the "
+            "options of a URL are in the documentation (topologies)"
+        )
+    if not value:
+        raise unreadable(f"{name}= is empty")
 
 
 def _validate_address(parts: SplitResult, port: int | None) -> None:

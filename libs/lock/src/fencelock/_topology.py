@@ -99,6 +99,20 @@ def read(url: str | Sequence[str]) -> Topology:
     return _single(urls[0])
 
 
+def urls_of(url: str) -> list[str]:
+    """The URLs of servers, each of one, that a text of :func:`read` is made of."""
+    return [_take(each, "replicas")[0] for each in _urls(url)]
+
+
+def url_of_one(url: str, address: tuple[str, int]) -> str:
+    """The URL of one of the servers that Sentinels or a Cluster name."""
+    rest, _ = _take(url, "replicas", _SENTINEL_USER, _SENTINEL_PASSWORD)
+    parts = urlsplit(rest)
+    if parts.scheme in _CLUSTER:
+        return _with_host(_CLUSTER[parts.scheme], parts, address, "")
+    return _with_host(_SENTINEL[parts.scheme], parts, address, _after_name(parts))
+
+
 def _urls(given: object) -> list[str]:
     if isinstance(given, str):
         return _LIST.split(given.strip())
@@ -128,15 +142,20 @@ def _quorum(urls: list[str]) -> Quorum:
 def _sentinels(url: str) -> Sentinels:
     rest, options = _take(url, "replicas", _SENTINEL_USER, _SENTINEL_PASSWORD)
     parts, hosts = _hosts(rest, SENTINEL_PORT)
-    name, _, db = unquote(parts.path.strip("/")).partition("/")
+    name = unquote(parts.path.strip("/")).partition("/")[0]
     if not name or not re.fullmatch(r"[\w.-]+", name):
         raise unreadable(
             "after the Sentinels comes what they call the server: "
             "redis+sentinel://HOST:26379,HOST:26379/NAME"
         )
-    server = _target(_SENTINEL[parts.scheme], parts, ("sentinel", 6379), f"/{db}")
+    server = _target(_SENTINEL[parts.scheme], parts, ("sentinel", 6379), _after_name(parts))
     addresses = tuple([_sentinel(server, host, options) for host in hosts])
     return Sentinels(addresses, name, server, _replicas(options))
+
+
+def _after_name(parts: SplitResult) -> str:
+    """The path of the server's own URL: the database."""
+    return "/" + unquote(parts.path.strip("/")).partition("/")[2]
 
 
 def _sentinel(server: Target, address: tuple[str, int], options: dict[str, str]) -> Target:
@@ -181,11 +200,15 @@ def _hosts(url: str, default_port: int) -> tuple[SplitResult, list[tuple[str, in
 
 
 def _target(scheme: str, parts: SplitResult, address: tuple[str, int], path: str) -> Target:
+    return Target.from_url(_with_host(scheme, parts, address, path))
+
+
+def _with_host(scheme: str, parts: SplitResult, address: tuple[str, int], path: str) -> str:
     """The same URL with one host in it."""
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
     user, at, _ = parts.netloc.rpartition("@")
     netloc = f"{user}{at}{host}:{address[1]}"
-    return Target.from_url(urlunsplit((scheme, netloc, path, parts.query, parts.fragment)))
+    return urlunsplit((scheme, netloc, path, parts.query, parts.fragment))
 
 
 def _take(url: str, *names: str) -> tuple[str, dict[str, str]]:

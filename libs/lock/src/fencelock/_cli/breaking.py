@@ -9,16 +9,18 @@ from redis import Redis
 from fencelock import _names, _scripts
 from fencelock._cli import page, view
 from fencelock._cli.exits import Exit
-from fencelock._protocol import FENCE_KEY, LOCK_PREFIX, QUEUE_PREFIX
+from fencelock._cli.servers import Servers
+from fencelock._protocol import LOCK_PREFIX, QUEUE_PREFIX
 
 NOTE_SECONDS = 7 * 24 * 3600
 REASON_LENGTH = 500
 
 
-def break_(redis: Redis, name: str, *, reason: str, fence: int | None, as_json: bool) -> Exit:
+def break_(servers: Servers, name: str, *, reason: str, fence: int | None, as_json: bool) -> Exit:
     """End a lease from outside, hand the name over, and leave a note for ``show``."""
     chosen = _names.normalise([name])[0]
-    answer = _run(redis, chosen, reason, fence)
+    redis = servers.of(chosen)
+    answer = _run(redis, servers.fence_key(chosen), chosen, reason, fence)
     if answer[0] == 0:
         held = view.held(redis, chosen)
         now = "nobody holds it" if held is None else f"it is held with fence {held.fence} by now"
@@ -40,9 +42,9 @@ def break_(redis: Redis, name: str, *, reason: str, fence: int | None, as_json: 
     return Exit.OK
 
 
-def _run(redis: Redis, name: str, reason: str, fence: int | None) -> list[Any]:
+def _run(redis: Redis, counter: str, name: str, reason: str, fence: int | None) -> list[Any]:
     body = _names.body(name)
-    keys = [FENCE_KEY, LOCK_PREFIX + body, QUEUE_PREFIX + body, view.BROKEN_PREFIX + body]
+    keys = [counter, LOCK_PREFIX + body, QUEUE_PREFIX + body, view.BROKEN_PREFIX + body]
     arguments = ["" if fence is None else fence, reason, _who(), NOTE_SECONDS * 1000]
     answer: list[Any] = redis.eval(_scripts.whole("break").text, len(keys), *keys, *arguments)
     return answer

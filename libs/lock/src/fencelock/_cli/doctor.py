@@ -4,16 +4,18 @@ import asyncio
 import ipaddress
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from statistics import median
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from redis import Redis
+from redis.exceptions import RedisError
 
 from fencelock._cli import page, view
 from fencelock._cli.exits import Exit
+from fencelock._cli.servers import Server, Servers
 from fencelock._client import AsyncLockClient
 from fencelock._errors import FencelockError
 
@@ -36,36 +38,60 @@ class Finding:
     level: Level
     found: str
     advice: str = ""
+    server: str = ""
+    """Which one was looked at, where there are several."""
 
 
 Info = dict[str, Any]
 
 
-def doctor(redis: Redis, url: str, *, strict: bool, as_json: bool) -> Exit:
-    """Check a server; nothing is changed, save for one lock of our own that comes and goes."""
-    findings = list(examine(redis, url))
+def doctor(servers: Servers, *, strict: bool, as_json: bool) -> Exit:
+    """Check servers; nothing is changed, save for one lock of our own that comes and goes."""
+    findings = list(examine(servers))
     worst = {each.level for each in findings}
     if as_json:
         page.say_json({"fit": "bad" not in worst, "checks": [asdict(each) for each in findings]})
     else:
-        page.table(("", "CHECK", "FOUND"), [(e.level, e.check, e.found) for e in findings])
+        width = 4 if any(each.server for each in findings) else 3
+        rows = [(each.level, each.check, each.found, each.server)[:width] for each in findings]
+        page.table(("", "CHECK", "FOUND", "SERVER")[:width], rows)
         for each in findings:
             if each.advice:
-                page.say(f"\n{page.printable(f'{each.check}: {each.advice}')}")
+                whose = f"{each.server}, " if each.server else ""
+                page.say(f"\n{page.printable(f'{whose}{each.check}: {each.advice}')}")
     failed = "bad" in worst or (strict and "warning" in worst)
     return Exit.NOT_FOUND if failed else Exit.OK
 
 
-def examine(redis: Redis, url: str) -> Iterator[Finding]:
-    """Every check, the ones that explain others first."""
-    yield _transport(url)
-    info: Info = redis.info()
+def examine(servers: Servers) -> Iterator[Finding]:
+    """Every check of every server, the ones that explain others first; and a lock on all."""
+    several = len(servers.each()) > 1
+    for server in servers.each():
+        if several:
+            yield from _of_several(server)
+        else:
+            yield from _examine(server)
+    yield _library(servers.url)
+
+
+def _of_several(server: Server) -> Iterator[Finding]:
+    """The others are looked at also if one of them cannot be."""
+    try:
+        for finding in _examine(server):
+            yield replace(finding, server=str(server))
+    except RedisError as error:
+        what = f"{type(error).__name__}: {error}"
+        yield Finding("a connection", "bad", what, "it cannot be looked into.", str(server))
+
+
+def _examine(server: Server) -> Iterator[Finding]:
+    yield _transport(server.url)
+    info: Info = server.redis.info()
     for check in _OF_INFO:
         yield check(info)
-    yield _library(url)
-    yield _clock(redis)
-    yield _latency(redis)
-    yield _expiry(redis)
+    yield _clock(server.redis)
+    yield _latency(server.redis)
+    yield _expiry(server.redis)
 
 
 def _transport(url: str) -> Finding:
@@ -93,7 +119,8 @@ def _version(info: Info) -> Finding:
 
 def _mode(info: Info) -> Finding:
     mode = str(info.get("redis_mode", info.get("server_mode", "standalone")))
-    if mode != "standalone":
+    # That it is what the URL says is tried by the lock.
+    if mode not in ("standalone", "cluster"):
         return Finding("mode", "bad", mode, "locks need a server of its own, not this one.")
     return Finding("mode", "ok", mode)
 

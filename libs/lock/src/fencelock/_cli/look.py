@@ -2,22 +2,23 @@
 
 import sys
 import time
+from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import islice
 from typing import Any
-
-from redis import Redis
 
 from fencelock._cli import page, view
 from fencelock._cli.exits import Exit
+from fencelock._cli.servers import Servers
 from fencelock._cli.view import Held
 
 HEADS = ("NAME", "KIND", "HOLDER", "FENCE", "LEFT", "HELD FOR", "WAITING")
 
 
-def ls(redis: Redis, *, pattern: str, limit: int | None, as_json: bool) -> Exit:
+def ls(servers: Servers, *, pattern: str, limit: int | None, as_json: bool) -> Exit:
     """The names that are held: in no order for programs, which read them as they are found."""
     # One more than is shown tells whether there are more.
-    found = view.held_names(redis, pattern, None if limit is None else limit + 1)
+    found = islice(_held(servers, pattern), None if limit is None else limit + 1)
     if as_json:
         for place, each in enumerate(found):
             if limit is None or place < limit:
@@ -31,8 +32,9 @@ def ls(redis: Redis, *, pattern: str, limit: int | None, as_json: bool) -> Exit:
     return Exit.OK
 
 
-def show(redis: Redis, name: str, *, as_json: bool) -> Exit:
+def show(servers: Servers, name: str, *, as_json: bool) -> Exit:
     """Who holds a name and who waits for it."""
+    redis = servers.of(name)
     found = view.held(redis, name)
     waiting, total = view.tickets(redis, name)
     broken = view.last_break(redis, name)
@@ -67,19 +69,25 @@ def show(redis: Redis, name: str, *, as_json: bool) -> Exit:
 
 
 def top(
-    redis: Redis, *, pattern: str, limit: int, interval: float, count: int | None, as_json: bool
+    servers: Servers, *, pattern: str, limit: int, interval: float, count: int | None, as_json: bool
 ) -> Exit:
     """The names with most waiters, then those held longest, again and again."""
     screen = _Screen(as_json=as_json)
     with screen:
         rounds = 0
         while True:
-            names = sorted(view.held_names(redis, pattern), key=_interest)
+            names = sorted(_held(servers, pattern), key=_interest)
             screen.draw(names, limit)
             rounds += 1
             if count is not None and rounds >= count:
                 return Exit.OK
             time.sleep(interval)
+
+
+def _held(servers: Servers, pattern: str) -> Iterator[Held]:
+    """What is held on each of them, one after the other."""
+    for redis in servers.all_that_tell():
+        yield from view.held_names(redis, pattern)
 
 
 def _interest(each: Held) -> tuple[int, float, str]:

@@ -7,16 +7,15 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from redis import Redis
-
 from fencelock import _names
-from fencelock._cli import page, view
+from fencelock._cli import page
 from fencelock._cli.bench import bench
 from fencelock._cli.breaking import REASON_LENGTH, break_
 from fencelock._cli.doctor import doctor
 from fencelock._cli.exits import EXPECTED, Exit, code_of
 from fencelock._cli.look import ls, show, top
 from fencelock._cli.running import Program, Runner
+from fencelock._cli.servers import Servers
 from fencelock._client import AsyncLockClient
 
 DEFAULT_URL = "redis://localhost:6379"
@@ -65,30 +64,28 @@ def _dispatch(options: argparse.Namespace) -> int:
             options.url, seconds=options.seconds, tasks=options.tasks, as_json=options.json
         )
         return asyncio.run(work)
-    with view.connect(options.url, options.timeout) as redis:
-        return _WITH_SERVER[options.verb](redis, options)
+    with Servers(options.url, options.timeout) as servers:
+        return _WITH_SERVERS[options.verb](servers, options)
 
 
 # What each verb does that only needs a plain client.
-_WITH_SERVER: dict[str, Callable[[Redis, argparse.Namespace], Exit]] = {
-    "ls": lambda redis, given: ls(
-        redis, pattern=given.match, limit=given.limit or None, as_json=given.json
+_WITH_SERVERS: dict[str, Callable[[Servers, argparse.Namespace], Exit]] = {
+    "ls": lambda servers, given: ls(
+        servers, pattern=given.match, limit=given.limit or None, as_json=given.json
     ),
-    "show": lambda redis, given: show(redis, _name(given.name), as_json=given.json),
-    "top": lambda redis, given: top(
-        redis,
+    "show": lambda servers, given: show(servers, _name(given.name), as_json=given.json),
+    "top": lambda servers, given: top(
+        servers,
         pattern=given.match,
         limit=given.limit,
         interval=given.interval,
         count=given.count,
         as_json=given.json,
     ),
-    "break": lambda redis, given: break_(
-        redis, _name(given.name), reason=given.reason, fence=given.fence, as_json=given.json
+    "break": lambda servers, given: break_(
+        servers, _name(given.name), reason=given.reason, fence=given.fence, as_json=given.json
     ),
-    "doctor": lambda redis, given: doctor(
-        redis, given.url, strict=given.strict, as_json=given.json
-    ),
+    "doctor": lambda servers, given: doctor(servers, strict=given.strict, as_json=given.json),
 }
 
 

@@ -125,14 +125,13 @@ def connect(url: str, timeout: float) -> "Redis":
         raise ConfigurationError(f"not a Redis URL: {error}") from error
 
 
-def held_names(redis: "Redis", pattern: str = "*", limit: int | None = None) -> Iterator[Held]:
-    """The names that are held, batch by batch, ``limit`` at most. A name may come only once."""
+def held_names(redis: "Redis", pattern: str = "*") -> Iterator[Held]:
+    """The names that are held, batch by batch. A name may come only once."""
     # SCAN may give a key twice.
     keys = redis.scan_iter(match=LOCK_PREFIX + pattern, count=SCAN_COUNT)
     seen: set[bytes] = set()
     fresh = (key for key in keys if not (key in seen or seen.add(key)))  # type: ignore[func-returns-value]
-    wanted = islice(fresh, limit)
-    while batch := list(islice(wanted, SCAN_COUNT)):
+    while batch := list(islice(fresh, SCAN_COUNT)):
         yield from _read(redis, [_text(key).removeprefix(LOCK_PREFIX) for key in batch])
 
 
