@@ -9,6 +9,7 @@ import asyncio
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from itertools import pairwise
@@ -42,8 +43,8 @@ class Prober:
 
     def __init__(self, client: AsyncLockClient) -> None:
         self._client = client
-        self._task: asyncio.Task[None] | None = None
         self.granted: list[float] = []
+        self.refused: Counter[str] = Counter()
 
     async def grants(self, count: int) -> None:
         """Wait for so many more.
@@ -71,20 +72,21 @@ class Prober:
             try:
                 async with self._client.lock(NAME, wait=0.0):
                     self.granted.append(time.perf_counter())
-            except (LockNotAcquired, RedisUnavailable):
-                pass
+            except (LockNotAcquired, RedisUnavailable) as error:
+                self.refused[type(error).__name__] += 1
             await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def gap(url: str, case: Case) -> float:
-    """Seconds from one grant to the next, at most, while it happens."""
+async def gap(url: str, case: Case) -> tuple[float, dict[str, int]]:
+    """Seconds from one grant to the next, at most, while it happens; and what was said instead."""
     async with AsyncLockClient.from_url(url) as client:
         prober = Prober(client)
         async with prober.running():
             await prober.grants(GRANTS_AFTER)
             await asyncio.to_thread(case.befall)
             await prober.grants(GRANTS_AFTER)
-    return max(after - before for before, after in pairwise(prober.granted))
+    longest = max(after - before for before, after in pairwise(prober.granted))
+    return longest, dict(prober.refused)
 
 
 @contextmanager
@@ -192,8 +194,9 @@ def _report(name: str, case: Case, url: str, rounds: int) -> None:
     for _ in range(rounds):
         gaps.append(asyncio.run(gap(url, case)))
         case.mend()
-    line = f"{name}, {case.title}: {median(gaps):.2f} s (worst {max(gaps):.2f} s)"
-    sys.stdout.write(f"{line}\n")
+    worst, refused = max(gaps, key=lambda each: each[0])
+    half = median(each for each, _ in gaps)
+    sys.stdout.write(f"{name}, {case.title}: {half:.2f} s (worst {worst:.2f} s, {refused})\n")
     sys.stdout.flush()
 
 

@@ -157,6 +157,8 @@ class Connection:
         async def attempt(link: Link, before: RedisUnavailable | None) -> Answer:
             if command.dated:
                 await self._fitness.look(link, now())
+            if command.shares and link.no_sharing is not None:
+                raise ConfigurationError(link.no_sharing)
             sent = now()
             chosen = command if before is None or repeat is None else repeat()
             reply = await self._run(link, chosen, deadline, limit, asking=asking)
@@ -174,6 +176,8 @@ class Connection:
         if link is None or not self._mine() or deadline - sent < limit * 0.9:
             return None
         if command.dated and not self._fitness.sure(sent):
+            return None
+        if command.shares and link.no_sharing is not None:
             return None
         try:
             reply = await _send(link, command, sent, limit)
@@ -490,10 +494,11 @@ class Connection:
         for reply in replies[: len(must)]:
             self._accept(link, reply)
         settings, info, tracking = replies[len(must) : len(must) + 3]
-        time, refused = _fitness.check_rights(str(self._target), replies[len(must) - 1])
-        if any(text.startswith(_MOVED_ON) for text in refused):
-            raise _Passing(f"{self._target}: {refused[0]}")
-        link.clock.read(sent, time)
+        rights = _fitness.check_rights(str(self._target), replies[len(must) - 1])
+        if any(text.startswith(_MOVED_ON) for text in rights.refused):
+            raise _Passing(f"{self._target}: {rights.refused[0]}")
+        link.clock.read(sent, rights.time)
+        link.no_sharing = rights.sharing
         self._fitness.settings_read(settings, sent)
         self._predecessor = _fitness.identity(info)
         link.tracks = tracking == b"OK"
@@ -550,7 +555,7 @@ def _send(
     link: Link, command: Command, sent: float, limit: float, *, whole: bool = False
 ) -> asyncio.Future[Reply]:
     """Send a script by its digest, or its whole text, with what it needs to be known just now."""
-    script, keys, args, dated, tracked = command
+    script, keys, args, dated, tracked, _ = command
     if tracked and link.tracks:
         # Holds for the next command only. Whether it was heard shows in the pushes.
         link.send(_fitness.CACHING, limit)

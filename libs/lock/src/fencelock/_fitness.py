@@ -7,8 +7,7 @@ every :data:`LOOK_SECONDS` while locks are taken, and at once when a lease vanis
 import asyncio
 import math
 import re
-from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 import hiredis
 
@@ -31,6 +30,7 @@ ACL_LINE: Final = (
 """The least rights; see also :data:`ACL_BETTER`."""
 ACL_KINDS: Final = "+zadd +zrem +zcount +zrange +pexpireat"
 """Rights that names need which several hold at once."""
+_OF_KINDS: Final = frozenset(ACL_KINDS.replace("+", "").split())
 ACL_BETTER: Final = "+client|info +client|kill +config|get +client|tracking +client|caching"
 """Rights that are used if they are there: a connection that broke is ended for certain before its
 successor is used; a server that may evict locks is refused; and a holder is told at once when its
@@ -96,15 +96,23 @@ def probe(script: Script, channel: str, tag: str | None = None) -> tuple[Word, .
     own = f"probe-{channel.rpartition(':')[2]}"
     fence = FENCE_KEY if tag is None else fence_key(tag)
     place = f"{{{own}}}" if tag is None else f"{{{tag}}}{own}"
-    keys = [f"fencelock:{kind}:{place}" for kind in "lqw"]
-    return ("EVAL", script.text, 4, fence, *keys, channel)
+    keys = [f"fencelock:{kind}:{place}" for kind in "lqwp"]
+    return ("EVAL", script.text, 5, fence, *keys, channel)
 
 
-def check_rights(target: str, reply: Reply) -> tuple[float, list[str]]:
+class Rights(NamedTuple):
+    """What the probe found."""
+
+    time: float
+    """Of the server, in seconds since 1970."""
+    refused: list[str]
+    """Refusals that are no matter of rights."""
+    sharing: str | None
+    """Why names cannot be shared here; None if they can."""
+
+
+def check_rights(target: str, reply: Reply) -> Rights:
     """Refuse a server that lets us do only a part of what the scripts do.
-
-    Returns:
-        The time of the server, and refusals that are no matter of rights.
 
     Raises:
         ConfigurationError: a right is missing, or the server does not know a command.
@@ -115,15 +123,25 @@ def check_rights(target: str, reply: Reply) -> tuple[float, list[str]]:
             said = [each.decode("utf-8", "replace") for each in refused if isinstance(each, bytes)]
         case _:
             raise RedisUnavailable(f"{target}: the reply to the probe of rights makes no sense")
-    for what, text in pairwise(said):
-        if "nknown" in text:
-            raise ConfigurationError(f"{target} does not know {what}: Redis 6.2 or newer is needed")
-        if any(sign in text for sign in _NO_RIGHT):
-            raise ConfigurationError(
-                f"{target} does not allow {what} ({text}). A user for locks needs at least: "
-                f"{ACL_LINE}; for shared locks and semaphores {ACL_KINDS}; better also {ACL_BETTER}"
-            )
-    return int(micros[:16]) / 1e6, said[1::2]
+    sharing = None
+    for what, text in zip(said[::2], said[1::2], strict=True):
+        why = _why_not(target, what, text)
+        if why is not None and what not in _OF_KINDS:
+            raise ConfigurationError(why)
+        sharing = sharing or why
+    return Rights(int(micros[:16]) / 1e6, said[1::2], sharing)
+
+
+def _why_not(target: str, what: str, text: str) -> str | None:
+    """What to say of a refusal; None if it is no matter of rights, and passes."""
+    if "nknown" in text:
+        return f"{target} does not know {what}: Redis 6.2 or newer is needed"
+    if any(sign in text for sign in _NO_RIGHT):
+        return (
+            f"{target} does not allow {what} ({text}). A user for locks needs at least: "
+            f"{ACL_LINE}; for shared locks and semaphores {ACL_KINDS}; better also {ACL_BETTER}"
+        )
+    return None
 
 
 def check_mode(target: str, greeting: Reply, expected: bytes) -> None:

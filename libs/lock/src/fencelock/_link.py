@@ -54,6 +54,8 @@ class Link(asyncio.Protocol):
         self.clock = ServerClock()
         # Whether the server tells us of changes to keys that we ask it to watch.
         self.tracks = False
+        # Why names cannot be shared there; None if they can.
+        self.no_sharing: str | None = None
 
     @property
     def usable(self) -> bool:

@@ -61,6 +61,8 @@ class Command(NamedTuple):
     """The last argument, added when it is sent, says until when the server may run it."""
     tracked: bool = False
     """The server shall tell when one of the keys changes, if it can."""
+    shares: bool = False
+    """It is about names that several may hold, which needs rights of its own."""
 
 
 class Granted(NamedTuple):
@@ -190,7 +192,8 @@ class Request:
             milliseconds(wait + QUEUE_SLACK_SECONDS),
             self.since,
         )
-        return Command(scripts.acquire, self.all_keys, args, dated=True)
+        shares = self.kind.name != "exclusive"
+        return Command(scripts.acquire, self.all_keys, args, dated=True, shares=shares)
 
     def release(self, scripts: Scripts, *, queued: bool) -> Command:
         """Give the names up, and withdraw the ticket if one may stand in the queue."""

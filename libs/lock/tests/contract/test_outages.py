@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from libs.lock.tests.clients import Clients, connection_of, crash, engine_of
@@ -16,10 +17,11 @@ from fencelock import (
     AsyncLockClient,
     ConfigurationError,
     Contended,
+    Kind,
     LeaseLost,
     RedisUnavailable,
 )
-from fencelock._fitness import ACL_LINE
+from fencelock._fitness import ACL_KINDS, ACL_LINE
 from fencelock._protocol import Request
 from fencelock._scripts import Scripts
 
@@ -255,33 +257,64 @@ async def test_a_key_without_expiry_or_of_another_kind_is_in_the_way(
     await lease.release()
 
 
-async def test_the_least_rights_are_enough_and_each_of_them_is_tried_at_the_start(
-    clients: Clients, admin: Redis, url: str
-) -> None:
+Users = Callable[[list[str]], Awaitable[AsyncLockClient]]
+
+
+@pytest.fixture
+async def user(clients: Clients, admin: Redis, url: str) -> AsyncIterator[Users]:
+    """Makes a client of a user with these rights and no others."""
     host = url.rpartition("@")[2]
 
     async def acl(*words: str) -> None:
         await admin.execute_command("ACL", *words)  # type: ignore[no-untyped-call]
 
-    async def user(rights: list[str]) -> AsyncLockClient:
+    async def make(rights: list[str]) -> AsyncLockClient:
         await acl("SETUSER", "locks", "reset", "on", ">pw", *rights)
         return clients.make(url=f"redis://locks:pw@{host}")
 
+    yield make
+    await acl("DELUSER", "locks")
+
+
+async def test_the_least_rights_are_enough_and_each_of_them_is_tried_at_the_start(
+    user: Users, admin: Redis
+) -> None:
     rights = ACL_LINE.split()
-    try:
-        holding, waiting = await user(rights), await user(rights)
-        lease = await holding.acquire(NAME)
-        second = asyncio.create_task(waiting.acquire(NAME))
-        await in_line(admin, 1)
-        await waiting.verify(lease.proof(), [NAME])
-        await lease.release()
-        await (await second).release()
-        for right in ("+publish", "+rpush", "+lset", "+hrandfield", "+eval", "&fencelock:c:*"):
-            lacking = await user([each for each in rights if each != right])
-            with pytest.raises(ConfigurationError, match="at least"):
-                await lacking.start()
-    finally:
-        await acl("DELUSER", "locks")
+    holding, waiting = await user(rights), await user(rights)
+    lease = await holding.acquire(NAME)
+    second = asyncio.create_task(waiting.acquire(NAME))
+    await in_line(admin, 1)
+    await waiting.verify(lease.proof(), [NAME])
+    await lease.release()
+    await (await second).release()
+    for right in ("+publish", "+rpush", "+lset", "+hrandfield", "+eval", "&fencelock:c:*"):
+        lacking = await user([each for each in rights if each != right])
+        with pytest.raises(ConfigurationError, match="at least"):
+            await lacking.start()
+
+
+async def test_the_rights_to_share_are_enough_and_without_one_nothing_is_half_done(
+    user: Users, admin: Redis
+) -> None:
+    rights = [*ACL_LINE.split(), *ACL_KINDS.split()]
+    sharing = await user(rights)
+    readers = [await sharing.acquire(NAME, kind=Kind.SHARED) for _ in range(2)]
+    writing = asyncio.create_task(sharing.acquire(NAME))
+    await in_line(admin, 1)
+    for reader in readers:
+        await reader.release()
+    await (await writing).release()
+    async with sharing.lock(NAME, kind=Kind.permits(2)):
+        pass
+    for right in ACL_KINDS.split():
+        lacking = await user([each for each in rights if each != right])
+        await lacking.start()
+        for kind in (Kind.SHARED, Kind.permits(2)):
+            with pytest.raises(ConfigurationError, match=right[1:]):
+                await lacking.acquire(NAME, kind=kind)
+        assert [each async for each in admin.scan_iter("fencelock:[lpqr]:*")] == []
+        async with lacking.lock(NAME):
+            pass
 
 
 async def test_holders_learn_of_a_loss_before_others_ask_over_the_new_connection(

@@ -16,13 +16,36 @@ from libs.lock.tests.contract import (
     test_mutual_exclusion,
     test_outages,
     test_proofs,
+    test_reentry,
     test_trying_never_queues,
 )
 from libs.lock.tests.topologies.servers import Clustered, Replicated
 
 from devkit.servers import RedisServer
+from fencelock import AsyncLockClient, Kind
 
 Contract = Callable[[Clients], Awaitable[None]]
+
+
+def _of_one(contract: Callable[[AsyncLockClient], Awaitable[None]]) -> Contract:
+    """A contract that is about one client, of whichever servers."""
+
+    async def tried(clients: Clients) -> None:
+        await contract(clients.make())
+
+    tried.__name__ = contract.__name__
+    return tried
+
+
+def _with(contract: Callable[..., Awaitable[None]], kind: Kind) -> Contract:
+    """A contract that every kind keeps."""
+
+    async def tried(clients: Clients) -> None:
+        await contract(clients, kind=kind)
+
+    tried.__name__ = f"{contract.__name__}[{kind}]"
+    return tried
+
 
 EVERYWHERE: list[Contract] = [
     test_all_or_none.test_opposite_orders_do_not_deadlock,
@@ -37,10 +60,19 @@ EVERYWHERE: list[Contract] = [
 WITH_A_LINE: list[Contract] = [
     test_fences_grow.test_fences_grow_for_waiters_and_newcomers,
     test_kinds.test_no_more_are_inside_than_there_are_permits,
+    test_kinds.test_a_limit_that_changes_counts_for_those_who_ask,
+    *[
+        _with(test_kinds.test_those_who_share_have_fences_and_proofs_of_their_own, kind)
+        for kind in (Kind.SHARED, Kind.permits(2))
+    ],
 ]
 # A thread that waits cannot be cancelled from outside.
 OF_TASKS: list[Contract] = [
     test_cancelling_leaves_nothing.test_the_canceller_can_take_the_lock_at_once,
+    test_reentry.test_another_client_is_somebody_else,
+    _of_one(test_reentry.test_after_an_early_release_it_is_taken_anew),
+    _of_one(test_reentry.test_a_task_started_under_the_lock_waits_like_anybody),
+    _of_one(test_reentry.test_both_must_say_so),
 ]
 
 

@@ -1,10 +1,10 @@
 -- Try every command that the other scripts use, so that a missing right is found before one of them
 -- stops half-way. What it writes is gone when it ends.
 --
--- KEYS  fence; a lock, a queue and a hash of clients that nobody else uses
+-- KEYS  fence; a lock, a queue, a hash of clients and a set of permits that nobody else uses
 -- ARGV  channel of this client
 -- Reply the time of the server in us, and the commands that were refused, each followed by why.
-local fence, lock, queue, clients = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local fence, lock, queue, clients, permits = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local refused = {'0'}
 
 local function try(...)
@@ -43,7 +43,13 @@ try('HSET', clients, '!a', 1)
 try('HEXISTS', clients, '!a')
 try('HRANDFIELD', clients, 5)
 try('HDEL', clients, 'a')
-try('DEL', lock, queue, clients)
+-- What only names need that several hold at once.
+try('ZADD', permits, 1, 'a')
+try('ZCOUNT', permits, '(0', '+inf')
+try('ZRANGE', permits, '(0', '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
+try('PEXPIREAT', lock, string.format('%.0f', refused[1] / 1000 + 1000))
+try('ZREM', permits, 'a')
+try('DEL', lock, queue, clients, permits)
 try('PUBSUB', 'NUMSUB', ARGV[1])
 try('PUBLISH', ARGV[1], 'probe')
 return refused
