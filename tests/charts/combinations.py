@@ -180,7 +180,13 @@ SHOP: dict[str, Values] = {
             for service in ("order", "invoice")
         },
     },
-    "backup": {"backup": {"enabled": True, "upload": {"image": {"repository": "up", "tag": "1"}}}},
+    "backup": {
+        "backup": {
+            "enabled": True,
+            "upload": {"image": {"repository": "up", "tag": "1"}},
+            "extraEgress": [{"ports": [{"port": 443}]}],
+        }
+    },
     "their-redis-secret": {"global": {"lockRedis": {"existingSecret": "theirs", "port": 6380}}},
     "scheduling": PARENT_SCHEDULING,
 }

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from tests.charts.combinations import HTTP_ROUTE, INGRESS, SECRETS, TLS, Combination
 from tests.charts.network import Network
-from tests.charts.rendering import Charts, Manifest, Values, of_kind, one, pods
+from tests.charts.rendering import Charts, Manifest, Values, merged, of_kind, one, pods
 from tests.e2e.harness.programs import ROOT
 
 # Where nothing inside says something: everybody, or the defaults of a volume.
@@ -172,6 +172,52 @@ def test_of_a_variable_or_annotation_that_both_name_the_users_is_taken(charts: C
     assert annotations["prometheus.io/scrape"] == "false"
 
 
+def test_a_variable_of_the_users_is_there_before_those_that_refer_to_it(charts: Charts) -> None:
+    """Kubernetes fills in $(POD_NAME) from what stands above it."""
+    values = {
+        "extraEnv": [
+            {"name": "POD_NAME", "value": "mine"},
+            {"name": "A", "value": "1"},
+            {"name": "A", "value": "2"},
+            {"name": "PGSSLMODE", "value": "require"},
+        ],
+        "tracing": {"endpoint": "http://here:4317"},
+        "postgres": {"enabled": False},
+        "externalDatabase": {"existingSecret": "s", "sslMode": "verify-full", "tlsSecret": "t"},
+    }
+    manifests = charts.render("order", values)
+    (job,) = of_kind(manifests, "Job")
+    inside = job["spec"]["template"]["spec"]
+    containers = [*spec_of(manifests)["containers"], *inside["containers"]]
+    for container in [*containers, *inside["initContainers"]]:
+        names = [each["name"] for each in container["env"]]
+        assert len(names) == len(set(names)), names
+        values_of = {each["name"]: each.get("value") for each in container["env"]}
+        assert values_of["A"] == "2"
+        assert values_of["PGSSLMODE"] == "require"
+        assert values_of["PGSSLROOTCERT"] == "/etc/shop/database-tls/ca.crt"
+    for container in containers:
+        names = [each["name"] for each in container["env"]]
+        assert names.index("POD_NAME") < names.index("OTEL_RESOURCE_ATTRIBUTES")
+
+
+def path_of(charts: Charts, values: Values) -> Any:
+    return environment(charts.render("order", values))["ORDER_ROOT_PATH"]["value"]
+
+
+def test_the_service_knows_the_path_below_which_it_is_reached(charts: Charts) -> None:
+    """Else its links lead beside it, and behind an Ingress, which takes nothing off, all is 404."""
+    below = {"host": "shop.example.com", "path": "/shop", "pathType": "Prefix"}
+    assert path_of(charts, INGRESS) == ""
+    assert path_of(charts, HTTP_ROUTE) == "/shop"
+    assert path_of(charts, {"ingress": {"enabled": True, "hosts": [below]}}) == "/shop"
+    assert path_of(charts, {"ingress": {"enabled": False, "hosts": [below]}}) == ""
+    behind_another = merged(HTTP_ROUTE, {"config": {"rootPath": "/all/shop"}})
+    assert path_of(charts, behind_another) == "/all/shop"
+    rewritten = {**below, "path": "/shop(/|$)(.*)", "pathType": "ImplementationSpecific"}
+    assert path_of(charts, {"ingress": {"enabled": True, "hosts": [rewritten]}}) == ""
+
+
 @pytest.mark.parametrize("given", [["pull"], [{"name": "pull"}]])
 def test_pull_secrets_may_be_names_or_objects(charts: Charts, given: list[Any]) -> None:
     for name, pod in pods(charts.render("shop", {"global": {"imagePullSecrets": given}})):
@@ -297,7 +343,10 @@ def test_a_backup_reaches_both_databases_and_nothing_else(charts: Charts) -> Non
 
 def test_an_upload_begins_when_the_backup_is_there(charts: Charts) -> None:
     upload = {"image": {"repository": "copy", "tag": "1"}, "command": ["copy", "/backups"]}
-    manifests = charts.render("shop", {"backup": {"enabled": True, "upload": upload}})
+    egress = [{"ports": [{"port": 443, "protocol": "TCP"}]}]
+    backup = {"enabled": True, "upload": upload, "extraEgress": egress}
+    manifests = charts.render("shop", {"backup": backup})
+    assert Network(manifests).passes("Egress", "CronJob/rel-shop-backup", "a store outside", 443)
     spec = dict(pods(manifests))["CronJob/rel-shop-backup"]["spec"]
     assert [each["name"] for each in spec["initContainers"]] == ["backup"]
     assert [each["command"] for each in spec["containers"]] == [["copy", "/backups"]]

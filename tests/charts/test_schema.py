@@ -7,6 +7,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from tests.charts.combinations import HTTP_ROUTE
 from tests.charts.rendering import CHARTS, Charts, Refused, Values
 from tests.e2e.harness.programs import ROOT
 
@@ -150,6 +151,92 @@ NEGATIVES: dict[str, tuple[str, Values, str]] = {
         "shop",
         {"invoice": {"service": {"port": 4000}}},
         "the invoice service answers at http://rel-invoice:4000",
+    ),
+    "TLS to a bundled PostgreSQL, which has none": (
+        "order",
+        {"externalDatabase": {"sslMode": "verify-full"}},
+        "postgres.enabled: the bundled server speaks no TLS",
+    ),
+    "TLS to the shop's own Redis, which has none": (
+        "shop",
+        {name: {"externalRedis": {"tls": True}} for name in ("order", "invoice")},
+        "the bundled Redis speaks no TLS",
+    ),
+    "an authority for a Redis that is not encrypted": (
+        "order",
+        {"redis": {"enabled": False}, "externalRedis": {"host": "r", "tlsSecret": "t"}},
+        "externalRedis.tlsSecret needs externalRedis.tls",
+    ),
+    "an authority that nobody asks": (
+        "order",
+        {"postgres": {"enabled": False}, "externalDatabase": {"host": "h", "tlsSecret": "t"}},
+        "externalDatabase.tlsSecret needs externalDatabase.sslMode",
+    ),
+    "nobody to trust": (
+        "order",
+        {
+            "postgres": {"enabled": False},
+            "externalDatabase": {"host": "h", "sslMode": "verify-full"},
+        },
+        "sslMode verify-full needs externalDatabase.tlsSecret",
+    ),
+    "a certificate that is nowhere": (
+        "order",
+        {
+            "postgres": {"enabled": False},
+            "externalDatabase": {"existingSecret": "s", "clientCertificate": True},
+        },
+        "externalDatabase.clientCertificate needs externalDatabase.tlsSecret",
+    ),
+    "two ports in one": ("order", {"metrics": {"port": 3000}}, "are both 3000"),
+    "a route and a path that disagree": (
+        "order",
+        HTTP_ROUTE | {"config": {"rootPath": "/elsewhere"}},
+        "config.rootPath is /elsewhere, but clients reach the service at /shop",
+    ),
+    "two paths for a service that knows one": (
+        "order",
+        {
+            "ingress": {
+                "enabled": True,
+                "hosts": [{"host": "a", "path": "/a"}, {"host": "b", "path": "/b"}],
+            }
+        },
+        "have the paths /a, /b",
+    ),
+    "a host that is none": (
+        "order",
+        {"ingress": {"enabled": True, "hosts": [{"host": "bücher.example"}]}},
+        "/ingress/hosts/0/host",
+    ),
+    "a path with a space": ("order", {"httpRoute": {"path": "/a b"}}, "/httpRoute/path"),
+    "a share of pods that is none": (
+        "order",
+        {"podDisruptionBudget": {"maxUnavailable": "half"}},
+        "maxUnavailable",
+    ),
+    "a name that no resource may have": (
+        "order",
+        {"fullnameOverride": "My_Shop"},
+        "fullnameOverride",
+    ),
+    "a label that is none": ("order", {"commonLabels": {"team": "-a-"}}, "/commonLabels/team"),
+    "a label's name that is none": ("shop", {"global": {"commonLabels": {"a b": "c"}}}, "a b"),
+    "a schedule that is none": ("shop", {"backup": {"schedule": "at night"}}, "/backup/schedule"),
+    "an upload by nobody": (
+        "shop",
+        {"backup": {"upload": {"command": ["copy"]}}},
+        "need backup.upload.image.repository",
+    ),
+    "an upload by any version": (
+        "shop",
+        {"backup": {"upload": {"image": {"repository": "up"}}}},
+        "needs backup.upload.image.tag",
+    ),
+    "an upload without a way out": (
+        "shop",
+        {"backup": {"enabled": True, "upload": {"image": {"repository": "up", "tag": "1"}}}},
+        "backup.upload needs backup.extraEgress",
     ),
     "two trace backends": (
         "observability",

@@ -8,13 +8,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.charts.combinations import EXTERNAL_DATABASE, HTTP_ROUTE, INGRESS, SECRETS
+from tests.charts.combinations import EXTERNAL_DATABASE, HTTP_ROUTE, INGRESS, SECRETS, SHOP
 from tests.charts.rendering import Charts, Values, load_all, merged
 from tests.e2e.harness.programs import ROOT
 
 THEIR_REDIS: Values = {
     "redis": {"enabled": False},
     "externalRedis": {"existingSecret": "", "host": "redis.example.com", "password": "p"},
+}
+THEIR_DATABASE: Values = {
+    "postgres": {"enabled": False},
+    "externalDatabase": {"existingSecret": "one"},
 }
 # Fixed, as a random password would make every rendering differ from every other.
 FIXED: dict[str, Values] = {
@@ -39,10 +43,7 @@ TOKENS: Values = {
 # What must be set for a key to have a say.
 CONTEXT: dict[str, Values] = {
     "externalDatabase.": EXTERNAL_DATABASE,
-    "externalDatabase.existingSecret": {
-        "postgres": {"enabled": False},
-        "externalDatabase": {"existingSecret": "one"},
-    },
+    "externalDatabase.existingSecret": THEIR_DATABASE,
     "externalRedis.": THEIR_REDIS,
     "externalRedis.uri": {
         "redis": {"enabled": False},
@@ -52,18 +53,21 @@ CONTEXT: dict[str, Values] = {
         "redis": {"enabled": False},
         "externalRedis": {"existingSecret": "one"},
     },
+    "externalDatabase.tlsSecret": THEIR_DATABASE,
+    "externalDatabase.sslMode": THEIR_DATABASE,
     "externalDatabase.clientCertificate": merged(
-        EXTERNAL_DATABASE, {"externalDatabase": {"tlsSecret": "certificates"}}
+        THEIR_DATABASE, {"externalDatabase": {"tlsSecret": "certificates"}}
     ),
+    "externalRedis.tlsSecret": merged(THEIR_REDIS, {"externalRedis": {"tls": True}}),
     "externalRedis.clientCertificate": merged(
-        THEIR_REDIS, {"externalRedis": {"tlsSecret": "certificates"}}
+        THEIR_REDIS, {"externalRedis": {"tls": True, "tlsSecret": "certificates"}}
     ),
     "service.nodePort": {"service": {"type": "NodePort"}},
     "service.externalTrafficPolicy": {"service": {"type": "LoadBalancer"}},
     "service.loadBalancer": {"service": {"type": "LoadBalancer"}},
     "ingress.": INGRESS,
     "backup.": {"backup": {"enabled": True}},
-    "backup.upload.": {"backup": {"enabled": True, "upload": {"image": {"repository": "up"}}}},
+    "backup.upload.": SHOP["backup"],
     "httpRoute.": HTTP_ROUTE,
     "migrations.hook": SECRETS,
     "autoscaling.": {"autoscaling": {"enabled": True}},

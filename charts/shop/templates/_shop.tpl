@@ -26,9 +26,23 @@
 {{- fail "invoice.auth.required needs order.invoice.tokenSecret: the order service could not call the invoice service" -}}
 {{- end -}}
 {{- include "shop.validateRedis" . -}}
+{{- include "shop.validateBackup" . -}}
 {{- $url := printf "http://%s:%v" (include "workload.fullname" .Subcharts.invoice) .Values.invoice.service.port -}}
 {{- if ne (tpl .Values.order.invoice.url .) $url -}}
 {{- fail (printf "order.invoice.url is %s, but the invoice service answers at %s: set order.invoice.url=%s" (tpl .Values.order.invoice.url .) $url $url) -}}
+{{- end -}}
+{{- end }}
+
+{{/* What would fail every night, or never run. */}}
+{{- define "shop.validateBackup" -}}
+{{- $backup := .Values.backup -}}
+{{- $upload := $backup.upload -}}
+{{- if and (or $upload.command $upload.env) (not $upload.image.repository) -}}
+{{- fail "backup.upload.command and env need backup.upload.image.repository: nothing would be uploaded" -}}
+{{- else if and $upload.image.repository (not (or $upload.image.tag $upload.image.digest)) -}}
+{{- fail "backup.upload.image.repository needs backup.upload.image.tag or digest" -}}
+{{- else if and $backup.enabled $backup.networkPolicy $upload.image.repository (not $backup.extraEgress) -}}
+{{- fail "backup.upload needs backup.extraEgress, the way to where it uploads: the NetworkPolicy lets it reach the databases only" -}}
 {{- end -}}
 {{- end }}
 
@@ -40,6 +54,8 @@
 {{- $own := include "redis.secretName" .Subcharts.redis -}}
 {{- if $described -}}
 {{- fail "redis.enabled and order.externalRedis.host or .uri exclude each other: switch redis off, or leave them empty" -}}
+{{- else if or $external.tls $external.tlsSecret $external.clientCertificate -}}
+{{- fail "redis.enabled: the bundled Redis speaks no TLS; order.externalRedis.tls, tlsSecret and clientCertificate are for a server of your own" -}}
 {{- else if and (ne $secret $own) .Values.redis.auth.existingSecret -}}
 {{- fail (printf "redis.auth.existingSecret is %q, but the services use Secret %q: set global.lockRedis.existingSecret=%s instead, which tells Redis and both services" $own $secret $own) -}}
 {{- else if ne $secret $own -}}

@@ -19,13 +19,14 @@ while True:
 
 {{/* Waits for a database that is still starting: quicker and quieter than a Job that fails and backs off. */}}
 {{- define "migrations.waitContainer" -}}
-{{- $env := printf "%s\n%s" (include "workload.secretEnv" (dict "env" "DATABASE_URI" "secret" (include "service.databaseSecret" .) "key" "uri")) (include "service.databaseTlsEnv" .) | fromYamlArray -}}
+{{- $own := printf "%s\n%s" (include "workload.secretEnv" (dict "env" "DATABASE_URI" "secret" (include "service.databaseSecret" .) "key" "uri")) (include "service.databaseTlsEnv" .) -}}
+{{- $env := include "service.envOf" (list . $own) | fromYamlArray -}}
 {{- $rest := dict "command" (list "python" "-c" (include "migrations.waitScript" .)) "env" $env "resources" .Values.migrations.resources -}}
 {{ include "service.container" (dict "root" . "name" "wait-for-database" "rest" (toYaml $rest)) }}
 {{- end }}
 
 {{- define "migrations.container" -}}
-{{- $rest := dict "args" (list "migrate") "env" (printf "%s\n%s" (include "service.env" .) (include "service.databaseTlsEnv" .) | fromYamlArray) "resources" .Values.migrations.resources -}}
+{{- $rest := dict "args" (list "migrate") "env" (include "service.env" . | fromYamlArray) "resources" .Values.migrations.resources -}}
 {{ include "service.container" (dict "root" . "name" "migrate" "rest" (toYaml $rest)) }}
 {{- end }}
 

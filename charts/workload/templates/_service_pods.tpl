@@ -56,7 +56,6 @@ httpGet: {path: {{ .path }}, port: http}
 args: ["serve"]
 env:
   {{- include "service.env" . | nindent 2 }}
-  {{- include "service.databaseTlsEnv" . | nindent 2 }}
 ports:
   - {name: http, containerPort: {{ .Values.service.port }}, protocol: TCP}
   - {name: metrics, containerPort: {{ .Values.metrics.port }}, protocol: TCP}

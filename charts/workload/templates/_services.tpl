@@ -34,6 +34,7 @@
 {{- include "service.validateAuth" . -}}
 {{- include "service.validateLimits" . -}}
 {{- include "service.validateService" . -}}
+{{- include "service.validateTls" . -}}
 {{- end }}
 
 {{/* A limit inside another has to be the shorter one: the services refuse to start otherwise. */}}
@@ -53,11 +54,77 @@
 {{- if and (eq $service.type "ClusterIP") (or $service.nodePort $service.externalTrafficPolicy $service.loadBalancerClass $service.loadBalancerSourceRanges) -}}
 {{- fail "service.nodePort, externalTrafficPolicy, loadBalancerClass and loadBalancerSourceRanges are for service.type NodePort or LoadBalancer" -}}
 {{- end -}}
+{{- if eq (int64 $service.port) (int64 .Values.metrics.port) -}}
+{{- fail (printf "service.port and metrics.port are both %v: the service listens on two ports" $service.port) -}}
+{{- end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "httpRoute.enabled needs httpRoute.parentRefs: the Gateway that the route belongs to" -}}
 {{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
 {{- fail "ingress.enabled needs ingress.hosts" -}}
+{{- end -}}
+{{- end }}
+
+{{/*
+What would be encrypted less than it seems, or not at all. (A Secret of the user's own may say in its uri what the values do
+not, so that only what the chart writes is judged.)
+*/}}
+{{- define "service.validateTls" -}}
+{{- range $bundled, $external := dict "postgres" "externalDatabase" "redis" "externalRedis" -}}
+{{- $other := index $.Values $external -}}
+{{- if and (index $.Values $bundled).enabled (or $other.sslMode $other.tls $other.tlsSecret $other.clientCertificate) -}}
+{{- fail (printf "%s.enabled: the bundled server speaks no TLS; the keys of %s for it are for a server of your own" $bundled $external) -}}
+{{- else if and $other.clientCertificate (not $other.tlsSecret) -}}
+{{- fail (printf "%s.clientCertificate needs %s.tlsSecret, which holds the certificate" $external $external) -}}
+{{- end -}}
+{{- end -}}
+{{- $database := .Values.externalDatabase -}}
+{{- $redis := .Values.externalRedis -}}
+{{- if and $redis.host $redis.tlsSecret (not $redis.tls) -}}
+{{- fail "externalRedis.tlsSecret needs externalRedis.tls: the connection would not be encrypted" -}}
+{{- else if and $database.host $database.tlsSecret (not (has $database.sslMode (list "require" "verify-ca" "verify-full"))) -}}
+{{- fail "externalDatabase.tlsSecret needs externalDatabase.sslMode verify-full (verify-ca, require): the server would not be verified" -}}
+{{- else if and $database.host (hasPrefix "verify-" $database.sslMode) (not $database.tlsSecret) (not (include "service.givesVariable" (list . "PGSSLROOTCERT"))) -}}
+{{- fail (printf "externalDatabase.sslMode %s needs externalDatabase.tlsSecret: nobody to trust is known" $database.sslMode) -}}
+{{- end -}}
+{{- end }}
+
+{{/* Something where extraEnv sets a variable. Takes [context, name]. */}}
+{{- define "service.givesVariable" -}}
+{{- range (first .).Values.extraEnv -}}
+{{- if eq .name (last $) -}}yes{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/*
+The path below which clients reach the service: the one that is set, else the one at which an Ingress or HTTPRoute has it.
+An Ingress with paths as its controller wants them (ImplementationSpecific) is not read.
+*/}}
+{{- define "service.rootPath" -}}
+{{- $paths := list -}}
+{{- if and .Values.httpRoute.enabled (ne .Values.httpRoute.path "/") -}}
+{{- $paths = append $paths (trimSuffix "/" .Values.httpRoute.path) -}}
+{{- end -}}
+{{- if .Values.ingress.enabled -}}
+{{- range .Values.ingress.hosts -}}
+{{- if and (ne (.path | default "/") "/") (ne (.pathType | default "Prefix") "ImplementationSpecific") -}}
+{{- $paths = append $paths (trimSuffix "/" .path) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $paths = uniq $paths -}}
+{{- $given := .Values.config.rootPath -}}
+{{- if $given -}}
+{{- range $paths -}}
+{{- if not (hasSuffix . (trimSuffix "/" $given)) -}}
+{{- fail (printf "config.rootPath is %s, but clients reach the service at %s (ingress.hosts, httpRoute.path): it is to end with that" $given .) -}}
+{{- end -}}
+{{- end -}}
+{{- $given -}}
+{{- else if gt (len $paths) 1 -}}
+{{- fail (printf "ingress.hosts and httpRoute.path have the paths %s: a service knows one; set config.rootPath" (join ", " $paths)) -}}
+{{- else -}}
+{{- join "" $paths -}}
 {{- end -}}
 {{- end }}
 
@@ -94,7 +161,7 @@
 {{/* The settings of the service as environment variables: config.logLevel becomes ORDER_LOG_LEVEL. */}}
 {{- define "service.ownEnv" -}}
 {{- $prefix := upper .Chart.Name -}}
-{{- $given := dict "host" (include "service.host" .) "port" .Values.service.port "metricsPort" .Values.metrics.port "drainSeconds" .Values.shutdown.drainSeconds "shutdownSeconds" .Values.shutdown.requestSeconds -}}
+{{- $given := dict "rootPath" (include "service.rootPath" .) "host" (include "service.host" .) "port" .Values.service.port "metricsPort" .Values.metrics.port "drainSeconds" .Values.shutdown.drainSeconds "shutdownSeconds" .Values.shutdown.requestSeconds -}}
 {{- $settings := merge $given (include (printf "%s.settings" .Chart.Name) . | fromYaml) .Values.config -}}
 {{ include "workload.secretEnv" (dict "env" (printf "%s_DATABASE_URL" $prefix) "secret" (include "service.databaseSecret" .) "key" "uri") }}
 {{ include "workload.secretEnv" (dict "env" (printf "%s_REDIS_URL" $prefix) "secret" (include "service.redisSecret" .) "key" "uri") }}
@@ -102,6 +169,7 @@
 - name: {{ printf "%s_%s" $prefix (snakecase $key | upper) }}
   value: {{ $value | toJson | trimAll "\"" | quote }}
 {{- end }}
+{{- include "service.databaseTlsEnv" . }}
 {{- include "service.authEnv" . }}
 {{- include "service.tracingEnv" . }}
 {{- end }}
@@ -173,20 +241,32 @@ invoice-token: {{ tpl . $ | quote }}
 {{- end }}
 {{- end }}
 
-{{/* The chart's variables and the user's own; of one that both name, the user's. */}}
+{{/*
+The chart's variables and the user's own; of one that both name, the user's, in the chart's place: what refers to it, as
+$(POD_NAME), comes after it.
+*/}}
 {{- define "service.env" -}}
-{{- $extra := .Values.extraEnv -}}
-{{- $theirs := list -}}
-{{- range $extra -}}
-{{- $theirs = append $theirs .name -}}
+{{- include "service.envOf" (list . (include "service.ownEnv" .)) -}}
+{{- end }}
+
+{{/* Takes [context, the chart's variables]. */}}
+{{- define "service.envOf" -}}
+{{- $theirs := dict -}}
+{{- range (first .).Values.extraEnv -}}
+{{- $_ := set $theirs .name . -}}
 {{- end -}}
 {{- $env := list -}}
-{{- range include "service.ownEnv" . | fromYamlArray -}}
-{{- if not (has .name $theirs) -}}
+{{- range last . | fromYamlArray -}}
+{{- $env = append $env (get $theirs .name | default .) -}}
+{{- $_ := unset $theirs .name -}}
+{{- end -}}
+{{- range (first .).Values.extraEnv -}}
+{{- with get $theirs .name -}}
 {{- $env = append $env . -}}
+{{- $_ := unset $theirs .name -}}
 {{- end -}}
 {{- end -}}
-{{- concat $env $extra | toYaml -}}
+{{- $env | toYaml -}}
 {{- end }}
 
 {{/* The variables by which libpq finds certificates: for every program that opens the database. */}}
