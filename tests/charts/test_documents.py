@@ -37,6 +37,7 @@ OF_NO_NAMESPACE = (
     "kubectl apply -f k8s/",
     "kubectl config ",
     "kubectl delete namespace ",
+    "kubectl taint node ",
     "helm template ",
 )
 

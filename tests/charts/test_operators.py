@@ -232,6 +232,13 @@ def test_a_registry_may_end_in_a_slash(charts: Charts) -> None:
     assert not any("//" in image for image in images)
 
 
+@pytest.mark.parametrize("tag", [19, 20261126])
+def test_a_tag_may_be_a_number_as_it_is_on_a_command_line(charts: Charts, tag: int) -> None:
+    values = {"image": {"tag": tag}, "postgres": {"image": {"tag": tag}}}
+    images = set(re.findall(r'image: "(.+)"', charts.text("order", json.dumps(values))))
+    assert images == {f"shop/order:{tag}", f"postgres:{tag}", "redis:8"}
+
+
 def test_common_labels_are_on_everything_but_the_templates_of_the_stores(charts: Charts) -> None:
     values = {"global": {"commonLabels": {"team": "shop"}}}
     for manifest in charts.render("shop", values):

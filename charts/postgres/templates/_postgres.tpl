@@ -8,7 +8,7 @@
 
 {{/* The major version that the tag names; the newest that this chart knows where it names none. */}}
 {{- define "postgres.major" -}}
-{{- regexFind "^[0-9]+" (.Values.image.tag | toString) | default .Chart.AppVersion -}}
+{{- regexFind "^[0-9]+" (.Values.image.tag | toJson | trimAll "\"") | default .Chart.AppVersion -}}
 {{- end }}
 
 {{/* Where the data are: on the volume with every image. Those before 18 would keep them beside it, lost with the pod. */}}

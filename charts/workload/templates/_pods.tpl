@@ -1,4 +1,7 @@
-{{/* A pinned image reference. A digest wins over a tag, global.imageRegistry over the image's own. Takes {root, image}. */}}
+{{/*
+A pinned image reference. A digest wins over a tag, global.imageRegistry over the image's own. A tag may be a number, as
+`--set image.tag=19` makes it. Takes {root, image}.
+*/}}
 {{- define "workload.image" -}}
 {{- $registry := (.root.Values.global).imageRegistry | default .image.registry | trimSuffix "/" -}}
 {{- $name := .image.repository -}}
@@ -8,7 +11,7 @@
 {{- if .image.digest -}}
 {{- printf "%s@%s" $name .image.digest -}}
 {{- else -}}
-{{- printf "%s:%s" $name (.image.tag | default .root.Chart.AppVersion) -}}
+{{- printf "%s:%s" $name (.image.tag | default .root.Chart.AppVersion | toJson | trimAll "\"") -}}
 {{- end -}}
 {{- end }}
 
