@@ -8,6 +8,7 @@ import ctypes
 import gc
 import json
 import os
+import resource
 import signal
 import sys
 from importlib import import_module
@@ -57,6 +58,8 @@ def become(request: dict[str, Any], mains: dict[str, Any]) -> NoReturn:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    if (descriptors := request["descriptors"]) is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     os.environ.update(request["environment"])
     code = 70
     try:

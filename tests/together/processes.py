@@ -45,7 +45,13 @@ class Nursery:
         self._process.stdout.close()
 
     def start(
-        self, program: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path
+        self,
+        program: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        *,
+        descriptors: int | None = None,
     ) -> int:
         return int(
             self._ask(
@@ -55,6 +61,7 @@ class Nursery:
                     "arguments": list(arguments),
                     "environment": dict(environment),
                     "log": str(log),
+                    "descriptors": descriptors,
                 }
             )
         )
@@ -102,8 +109,18 @@ class Service:
             self.status = self.nursery.exit_status(self.pid)
         return bool(self.pid) and self.status is None
 
-    def start(self, *, failpoints: str = "", ready: bool = True, **more: str) -> Self:
-        """Start it, with settings on top of its own, by their names in the environment."""
+    def start(
+        self,
+        *,
+        failpoints: str = "",
+        ready: bool = True,
+        descriptors: int | None = None,
+        **more: str,
+    ) -> Self:
+        """Start it, with settings on top of its own, by their names in the environment.
+
+        ``descriptors`` is how many files the system lets it have open.
+        """
         prefix = self.name.upper()
         environment = {
             **self.environment,
@@ -115,7 +132,9 @@ class Service:
             **more,
         }
         self.status = None
-        self.pid = self.nursery.start(self.name, ["serve"], environment, self.log)
+        self.pid = self.nursery.start(
+            self.name, ["serve"], environment, self.log, descriptors=descriptors
+        )
         if ready:
             self.wait_ready()
         return self

@@ -72,14 +72,7 @@ class Shop:
         self.order_look = Look(self.order_database)
         self.invoice_look = Look(self.invoice_database)
         self.services: list[Service] = []
-        self.invoice = self._service(
-            "invoice",
-            {
-                "INVOICE_DATABASE_URL": self.invoice_database,
-                "INVOICE_REDIS_URL": self.redis_url,
-                "INVOICE_DATABASE_POOL_SIZE": "10",
-            },
-        )
+        self.invoice = self.another_invoice_service()
         self.order = self.replica()
 
     def __enter__(self) -> Self:
@@ -108,6 +101,17 @@ class Shop:
                 "ORDER_REDIS_URL": self.redis_url,
                 "ORDER_INVOICE_URL": self.invoice.url,
                 **self._settings,
+            },
+        )
+
+    def another_invoice_service(self) -> Service:
+        """One more invoice service on the same database, not started."""
+        return self._service(
+            "invoice",
+            {
+                "INVOICE_DATABASE_URL": self.invoice_database,
+                "INVOICE_REDIS_URL": self.redis_url,
+                "INVOICE_DATABASE_POOL_SIZE": "10",
             },
         )
 

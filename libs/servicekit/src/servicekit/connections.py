@@ -86,6 +86,13 @@ class Connections:
         self._clients.discard(client)
         self.working(client)
 
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def make_room(self) -> None:
+        """End the connection that has kept the server waiting longest, if one does."""
+        self._evict_one()
+
     def refused(self, reason: str) -> None:
         """Count a connection that is ended before it was served."""
         self._refused.labels(reason).inc()

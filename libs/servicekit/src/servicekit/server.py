@@ -8,7 +8,6 @@ third, if it is SIGINT, the requests too.
 """
 
 import math
-import resource
 import signal
 import socket
 import sys
@@ -20,7 +19,8 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from servicekit.connections import RESERVED_FOR_PROBES, Connections
+from servicekit.connections import Connections
+from servicekit.descriptors import DescriptorWatch, affordable
 from servicekit.failpoints import DroppableConnectionMiddleware
 from servicekit.http_protocol import BoundedProtocol, Front, FrontConfig, HttpLimits
 from servicekit.lifecycle import Lifecycle
@@ -33,9 +33,6 @@ from servicekit.settings import ServerSettings
 # one in the very moment in which the client sends its next request on it.
 KEEP_ALIVE_SECONDS: Final = 30
 EXIT_PORT_IN_USE: Final = 1
-# Listeners, the log, the event loop, the database's pools, Redis, the other service.
-_OWN_DESCRIPTORS: Final = 48
-_FEWEST_CONNECTIONS: Final = 4
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -43,10 +40,16 @@ class DrainingServer(uvicorn.Server):
     """A uvicorn server that drains before it stops, and ends the process with 0."""
 
     def __init__(
-        self, config: uvicorn.Config, *, lifecycle: Lifecycle, drain_seconds: float
+        self,
+        config: uvicorn.Config,
+        *,
+        lifecycle: Lifecycle,
+        drain_seconds: float,
+        descriptors: DescriptorWatch,
     ) -> None:
         super().__init__(config)
         self._lifecycle = lifecycle
+        self._descriptors = descriptors
         self._drain_seconds = drain_seconds
         self._stop_at = math.inf
 
@@ -68,6 +71,7 @@ class DrainingServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Tell whether it is time to stop; called ten times a second."""
+        self._descriptors.look()
         return await super().on_tick(counter) or time.monotonic() >= self._stop_at
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -99,10 +103,12 @@ def run(app: ASGIApp, *, runtime: Runtime, settings: ServerSettings) -> int:
             ) as metrics,
         ):
             _log.info("metrics_started", host=settings.host, port=metrics.port)
+            configuration = config(app, runtime=runtime, settings=settings)
             server = DrainingServer(
-                config(app, runtime=runtime, settings=settings),
+                configuration,
                 lifecycle=runtime.lifecycle,
                 drain_seconds=settings.drain_seconds,
+                descriptors=DescriptorWatch(listener.fileno(), configuration.front.connections),
             )
             server.run(sockets=[listener])
     except PortInUse as error:
@@ -111,7 +117,7 @@ def run(app: ASGIApp, *, runtime: Runtime, settings: ServerSettings) -> int:
     return 0
 
 
-def config(app: ASGIApp, *, runtime: Runtime, settings: ServerSettings) -> uvicorn.Config:
+def config(app: ASGIApp, *, runtime: Runtime, settings: ServerSettings) -> FrontConfig:
     """Return uvicorn's configuration for ``app``."""
     outermost = DroppableConnectionMiddleware(app) if runtime.failpoints.active else app
     return FrontConfig(
@@ -134,25 +140,7 @@ def front(*, runtime: Runtime, settings: ServerSettings) -> Front:
             body_bytes=settings.max_body_bytes, idle_grace_seconds=settings.idle_grace_seconds
         ),
         connections=Connections(
-            maximum=_affordable(settings.max_connections), registry=runtime.registry
+            maximum=affordable(settings.max_connections), registry=runtime.registry
         ),
         lifecycle=runtime.lifecycle,
     )
-
-
-def _affordable(wanted: int) -> int:
-    """Return how many clients may be connected, asking the system for descriptors first.
-
-    At its limit the system would reset new clients, probes among them, and nobody would know.
-    """
-    own = _OWN_DESCRIPTORS + RESERVED_FOR_PROBES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted + own:
-        most = wanted + own if hard == resource.RLIM_INFINITY else min(hard, wanted + own)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
-        soft = max(soft, most)
-    if soft == resource.RLIM_INFINITY or soft >= wanted + own:
-        return wanted
-    affordable = max(_FEWEST_CONNECTIONS, soft - own)
-    _log.warning("connections_limited", wanted=wanted, maximum=affordable, descriptors=soft)
-    return affordable
