@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from tests.together.shop import Shop, create, now
+from tests.together.conftest import ShopFactory
+from tests.together.shop import Shop, create, now, wait_for
 
 from order.__main__ import main
 from order.domain import invoice_id_for
@@ -100,6 +101,38 @@ def test_an_invoice_that_lost_changes_is_found_and_given_them_again(
     assert (status, report["equal"]) == (0, True)
     assert "again" in report["differences"][0]["repaired"]
     shop.assert_true()
+
+
+def test_what_is_in_the_archives_is_history_that_the_audit_and_its_repair_read(
+    shop_of: ShopFactory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    eager = {"OPERATION_RETENTION_SECONDS": "1", "PURGE_INTERVAL_SECONDS": "0.1"}
+    shop = shop_of(**{f"ORDER_{name}": value for name, value in eager.items()})
+    try:
+        for name, value in eager.items():
+            shop.invoice.environment[f"INVOICE_{name}"] = value
+        shop.invoice.start()
+        shop.order.start()
+        order_id = create(shop.order, quantity=2, value="9.50")
+        update(shop, order_id, quantity=4)
+        update(shop, order_id, quantity=6)
+        wait_for(lambda: len(shop.operations()) == len(shop.recorded()) == 1)
+        shop.invoice.kill()
+        forget(shop, order_id, after=0)
+        shop.invoice.start()
+        monkeypatch.setenv("ORDER_DATABASE_URL", shop.order_database)
+        monkeypatch.setenv("ORDER_REDIS_URL", shop.redis.url)
+        read = ["--order-dsn", shop.order_database, "--invoice-dsn", shop.invoice_database]
+        read += ["--order-url", shop.order.url, "--invoice-url", shop.invoice.url]
+        assert main(["audit", "--json", *read]) == 1
+        report = json.loads(capsys.readouterr().out)
+        (difference,) = report["differences"]
+        assert [step["version"] for step in difference["history"]] == [1, 2, 3]
+        assert main(["audit", "--repair", *read]) == 0
+        wait_for(lambda: len(shop.recorded()) == 1)
+        assert main(["audit", *read]) == 0
+    finally:
+        shop.__exit__()
 
 
 def test_an_altered_invoice_takes_the_orders_total_again(shop: Shop, audit: Audit) -> None:

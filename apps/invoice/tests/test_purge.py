@@ -94,3 +94,53 @@ async def test_the_purge_runs_by_itself(
 
     async with purging(service_of(app), interval_seconds=0.01, retention_seconds=DAY):
         await eventually(purged)
+
+
+async def test_the_archive_is_filled_by_itself(
+    shop: Shop, app: FastAPI, engine: AsyncEngine, query: Query
+) -> None:
+    order_id = uuid.uuid4()
+    invoice_id = await shop.created(order_id)
+    async with shop.locked(order_id) as lease:
+        await shop.update(invoice_id, base=1, proof=lease.proof())
+    await age(engine)
+
+    async def archived() -> bool:
+        return len(await query("SELECT 1 FROM applied_operations_archive")) == 1
+
+    async with purging(
+        service_of(app),
+        interval_seconds=0.01,
+        retention_seconds=DAY,
+        operation_retention_seconds=DAY,
+    ):
+        await eventually(archived)
+
+
+async def test_orders_operations_superseded_long_ago_move_to_the_archive_and_answer_there(
+    shop: Shop, app: FastAPI, engine: AsyncEngine, query: Query
+) -> None:
+    order_id = uuid.uuid4()
+    op_id, refused = uuid.uuid4(), uuid.uuid4()
+    invoice_id = await shop.created(order_id)
+    async with shop.locked(order_id) as lease:
+        await shop.update(invoice_id, base=1, proof=lease.proof(), op_id=op_id)
+        await shop.update(invoice_id, base=1, proof=lease.proof(), op_id=refused)
+        await shop.update(invoice_id, base=2, proof=lease.proof())
+    await shop.abort(uuid.uuid4(), invoice_id)
+    before = (await shop.client.get(f"/operations/{op_id}")).json()
+    assert await service_of(app).archive(retention_seconds=DAY) == 0
+    await age(engine)
+    assert await service_of(app).archive(retention_seconds=DAY) == 2
+    assert await service_of(app).archive(retention_seconds=DAY) == 0
+    left = await query("SELECT version, outcome FROM applied_operations ORDER BY outcome")
+    assert [row["outcome"] for row in left] == ["aborted", "applied", "rejected"]
+    assert left[1]["version"] == 3
+    named = await shop.client.get(f"/operations/{op_id}", params={"invoice_id": str(invoice_id)})
+    for found in (await shop.client.get(f"/operations/{op_id}"), named):
+        assert {**found.json(), "created_at": None} == {**before, "created_at": None}
+    async with shop.locked(order_id) as lease:
+        late = await shop.update(invoice_id, base=1, proof=lease.proof(), op_id=op_id)
+        assert late.status_code == 412
+        following = await shop.update(invoice_id, base=3, proof=lease.proof())
+        assert following.status_code == 204

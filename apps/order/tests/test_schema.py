@@ -80,6 +80,11 @@ def test_the_schema_can_be_taken_down_and_put_up_again(postgres_server: Postgres
     postgres_server.drop_database(name)
 
 
+_TWICE_IN_THE_ARCHIVE = (
+    "INSERT INTO operations_archive SELECT (jsonb_populate_record(NULL::operations_archive,"
+    " to_jsonb(o) || jsonb_build_object('op_id', {op_id}, 'archived_at', now(),"
+    " 'response_body', ''))).* FROM operations o, generate_series(1, 2)"
+)
 BROKEN = {
     "orders_quantity_check": "UPDATE orders SET quantity = 0, total = 0",
     "orders_value_check": "UPDATE orders SET value = -1, total = -2",
@@ -110,6 +115,10 @@ BROKEN = {
     "idempotency_keys_op_id_idx": (
         "INSERT INTO idempotency_keys SELECT client, 'other', request_hash, op_id"
         " FROM idempotency_keys"
+    ),
+    "operations_archive_pkey": _TWICE_IN_THE_ARCHIVE.format(op_id="op_id"),
+    "operations_archive_order_id_version_idx": _TWICE_IN_THE_ARCHIVE.format(
+        op_id="gen_random_uuid()"
     ),
     "operations_one_pending_idx": (
         "INSERT INTO operations (op_id, order_id, invoice_id, kind, version, payload,"

@@ -106,6 +106,7 @@ def _lifespan(
                 service,
                 interval_seconds=settings.purge_interval_seconds,
                 retention_seconds=settings.idempotency_retention_seconds,
+                operation_retention_seconds=settings.operation_retention_seconds,
             ):
                 yield
         finally:

@@ -40,6 +40,11 @@ class InvoiceMetrics:
             "Operations of direct clients removed after their retention",
             registry=registry,
         )
+        self._archived = Counter(
+            "shop_invoice_operations_archived_total",
+            "Operations of orders moved from the journal to the archive",
+            registry=registry,
+        )
         self._show_zeros()
 
     def _show_zeros(self) -> None:
@@ -66,6 +71,10 @@ class InvoiceMetrics:
     def fence_rejected(self) -> None:
         """Count a write that came with an older lock than the last one."""
         self._fence_rejections.rejected(_RESOURCE)
+
+    def archived(self, count: int) -> None:
+        """Count operations that were moved to the archive."""
+        self._archived.inc(count)
 
     def purged(self, count: int) -> None:
         """Count removed records."""

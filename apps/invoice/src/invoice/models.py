@@ -47,8 +47,9 @@ class AppliedOperation(Base):
     for, nor in the way of, an operation on another. A direct client's key, which becomes the id, is
     unique among the direct clients' keys, since a creation has no invoice yet to tell it apart.
 
-    Rows of orders' operations are kept for ever: they are what a late retry, the reconciler and the
-    audit go by. Rows of direct clients may be purged after their retention.
+    Rows of orders' operations are kept: they are what a late retry, the reconciler and the audit go
+    by. Those that were superseded long ago may be moved to the archive. Rows of direct clients may
+    be purged after their retention.
     """
 
     __tablename__ = "applied_operations"
@@ -101,7 +102,37 @@ class AppliedOperation(Base):
             "created_at",
             postgresql_where=text("direct"),
         ),
+        Index(
+            "ix_applied_operations_applied_created_at_op_id",
+            "created_at",
+            "op_id",
+            postgresql_where=text("outcome = 'applied' AND NOT direct"),
+        ),
     )
+
+
+class ArchivedOperation(Base):
+    """An operation of an order that another one superseded long ago; nothing refers to it."""
+
+    __tablename__ = "applied_operations_archive"
+
+    op_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    invoice_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    request_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
+    kind: Mapped[str] = mapped_column(String(8))
+    outcome: Mapped[str] = mapped_column(String(8))
+    version: Mapped[int | None] = mapped_column(BigInteger)
+    fence: Mapped[int] = mapped_column(BigInteger)
+    direct: Mapped[bool]
+    response_status: Mapped[int] = mapped_column(SmallInteger)
+    response_headers: Mapped[list[list[str]]] = mapped_column(JSONB)
+    response_body: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    archived_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=text("now()")
+    )
+
+    __table_args__ = (Index("ix_applied_operations_archive_archived_at", "archived_at"),)
 
 
 class InvoiceRow(Base):

@@ -3,24 +3,36 @@
 import uuid
 from typing import Any, Final
 
-from sqlalchemy import Table, select
+from sqlalchemy import ColumnElement, FromClause, Table, select, text
 
 from invoice.domain import FIELDS, Invoice, InvoiceStatus
-from invoice.models import AppliedOperation, InvoiceRow
+from invoice.models import AppliedOperation, ArchivedOperation, InvoiceRow
 from servicekit.walks import Listing, Rows, Walk
+from tandem.archive import Archive
 from tandem.decider import Records
 
 INVOICES: Final[Table] = InvoiceRow.metadata.tables["invoices"]
 DECISIONS: Final[Table] = AppliedOperation.metadata.tables["applied_operations"]
+ARCHIVED: Final[Table] = ArchivedOperation.metadata.tables["applied_operations_archive"]
 _LISTING: Final = Listing(
     created_at=INVOICES.c.created_at, row_id=INVOICES.c.id, made_by=INVOICES.c.created_by_xid
 )
 
 
-def invoice_records(make: type[Records] = Records) -> Records:
+def _applied_of_order(journal: FromClause) -> ColumnElement[bool]:
+    # The literal, not a parameter: only so can the planner use a partial index.
+    return (journal.c.outcome == text("'applied'")) & ~journal.c.direct
+
+
+def invoice_archive() -> Archive:
+    """Return the statement that moves superseded operations to the archive."""
+    return Archive(DECISIONS, ARCHIVED, subject_id="invoice_id", carried_out=_applied_of_order)
+
+
+def invoice_records(make: type[Records] = Records, *, decisions: Table = DECISIONS) -> Records:
     """Return the statements by which invoices are decided about."""
     return make(
-        DECISIONS,
+        decisions,
         INVOICES,
         subject_id="invoice_id",
         fields=FIELDS,

@@ -110,12 +110,19 @@ def create_service(
 
 @asynccontextmanager
 async def purging(
-    service: InvoiceService, *, interval_seconds: float, retention_seconds: float
+    service: InvoiceService,
+    *,
+    interval_seconds: float,
+    retention_seconds: float,
+    operation_retention_seconds: float = 0,
 ) -> AsyncIterator[None]:
-    """Purge in the background while the body runs."""
+    """Purge and, if operations are not to stay for ever, archive while the body runs."""
     task = asyncio.create_task(
         _purge_for_ever(
-            service, interval_seconds=interval_seconds, retention_seconds=retention_seconds
+            service,
+            interval_seconds=interval_seconds,
+            retention_seconds=retention_seconds,
+            operation_retention_seconds=operation_retention_seconds,
         ),
         name="purge",
     )
@@ -128,7 +135,11 @@ async def purging(
 
 
 async def _purge_for_ever(
-    service: InvoiceService, *, interval_seconds: float, retention_seconds: float
+    service: InvoiceService,
+    *,
+    interval_seconds: float,
+    retention_seconds: float,
+    operation_retention_seconds: float,
 ) -> None:
     while True:
         await asyncio.sleep(interval_seconds)
@@ -138,3 +149,11 @@ async def _purge_for_ever(
             _log.warning("purge_failed", error_type=type(error).__name__)
         else:
             _log.info("purged", count=count)
+        if not operation_retention_seconds:
+            continue
+        try:
+            count = await service.archive(retention_seconds=operation_retention_seconds)
+        except (psycopg.Error, TimeoutError) as error:
+            _log.warning("archive_failed", error_type=type(error).__name__)
+        else:
+            _log.info("archived", count=count)

@@ -26,7 +26,13 @@ from invoice.errors import (
 )
 from invoice.locks import LockGuard
 from invoice.metrics import InvoiceMetrics
-from invoice.repository import invoice_of, page_of
+from invoice.repository import (
+    ARCHIVED,
+    invoice_archive,
+    invoice_of,
+    invoice_records,
+    page_of,
+)
 from invoice.terms import Terms
 from servicekit import deadlines, idempotency, problems
 from servicekit.auth.principal import Principal
@@ -35,6 +41,7 @@ from servicekit.money import to_text
 from servicekit.problems import DeadlineExceeded
 from servicekit.walks import Walk
 from tandem import errors
+from tandem.archive import Position
 from tandem.decider import PURGE_BATCH, Decision, DecisionPoint, Identity, Proposal, Record, Records
 from tandem.operation import FIRST_VERSION, NO_FENCE, Kind, Outcome, Refusal
 from tandem.store import Store
@@ -107,6 +114,9 @@ class InvoiceService:
     ) -> None:
         self._store = store
         self._records = records
+        self._archive = invoice_archive()
+        self._archived = invoice_records(decisions=ARCHIVED)
+        self._archived_up_to: Position | None = None
         self._decisions = decisions
         self._guard = guard
         self._metrics = metrics
@@ -155,14 +165,15 @@ class InvoiceService:
         """
         if not _may_see(asked_by, op_id):
             raise OperationNotFound(f"Nothing is recorded under operation {op_id}.")
-        if invoice_id is None:
-            recorded = await self._records.find_anywhere(self._store, op_id)
-        else:
-            identity = Identity(op_id, invoice_id, direct=False)
-            recorded = await self._records.find(self._store, identity)
-        if recorded is None:
-            raise OperationNotFound(f"Nothing is recorded under operation {op_id}.")
-        return recorded
+        for records in (self._records, self._archived):
+            if invoice_id is None:
+                recorded = await records.find_anywhere(self._store, op_id)
+            else:
+                identity = Identity(op_id, invoice_id, direct=False)
+                recorded = await records.find(self._store, identity)
+            if recorded is not None:
+                return recorded
+        raise OperationNotFound(f"Nothing is recorded under operation {op_id}.")
 
     async def abort(self, op_id: uuid.UUID, invoice_id: uuid.UUID) -> Record:
         """Record a tombstone unless the operation is decided, and return what stands."""
@@ -242,6 +253,25 @@ class InvoiceService:
             total += count
             if count < PURGE_BATCH:
                 return total
+
+    async def archive(self, *, retention_seconds: float) -> int:
+        """Move operations that were superseded so long ago to the archive; return how many.
+
+        In small transactions. A round goes on where the last one ended; after a start, and after a
+        failure, it looks once at all that stays: at each invoice's last operation.
+        """
+        total, done = 0, False
+        position, self._archived_up_to = self._archived_up_to, None
+        while not done:
+            async with asyncio.timeout(_PURGE_SECONDS):
+                batch = await self._archive.move(
+                    self._store.rows, older_than_seconds=retention_seconds, after=position
+                )
+            self._metrics.archived(batch.moved)
+            total += batch.moved
+            position, done = batch.position, batch.is_last
+        self._archived_up_to = position
+        return total
 
     async def _change(self, request: _ChangeRequest) -> Record:
         """Change an invoice under its lock.

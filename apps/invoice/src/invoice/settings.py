@@ -21,7 +21,8 @@ class Settings(settings.ServeSettings):
     commit_patience_seconds: PositiveSeconds = 10.0
     """How long after its deadline a request waits for the end of its commit."""
     purge_interval_seconds: PositiveSeconds = 600.0
-    """How often operations of direct clients past their retention are removed."""
+    """How often operations of direct clients past their retention are removed, and those of orders
+    moved to the archive."""
 
 
 class MigrateSettings(settings.MigrateSettings):

@@ -182,6 +182,8 @@ CONSTRAINTS: Final[dict[str, Callable[[], Problem] | None]] = {
     "idempotency_keys_request_hash_check": None,
     "idempotency_keys_key_check": None,
     "idempotency_keys_op_id_idx": None,
+    "operations_archive_pkey": None,
+    "operations_archive_order_id_version_idx": None,
 }
 
 

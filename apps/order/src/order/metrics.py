@@ -49,6 +49,11 @@ class Metrics:
             "Idempotency keys removed after their retention",
             registry=registry,
         )
+        self._archived = Counter(
+            "shop_operations_archived",
+            "Operations moved from the journal to the archive",
+            registry=registry,
+        )
         self._pending = Gauge(
             "shop_operations_pending",
             "Operations whose outcome is not known yet, in the database",
@@ -104,6 +109,10 @@ class Metrics:
     def keys_purged(self, count: int) -> None:
         """Count removed idempotency keys."""
         self._keys_purged.inc(count)
+
+    def archived(self, count: int) -> None:
+        """Count operations that were moved to the archive."""
+        self._archived.inc(count)
 
     def backlog(self, backlog: Backlog) -> None:
         """Show what is pending."""

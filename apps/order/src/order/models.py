@@ -167,6 +167,8 @@ idempotency_keys: Final = Table(
     Column("response_headers", JSONB),
     Column("response_body", LargeBinary),
     Column("created_at", _TIMESTAMP, nullable=False, server_default=_NOW),
+    # The operation that the key led to, once that is in the archive; the answer is here then.
+    Column("archived_op_id", Uuid),
     PrimaryKeyConstraint("client", "idempotency_key", name="idempotency_keys_pkey"),
     CheckConstraint(
         "num_nulls(response_status, response_headers, response_body)"
@@ -182,4 +184,32 @@ idempotency_keys: Final = Table(
         "created_at",
         postgresql_where=text("op_id IS NULL"),
     ),
+)
+
+# What nothing refers to any more: no key leads here, and nothing of the protocol reads it.
+operations_archive: Final = Table(
+    "operations_archive",
+    metadata,
+    Column("op_id", Uuid, nullable=False),
+    Column("order_id", Uuid, nullable=False),
+    Column("invoice_id", Uuid, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("payload", JSONB, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("response_status", Integer, nullable=False),
+    Column("response_headers", JSONB, nullable=False),
+    Column("response_body", LargeBinary, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", _TIMESTAMP, nullable=False),
+    Column("last_error", Text),
+    Column("traceparent", Text),
+    Column("client", Text, nullable=False),
+    Column("created_at", _TIMESTAMP, nullable=False),
+    Column("finished_at", _TIMESTAMP, nullable=False),
+    Column("created_by_xid", BigInteger),
+    Column("archived_at", _TIMESTAMP, nullable=False, server_default=_NOW),
+    PrimaryKeyConstraint("op_id", name="operations_archive_pkey"),
+    Index("operations_archive_order_id_version_idx", "order_id", "version", unique=True),
+    Index("operations_archive_archived_at_idx", "archived_at"),
 )

@@ -44,7 +44,7 @@ class Settings(settings.ServeSettings):
     reconcile_interval_seconds: PositiveSeconds = 1.0
     """How often recovery looks for pending operations without being woken."""
     purge_interval_seconds: PositiveSeconds = 600.0
-    """How often idempotency keys past their retention are removed."""
+    """How often keys past their retention are removed, and operations moved to the archive."""
 
     @model_validator(mode="after")
     def _limits_are_nested(self) -> Self:

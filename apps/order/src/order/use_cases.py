@@ -176,6 +176,7 @@ def _assemble(
         resources.recovery_engine,
         metrics=metrics,
         retention_seconds=settings.idempotency_retention_seconds,
+        operation_retention_seconds=settings.operation_retention_seconds,
         interval_seconds=settings.purge_interval_seconds,
     )
     return UseCases(

@@ -60,6 +60,9 @@ class ServerSettings(AuthSettings):
     max_connections: Annotated[int, Field(gt=0, le=100_000)] = 1_000
     """Clients connected at once; lowered where the process may not open as many descriptors."""
     idempotency_retention_seconds: Annotated[int, Field(gt=0, le=315_576_000)] = 86_400
+    operation_retention_seconds: Annotated[int, Field(ge=0, le=315_576_000)] = 0
+    """How long after the change that superseded it an operation stays in the journal; then it moves
+    to the archive. 0: for ever."""
     failpoints: str = ""
 
 

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Row, column, select, table
+from sqlalchemy import Row, column, literal, select, table, union_all
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.sql.selectable import Select
+from sqlalchemy.sql.selectable import CompoundSelect, Select
 
 from order import models
 from order.audit.facts import Fact, Step
@@ -26,6 +26,18 @@ _INVOICES: Final = table(
 )
 _APPLIED: Final = table(
     "applied_operations", column("op_id"), column("invoice_id"), column("outcome")
+)
+_ARCHIVED: Final = table(
+    "applied_operations_archive", column("op_id"), column("invoice_id"), column("outcome")
+)
+_STEP: Final = (
+    "op_id",
+    "kind",
+    "state",
+    "version",
+    "created_at",
+    "finished_at",
+    "last_error",
 )
 
 
@@ -66,13 +78,12 @@ class DatabaseOrders:
 
     async def history(self, order_id: UUID) -> tuple[Step, ...]:
         """Return an order's operations, the oldest first."""
-        operations = models.operations
-        rows = await _rows(
-            self._engine,
-            select(operations)
-            .where(operations.c.order_id == order_id)
-            .order_by(operations.c.created_at, operations.c.op_id),
+        journal, archive = (
+            select(*(each.c[name] for name in _STEP)).where(each.c.order_id == order_id)
+            for each in (models.operations, models.operations_archive)
         )
+        history = union_all(journal, archive)
+        rows = await _rows(self._engine, history.order_by("created_at", "op_id"))
         return tuple(_step(row) for row in rows)
 
 
@@ -103,16 +114,20 @@ class DatabaseInvoices:
 
     async def outcomes(self, order_id: UUID, op_ids: list[UUID]) -> dict[UUID, Outcome]:
         """Return what is recorded for these operations of an order, on its own invoice."""
-        rows = await _rows(
-            self._engine,
-            select(_APPLIED).where(
-                _APPLIED.c.op_id.in_(op_ids), _APPLIED.c.invoice_id == invoice_id_for(order_id)
-            ),
+        # What is in the archive comes last, and counts: it was recorded first.
+        journal, archive = (
+            select(each, literal(rank).label("rank")).where(
+                each.c.op_id.in_(op_ids), each.c.invoice_id == invoice_id_for(order_id)
+            )
+            for rank, each in enumerate((_APPLIED, _ARCHIVED))
         )
+        rows = await _rows(self._engine, union_all(journal, archive).order_by("rank"))
         return {row.op_id: Outcome(row.outcome) for row in rows}
 
 
-async def _rows(engine: AsyncEngine, statement: Select[Any]) -> list[Row[Any]]:
+async def _rows(
+    engine: AsyncEngine, statement: Select[Any] | CompoundSelect[Any]
+) -> list[Row[Any]]:
     try:
         async with engine.connect() as connection:
             return list(await connection.execute(statement))

@@ -17,7 +17,13 @@ from order.audit.facts import Difference, DifferenceKind, Fact
 from order.domain import Operation, Order, Status, Update
 from order.identifiers import new_operation_id
 from order.ports import Change
-from order.repository import OperationRecord, Operations, Orders, page_of_operations
+from order.repository import (
+    OperationRecord,
+    Operations,
+    OperationsArchive,
+    Orders,
+    page_of_operations,
+)
 from order.service.changes import Changes
 from servicekit.auth.principal import ANONYMOUS
 from servicekit.problems import Problem
@@ -153,6 +159,8 @@ class Repair:
 
     async def _committed(self, order_id: UUID) -> list[OperationRecord]:
         records = await self._operations(order_id, State.COMMITTED)
+        async with self._engine.connect() as connection:
+            records += await OperationsArchive(connection).of_order(order_id)
         return sorted(records, key=lambda record: record.operation.version)
 
     async def _operations(self, order_id: UUID, state: State) -> list[OperationRecord]:

@@ -4,6 +4,7 @@ The protocol's statements are ``tandem.initiator``'s; here is what they are made
 and operations are listed by.
 """
 
+from order.repository.archive import OperationsArchive
 from order.repository.idempotency_keys import IdempotencyKeys
 from order.repository.operations import OperationRecord, Operations, page_of_operations
 from order.repository.orders import Orders, page_of_orders
@@ -15,6 +16,7 @@ __all__ = [
     "Journal",
     "OperationRecord",
     "Operations",
+    "OperationsArchive",
     "Orders",
     "page_of_operations",
     "page_of_orders",

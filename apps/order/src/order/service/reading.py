@@ -12,6 +12,7 @@ from order.ports import Unrecorded
 from order.repository import (
     OperationRecord,
     Operations,
+    OperationsArchive,
     page_of_operations,
     page_of_orders,
 )
@@ -66,6 +67,9 @@ class Reading:
         """
         with answering():
             record = await self._journal.operation(self._store, op_id)
+        if record is None:
+            async with reading_back(self._engine) as connection:
+                record = await OperationsArchive(connection).find(op_id)
         if record is not None:
             if not asked_by.owns(record.client):
                 raise OperationNotFound(_NO_OPERATION)

@@ -79,6 +79,7 @@ class Keys:
             .where(
                 keys.c.created_at < func.now() - timedelta(seconds=older_than_seconds),
                 keys.c.op_id.is_(None),
+                keys.c.archived_op_id.is_(None),
             )
             .limit(limit)
             .with_for_update(skip_locked=True)
