@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -37,8 +37,8 @@ ORDER: Final = (
     "rollout",
     "crash",
     "stores",
-    "rotation",
     "backup",
+    "rotation",
     "uninstall",
 )
 INSTALLED: Final = pytest.StashKey[Shop]()
@@ -80,15 +80,21 @@ def tools() -> None:
 
 
 @pytest.fixture(scope="session")
-def images(tools: None) -> Iterator[Future[list[str]]]:
-    """Every image that the shop needs, on its way into the local engine."""
-    with ThreadPoolExecutor(max_workers=1) as executor:
-        yield executor.submit(provide_images)
+def aside(tools: None) -> Iterator[ThreadPoolExecutor]:
+    """For what goes on meanwhile: images are built and copied while the cluster begins."""
+    with ThreadPoolExecutor() as executor:
+        yield executor
+
+
+@pytest.fixture(scope="session")
+def built(aside: ThreadPoolExecutor) -> Future[None]:
+    """The images of the services, on their way into the local engine."""
+    return aside.submit(build_images)
 
 
 @pytest.fixture(scope="session")
 def kind_cluster(
-    tools: None, images: Future[list[str]], tmp_path_factory: pytest.TempPathFactory
+    built: Future[None], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cluster]:
     """A cluster of this session's own, or the one that E2E_CLUSTER names."""
     kubeconfig = tmp_path_factory.mktemp("kind") / "kubeconfig"
@@ -104,11 +110,27 @@ def kind_cluster(
 
 
 @pytest.fixture(scope="session")
+def images(kind_cluster: Cluster, built: Future[None], aside: ThreadPoolExecutor) -> None:
+    """Every image that the shop needs, in the cluster."""
+    official = aside.submit(copy_official, kind_cluster, OFFICIAL)
+    built.result(IMAGES_SECONDS)
+    kind_cluster.load(list(BUILT))
+    official.result(IMAGES_SECONDS)
+
+
+@pytest.fixture(scope="session")
+def observability_images(
+    kind_cluster: Cluster, images: None, aside: ThreadPoolExecutor
+) -> Future[None]:
+    """What sees into the shop, on its way into the cluster while the shop is installed."""
+    return aside.submit(copy_official, kind_cluster, OBSERVABILITY_IMAGES)
+
+
+@pytest.fixture(scope="session")
 def namespace(
-    kind_cluster: Cluster, images: Future[list[str]], tmp_path_factory: pytest.TempPathFactory
+    kind_cluster: Cluster, images: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Namespace]:
     """A namespace that refuses every pod below Pod Security ``restricted``."""
-    kind_cluster.load(images.result(IMAGES_SECONDS))
     name = f"e2e-{secrets.token_hex(3)}"
     with Namespace(kind_cluster, name, logs=tmp_path_factory.mktemp("forwards")) as made:
         made.create()
@@ -118,7 +140,9 @@ def namespace(
 
 
 @pytest.fixture(scope="session")
-def shop(namespace: Namespace, pytestconfig: pytest.Config) -> Shop:
+def shop(
+    namespace: Namespace, observability_images: Future[None], pytestconfig: pytest.Config
+) -> Shop:
     """The shop, installed from zero."""
     run("make", "charts", timeout_seconds=120)
     installed = Shop(namespace)
@@ -158,13 +182,17 @@ def obstacle() -> str:
     return ""
 
 
-def provide_images() -> list[str]:
-    """Build or fetch all images; returns the names of those that every test needs."""
+def build_images() -> None:
+    """Build the images of the services."""
     for image, dockerfile in BUILT.items():
         cluster.build(image, dockerfile=dockerfile)
-    for image in (*OFFICIAL, *OBSERVABILITY_IMAGES):
+
+
+def copy_official(into: Cluster, images: Sequence[str]) -> None:
+    """Fetch official images, unless they are here, and copy them into the cluster."""
+    for image in images:
         cluster.pull(image)
-    return [*BUILT, *OFFICIAL]
+    into.load(images)
 
 
 def keep() -> bool:

@@ -45,6 +45,5 @@ def test_a_restore_brings_back_what_was_there_and_the_audit_says_equal(shop: Sho
         assert orders.http.get(later).status_code == 404
         assert orders.http.patch(kept, json=change(quantity=3)).status_code == 204
     assert_settled(shop, {})
-    shop.upgrade()
     shop.namespace.kubectl("delete", "job", "backup-now", "restore-now", "--ignore-not-found")
     shop.namespace.kubectl("delete", f"--filename={ROOT}/k8s/backup-claim.yaml", "--wait=false")

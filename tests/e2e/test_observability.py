@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 
 import pytest
-from tests.e2e.harness.installation import OBSERVABILITY_IMAGES, Shop
+from tests.e2e.harness.installation import Shop
 from tests.e2e.harness.programs import ROOT
 from tests.e2e.harness.release import Release
 from tests.e2e.harness.shop import Service, new_order
@@ -19,11 +20,12 @@ CHART = ROOT / "charts" / "observability"
 # Jaeger stands for Tempo and reads the same OTLP; nobody looks at Grafana here.
 VALUES = ("tempo.enabled=false", "jaeger.enabled=true", "grafana.enabled=false")
 SEEN_SECONDS = 90
+IMAGES_SECONDS = 600
 
 
 @pytest.fixture(scope="module")
-def observability(shop: Shop) -> Iterator[Release]:
-    shop.namespace.cluster.load(OBSERVABILITY_IMAGES)
+def observability(shop: Shop, observability_images: Future[None]) -> Iterator[Release]:
+    observability_images.result(IMAGES_SECONDS)
     release = Release("observability", shop.namespace, CHART)
     options = [f"--set={value}" for value in VALUES]
     release.install(f"--values={CHART}/values-dev.yaml", *options, timeout_seconds=180)

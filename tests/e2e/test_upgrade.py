@@ -14,7 +14,7 @@ pytestmark = pytest.mark.e2e
 
 def test_the_same_release_applied_again_changes_nothing(shop: Shop) -> None:
     """Neither what runs nor its description: whoever compares sees no difference, ever."""
-    secrets = shop.namespace.secrets()
+    secrets, pods = shop.namespace.secrets(), shop.uids(*SERVICES, *STORES)
     kinds = "deployments,statefulsets,networkpolicies,services,configmaps,poddisruptionbudgets"
 
     def versions() -> dict[str, str]:
@@ -27,7 +27,7 @@ def test_the_same_release_applied_again_changes_nothing(shop: Shop) -> None:
         }
 
     shop.upgrade()
-    before, pods = versions(), shop.uids(*SERVICES, *STORES)
+    before = versions()
     shop.upgrade()
     assert versions() == before
     assert shop.uids(*SERVICES, *STORES) == pods

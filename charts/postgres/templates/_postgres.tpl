@@ -76,9 +76,10 @@ livenessProbe:
   periodSeconds: 10
   timeoutSeconds: 10
   failureThreshold: 6
+{{- /* Seldom, since each is a process: at the start the kubelet asks as soon as the startup probe is through. */}}
 readinessProbe:
   exec: {command: {{ $ready }}}
-  periodSeconds: 2
+  periodSeconds: 10
   timeoutSeconds: 5
 volumeMounts:
   - {name: data, mountPath: /var/lib/postgresql}

@@ -8,6 +8,8 @@
 {{- define "store.service" -}}
 {{ include "workload.head" (dict "root" .root "component" "database" "api" "v1" "kind" "Service" "name" (include "workload.fullname" .root)) }}
 spec:
+  # There is one pod: whoever waits until a probe has called it ready is only later.
+  publishNotReadyAddresses: true
   selector:
     {{- include "workload.selectorLabels" (dict "root" .root "component" "database") | nindent 4 }}
   ports:

@@ -30,10 +30,6 @@ class Load:
     pod: str
     result: dict[str, Any] = field(default_factory=dict)
 
-    def _log(self, *, lines: int) -> list[str]:
-        """The last lines of the load's output; all of it with -1."""
-        return self.namespace.kubectl("logs", self.pod, f"--tail={lines}").splitlines()
-
     def wait_more(self, successes: int, *, timeout_seconds: float = MORE_SECONDS) -> None:
         """Wait until so many more requests have succeeded than had so far."""
         enough = self.succeeded() + successes
@@ -60,7 +56,7 @@ class Load:
 
     def _told(self) -> dict[str, Any]:
         """What the load has said last."""
-        lines = self._log(lines=1)
+        lines = self.namespace.logs(self.pod, lines=1).splitlines()
         told: dict[str, Any] = json.loads(lines[-1]) if lines else {}
         return told
 
@@ -68,7 +64,7 @@ class Load:
         """Let the requests in flight finish, and keep the final count."""
         self.namespace.exec(self.pod, "python", "-c", "import os; os.kill(1, 15)")
         ended = eventually(
-            lambda: load.read_final(self._log(lines=-1)),
+            lambda: load.read_final(self.namespace.logs(self.pod).splitlines()),
             what="the end of the load",
             timeout_seconds=END_SECONDS,
         )

@@ -70,6 +70,22 @@ class Namespace:
         """Run a command in a pod and return what it wrote."""
         return self.kubectl("exec", pod, "--", *command, timeout_seconds=timeout_seconds)
 
+    def logs(self, pod: str, *, lines: int | None = None) -> str:
+        """What a pod has written; the last lines of it, or all.
+
+        Asked of the cluster itself, not by kubectl: whoever waits for a line asks often.
+        """
+        # As it is: the client would take a line of JSON for an object of its own.
+        answer: Any = self.core.read_namespaced_pod_log(
+            pod,
+            self.name,
+            tail_lines=lines,
+            _preload_content=False,
+            _request_timeout=REQUEST_SECONDS,
+        )
+        said: bytes = answer.data
+        return said.decode()
+
     def pods(self, selector: str) -> list[Pod]:
         """The pods that the label selector chooses, by name."""
         listed = self.core.list_namespaced_pod(
