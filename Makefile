@@ -7,7 +7,7 @@ SHOP := .shop
 # Two workers suit the smallest machines that continuous integration offers.
 WORKERS ?= 2
 # The tests that need nothing but the environment; each of the others has a verb of its own.
-ALONE := "not e2e and not observed and not play and not topologies"
+ALONE := "not e2e and not observed and not play and not topologies and not pair"
 
 .PHONY: help
 help: ## list what can be done
@@ -71,6 +71,10 @@ test-topologies: $(VENV)/.ready ## try the lock with Sentinels, as a Cluster and
 .PHONY: test-play
 test-play: $(VENV)/.ready ## run the playground's tests in a real browser (PLAY_REQUIRED=1: fail without Chromium)
 	@$(BIN)/python -m pytest -m play tests/playground $(ARGS)
+
+.PHONY: test-pair
+test-pair: $(VENV)/.ready ## make the example's pair of services fail in the middle, and try the page that builds it
+	@$(BIN)/python -m pytest -m pair tests/pair $(ARGS)
 
 .PHONY: test-package
 test-package: $(VENV)/.ready ## build the lock's wheel, install it alone, and run its tests there

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from sqlalchemy.exc import IntegrityError
+
 from tandem import errors
 
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
@@ -17,6 +19,7 @@ NOTHING_WRITTEN: Final = {
     errors.Locked: 423,
     errors.KeyReused: 422,
     errors.Unstorable: 422,
+    IntegrityError: 422,
     errors.StillRunning: 409,
     errors.GivenUp: 503,
     errors.LocksUnavailable: 503,

@@ -1,0 +1,1 @@
+"""Pairs of services on the protocol, to read and to copy."""
