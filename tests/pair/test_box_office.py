@@ -21,6 +21,9 @@ pytestmark = pytest.mark.pair
 LANES = 3
 ATTEMPTS = 5
 FINAL = {200, 201, 404, 409}
+ALL = tickets.POINTS.names()
+SENT = ALL.index(tickets.POINTS.after_send)
+UNDECIDED, DECIDED = ALL[:SENT], ALL[SENT:]
 ERROR_POINTS = (
     tickets.POINTS.in_intent,
     tickets.POINTS.after_intent,
@@ -90,11 +93,17 @@ def heals(pair: Pair, point: str, action: str) -> None:
     assert any(fail_at(pair, point, action) for _ in range(ATTEMPTS)), f"{point} was never passed"
 
 
-def test_it_heals_wherever_a_box_office_dies_or_fails(pair: Pair) -> None:
-    cases = [(point, "kill") for point in tickets.POINTS.names()]
-    cases += [(point, "error") for point in ERROR_POINTS]
+@pytest.mark.parametrize(
+    ("points", "action"),
+    [
+        pytest.param(UNDECIDED, "kill", id="dies before the hall has decided"),
+        pytest.param(DECIDED, "kill", id="dies after it"),
+        pytest.param(ERROR_POINTS, "error", id="fails"),
+    ],
+)
+def test_it_heals_wherever_a_box_office(pair: Pair, points: tuple[str, ...], action: str) -> None:
     with ThreadPoolExecutor(LANES) as pool:
-        list(pool.map(lambda case: heals(pair, *case), cases))
+        list(pool.map(lambda point: heals(pair, point, action), points))
     assert pair.differences() == []
 
 

@@ -21,7 +21,6 @@ _STATES: Final = {
     Outcome.REJECTED: State.REJECTED,
     Outcome.ABORTED: State.REJECTED,
 }
-_FOLLOWS_LATER: Final = "it is decided, and the order follows later"
 PATIENCE_SECONDS: Final = 1.0
 """How long past its deadline a request waits for the subject to follow a decision."""
 _log = structlog.stdlib.get_logger(__name__)
@@ -84,11 +83,15 @@ class Completions(Generic[OpT, SubjectT]):
                 event="completion_commit_lost",
             )
         except (commits.GivenUp, commits.CommitUnknown) as error:
-            raise OutcomeUnknown(_FOLLOWS_LATER, retryable=False) from error
+            raise self._follows_later() from error
         except DATABASE_ERRORS as error:
             if not is_transient(error):
                 raise
-            raise OutcomeUnknown(_FOLLOWS_LATER, retryable=False) from error
+            raise self._follows_later() from error
+
+    def _follows_later(self) -> OutcomeUnknown:
+        noun = self._database.schema.noun
+        return OutcomeUnknown(f"it is decided, and the {noun} follows later", retryable=False)
 
     async def _complete(self, operation: OpT, decision: Decision) -> Answer:
         response = await self._complete_at_once(operation, decision)
