@@ -3,12 +3,17 @@
 Each is sent at once if there is a connection, and again on the next one, before anything else,
 until the server has answered. So a lock that nobody wants, or a ticket of somebody who gave up,
 does not outlive an outage.
+
+A replica that takes over may not know of the last ones that its master confirmed: those are sent
+once more.
 """
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import hiredis
 
@@ -27,6 +32,10 @@ TICKET_SECONDS = 3600.0
 RETRY_SECONDS_FIRST = 0.05
 RETRY_SECONDS_MAX = 1.0
 MAX_DEBTS = 100_000
+# Sentinels tell of a replica that takes over a second or two after they promoted it. Not more
+# releases are remembered, since they go ahead of everything else on a new connection.
+RECALLED_SECONDS = 5.0
+RECALLED_MAX = 2000
 
 
 @dataclass(slots=True)
@@ -37,6 +46,13 @@ class _Debt:
     in_flight: bool = False
 
 
+class _Paid(NamedTuple):
+    owner: str
+    command: Command
+    at: float
+    until: float
+
+
 class Debts:
     """Releases that have to be made."""
 
@@ -45,11 +61,15 @@ class Debts:
         loop: asyncio.AbstractEventLoop,
         connection: Callable[[], Connection | ClusterConnection],
         on_paid: Callable[[], None],
+        *,
+        replicated: bool = False,
     ) -> None:
+        """Owe nothing yet; ``replicated`` if another server may take over from the one there is."""
         self._loop = loop
         self._connection = connection
         self._on_paid = on_paid
         self._owed: dict[str, _Debt] = {}
+        self._paid: deque[_Paid] = deque(maxlen=RECALLED_MAX if replicated else 0)
         self._retrying = False
         self._retrier: asyncio.Task[None] | None = None
         self._closed = False
@@ -69,6 +89,24 @@ class Debts:
             self._retry()
         else:
             self._await(owner, debt, sent)
+
+    def paid(self, owner: str, command: Command, seconds: float) -> None:
+        """A release was made of what otherwise ends within ``seconds``."""
+        if self._paid.maxlen:
+            moment = now()
+            self._paid.append(_Paid(owner, command, moment, moment + seconds))
+
+    def recall(self) -> None:
+        """The server is gone: make the last releases again, at whichever comes next."""
+        if self._closed:
+            return
+        moment = now()
+        for each in self._paid:
+            if moment < min(each.at + RECALLED_SECONDS, each.until):
+                self._owed.setdefault(each.owner, _Debt(each.command, each.until))
+        self._paid.clear()
+        if self._owed:
+            self._retry()
 
     async def pay(self, link: Link) -> None:
         """A new connection is there: send everything before anybody else sends anything."""

@@ -75,7 +75,12 @@ class Engine:
         apart = by_slot if isinstance(where, Cluster) else all_together
         self._keeper = Keeper(self._loop, self._renew, self._look, apart)
         self._operations = Operations(self._loop, lambda: len(self._debts))
-        self._debts = Debts(self._loop, lambda: self._connection, self._operations.look)
+        self._debts = Debts(
+            self._loop,
+            lambda: self._connection,
+            self._operations.look,
+            replicated=not isinstance(where, Single),
+        )
         self._settled_at = 0.0
         self._pushes_count = not isinstance(where, Cluster)
         self._connection: Connection | ClusterConnection
@@ -175,6 +180,8 @@ class Engine:
                 raise
         if not finished:
             self.abandon(lease.request)
+        else:
+            self._debts.paid(lease.request.owner, command, lease.request.ttl)
         # A repeated release finds nothing if the first one worked. That it worked, and the lease
         # had not ended before, is known from the local deadline.
         held = released or (answer.repeated and answer.sent < lease.term.deadline)
@@ -389,6 +396,7 @@ class Engine:
     def _on_down(self) -> None:
         # Pushes may have been missed: everybody asks again.
         self._room.ask_all()
+        self._debts.recall()
         if len(self._keeper) or len(self._debts):
             self._connection.reconnect()
 

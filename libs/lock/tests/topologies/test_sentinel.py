@@ -2,12 +2,13 @@
 
 import asyncio
 import time
+from functools import partial
 from typing import Any
 
 import pytest
 from libs.lock.tests.clients import Clients, connection_of
 from libs.lock.tests.eventually import eventually
-from libs.lock.tests.topologies.servers import Replicated, ask
+from libs.lock.tests.topologies.servers import Replicated, ask, until
 
 from fencelock import (
     AsyncLease,
@@ -110,6 +111,32 @@ async def test_a_crash_of_the_master_ends_at_the_latest_with_the_lease(
     await eventually(told, "the holder knows")
     assert lease.remaining() == 0.0
     await again.release()
+
+
+async def test_a_release_that_the_replica_did_not_hear_of_is_made_again_there(
+    doomed: Replicated, clients: Clients
+) -> None:
+    """Else the name would be held by nobody for the rest of the lease."""
+    client, other = (made(clients, doomed.url, ttl=600.0, max_hold=600.0) for _ in range(2))
+    lease = await client.acquire(NAME)
+    await eventually(lambda: _has(doomed.replica.port, NAME), "the replica has the lock")
+    await run(doomed.replica.pause)
+    ask(doomed.master.port, "CLIENT", "KILL", "TYPE", "replica")
+    await lease.release()
+    doomed.master.kill()
+    doomed.second.resume()
+
+    def promoted() -> bool:
+        return bool(ask(doomed.second.port, "ROLE")[0] == "master")
+
+    def gone() -> bool:
+        return not ask(doomed.second.port, "EXISTS", f"fencelock:l:{NAME}")
+
+    await run(partial(until, promoted, "the replica is the master"))
+    await run(partial(until, gone, "the release was made there too"))
+    after = await until_granted(other, NAME)
+    assert after.fence > lease.fence
+    await after.release()
 
 
 async def test_a_master_that_was_cut_off_gets_nothing_any_more(
