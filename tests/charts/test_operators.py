@@ -10,7 +10,7 @@ import pytest
 import yaml
 from tests.charts.combinations import HTTP_ROUTE, INGRESS, SECRETS, TLS, Combination
 from tests.charts.network import Network
-from tests.charts.rendering import Charts, Manifest, Values, merged, of_kind, one, pods
+from tests.charts.rendering import Charts, Manifest, Refused, Values, merged, of_kind, one, pods
 from tests.e2e.harness.programs import ROOT
 
 # Where nothing inside says something: everybody, or the defaults of a volume.
@@ -346,6 +346,25 @@ def test_a_backup_reaches_both_databases_and_nothing_else(charts: Charts) -> Non
         assert not network.passes("Egress", pod, "a stranger", 443)
     assert one(manifests, "CronJob", "rel-shop-restore")["spec"]["suspend"] is True
     assert one(manifests, "CronJob", "rel-shop-backup")["spec"]["suspend"] is False
+
+
+def test_a_backup_verifies_the_databases_as_the_services_do(charts: Charts) -> None:
+    external = {"existingSecret": "s", "sslMode": "verify-full", "tlsSecret": "t"}
+    service = {"postgres": {"enabled": False}, "externalDatabase": external}
+    values = {"order": service, "invoice": service, "backup": {"enabled": True}}
+    manifests = charts.render("shop", values)
+    for script in ("backup", "restore"):
+        spec = dict(pods(manifests))[f"CronJob/rel-shop-{script}"]["spec"]
+        (container,) = spec["containers"]
+        env = {each["name"]: each.get("value") for each in container["env"]}
+        mounts = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+        assert env["PGSSLMODE"] == "verify-full"
+        assert env["PGSSLROOTCERT"] == f"{mounts['database-tls']}/ca.crt"
+        volumes = {each["name"]: each for each in spec["volumes"]}
+        assert volumes["database-tls"]["secret"]["secretName"] == "t"
+    other = merged(values, {"invoice": {"externalDatabase": {"sslMode": "require"}}})
+    with pytest.raises(Refused, match="sslMode differ"):
+        charts.render("shop", other)
 
 
 def test_an_upload_begins_when_the_backup_is_there(charts: Charts) -> None:

@@ -8,6 +8,7 @@
 {{- range $name := list "order" "invoice" }}
 {{ include "workload.secretEnv" (dict "env" (printf "%s_DATABASE_URI" (upper $name)) "secret" (include "service.databaseSecret" (index $.Subcharts $name)) "key" "uri") }}
 {{- end }}
+{{- include "service.databaseTlsEnv" .Subcharts.order }}
 {{- end }}
 
 {{/* One container that sees the backups. Takes {root, name, command, image (the fields), env}. */}}
@@ -30,6 +31,9 @@ volumeMounts:
   - {name: backups, mountPath: /backups}
   - {name: scripts, mountPath: /scripts, readOnly: true}
   - {name: tmp, mountPath: /tmp}
+  {{- if and .root.Values.order.externalDatabase.tlsSecret (ne .name "upload") }}
+  - {name: database-tls, mountPath: {{ include "service.tlsPath" "database" }}, readOnly: true}
+  {{- end }}
 {{- end }}
 
 {{/* The pod of a backup or a restore: the script first, then, after a backup, the upload. Takes {root, script}. */}}
@@ -55,6 +59,10 @@ volumes:
     persistentVolumeClaim: {claimName: {{ tpl $backup.claim .root | quote }}}
   - name: scripts
     configMap: {name: {{ include "shop.backupName" .root }}}
+  {{- with .root.Values.order.externalDatabase.tlsSecret }}
+  - name: database-tls
+    secret: {secretName: {{ . | quote }}, defaultMode: 0440}
+  {{- end }}
   {{- include "workload.scratch" (dict "name" "tmp" "size" "64Mi") | nindent 2 }}
 {{- end }}
 

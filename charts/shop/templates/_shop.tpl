@@ -37,6 +37,11 @@
 {{- define "shop.validateBackup" -}}
 {{- $backup := .Values.backup -}}
 {{- $upload := $backup.upload -}}
+{{- range $key := list "sslMode" "tlsSecret" "clientCertificate" -}}
+{{- if and $backup.enabled (ne (toString (index $.Values.order.externalDatabase $key)) (toString (index $.Values.invoice.externalDatabase $key))) -}}
+{{- fail (printf "backup.enabled, but order.externalDatabase.%s and invoice.externalDatabase.%s differ: one program opens both databases; say it in the uri of each Secret" $key $key) -}}
+{{- end -}}
+{{- end -}}
 {{- if and (or $upload.command $upload.env) (not $upload.image.repository) -}}
 {{- fail "backup.upload.command and env need backup.upload.image.repository: nothing would be uploaded" -}}
 {{- else if and $upload.image.repository (not (or $upload.image.tag $upload.image.digest)) -}}
