@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 import fencelock
 from order.errors import LocksUnavailable
 from order.locks import RedisLocks
+from order.metrics import Metrics
 from servicekit.testing.logs import route_to_stdlib
 
 
@@ -47,19 +49,20 @@ class Granting:
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "cause"),
     [
-        fencelock.ConfigurationError("refuses the credentials: WRONGPASS"),
-        fencelock.ConfigurationError("maxmemory-policy evicts"),
-        fencelock.RedisUnavailable("LOADING"),
-        fencelock.RedisUnavailable("NOPERM"),
-        RuntimeError("a defect"),
+        (fencelock.ConfigurationError("refuses the credentials: WRONGPASS"), "configuration"),
+        (fencelock.ConfigurationError("maxmemory-policy evicts"), "configuration"),
+        (fencelock.RedisUnavailable("LOADING"), "unreachable"),
+        (fencelock.RedisUnavailable("NOPERM"), "unreachable"),
+        (RuntimeError("a defect"), "defect"),
     ],
 )
-async def test_whatever_keeps_it_from_a_lock_is_503_with_the_cause_in_the_log_once(
-    error: Exception, caplog: pytest.LogCaptureFixture
+async def test_whatever_keeps_it_from_a_lock_is_503_with_the_cause_in_a_metric_and_the_log_once(
+    error: Exception, cause: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    locks = RedisLocks(cast("Any", Failing(error)))
+    registry = CollectorRegistry()
+    locks = RedisLocks(cast("Any", Failing(error)), trouble=Metrics(registry).lock_trouble)
     for _ in range(3):
         with pytest.raises(LocksUnavailable) as caught:
             async with locks.hold(uuid.uuid4(), wait_seconds=0):
@@ -68,6 +71,11 @@ async def test_whatever_keeps_it_from_a_lock_is_503_with_the_cause_in_the_log_on
         assert "Retry-After" in caught.value.headers
     assert caplog.text.count("locks_unavailable") == 1
     assert str(error) in caplog.text
+    counted = {
+        each: registry.get_sample_value("shop_locks_unavailable_total", {"cause": each})
+        for each in ("configuration", "unreachable", "defect")
+    }
+    assert counted == dict.fromkeys(counted, 0.0) | {cause: 3.0}
 
 
 @pytest.fixture
@@ -109,7 +117,7 @@ def blocked() -> Iterator[str]:
 async def assert_said_once(url: str, cause: str, log: pytest.LogCaptureFixture) -> None:
     """Locks there are refused each time, and the log says why and where once."""
     client = fencelock.AsyncLockClient.from_url(url, connect_timeout=0.2, reply_timeout=0.2)
-    locks = RedisLocks(client)
+    locks = RedisLocks(client, trouble=Metrics(CollectorRegistry()).lock_trouble)
     try:
         for _ in range(3):
             with pytest.raises(LocksUnavailable):
@@ -135,7 +143,7 @@ async def test_the_log_says_that_the_port_of_redis_does_not_answer(
 
 
 async def test_an_error_of_the_work_under_the_lock_stays_what_it_is() -> None:
-    locks = RedisLocks(cast("Any", Granting()))
+    locks = RedisLocks(cast("Any", Granting()), trouble=Metrics(CollectorRegistry()).lock_trouble)
     with pytest.raises(ZeroDivisionError):
         async with locks.hold(uuid.uuid4(), wait_seconds=0):
             raise ZeroDivisionError

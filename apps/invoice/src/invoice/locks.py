@@ -3,17 +3,13 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-import structlog
 from opentelemetry import trace
 
-from fencelock import FencelockError, NotOwner
+from fencelock import NotOwner
 from invoice.errors import InvoiceNotLocked
 from invoice.metrics import InvoiceMetrics, LockCheckResult
 from servicekit.deadlines import remaining_seconds
 from servicekit.problems import ServiceUnavailable
-from servicekit.quiet_log import Interval
-
-_log = structlog.stdlib.get_logger(__name__)
 
 
 class Verified(Protocol):
@@ -51,7 +47,6 @@ class LockGuard:
         tracer: trace.Tracer,
     ) -> None:
         self._tracer = tracer
-        self._interval = Interval()
         self._verifier = verifier
         self._timeout_seconds = timeout_seconds
         self._metrics = metrics
@@ -86,9 +81,7 @@ class LockGuard:
             ) from error
         except Exception as error:
             # No answer, refused credentials, an evicting policy, or a defect: it fails closed.
-            self._interval.report(
-                _log, "locks_unavailable", error, foreseen=isinstance(error, FencelockError)
-            )
+            self._metrics.lock_trouble.report(error)
             self._checked("unavailable", span)
             span.set_status(trace.StatusCode.ERROR)
             raise ServiceUnavailable(

@@ -4,7 +4,9 @@ from typing import Final, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter
 
+import fencelock
 from fencelock.contrib.prometheus import FenceRejections
+from servicekit.lock_trouble import LockTrouble
 from tandem.operation import Kind, Outcome
 
 LockCheckResult = Literal["held", "not_held", "missing", "unavailable"]
@@ -33,6 +35,11 @@ class InvoiceMetrics:
             "Checks whether the caller holds the lock, by result",
             ("result",),
             registry=registry,
+        )
+        self.lock_trouble: Final = LockTrouble(
+            registry,
+            configuration=fencelock.ConfigurationError,
+            foreseen=fencelock.FencelockError,
         )
         self._fence_rejections = FenceRejections(registry=registry)
         self._purged = Counter(

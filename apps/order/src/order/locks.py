@@ -4,16 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-import structlog
-
 import fencelock
 from order.domain import lock_names
 from order.errors import LocksUnavailable, OrderLocked
-from servicekit.quiet_log import Interval
+from servicekit.lock_trouble import LockTrouble
 from tandem.errors import LeaseLost
 from tandem.initiator.ports import Lease
-
-_log = structlog.stdlib.get_logger(__name__)
 
 
 class RedisLocks:
@@ -21,11 +17,12 @@ class RedisLocks:
 
     Args:
         client: fencelock's client; its TTL is that of every lease.
+        trouble: is told what keeps it from a lock.
     """
 
-    def __init__(self, client: fencelock.AsyncLockClient) -> None:
+    def __init__(self, client: fencelock.AsyncLockClient, *, trouble: LockTrouble) -> None:
         self._client = client
-        self._interval = Interval()
+        self._trouble = trouble
 
     @asynccontextmanager
     async def hold(self, order_id: UUID, *, wait_seconds: float) -> AsyncIterator[Lease]:
@@ -45,10 +42,5 @@ class RedisLocks:
             # Refused credentials, an evicting policy, or a defect: without a lock nothing was done.
             if granted and not isinstance(error, fencelock.FencelockError):
                 raise
-            self._interval.report(
-                _log,
-                "locks_unavailable",
-                error,
-                foreseen=isinstance(error, fencelock.FencelockError),
-            )
+            self._trouble.report(error)
             raise LocksUnavailable("The locks cannot be had. Nothing was written.") from error

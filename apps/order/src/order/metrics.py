@@ -1,11 +1,14 @@
 """What the order service counts, beside its requests."""
 
 from collections.abc import Callable
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+import fencelock
 from order.domain import Kind
 from servicekit.breaker import BreakerState
+from servicekit.lock_trouble import LockTrouble
 from tandem.initiator.records import Backlog
 from tandem.operation import Outcome
 
@@ -21,6 +24,11 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
+        self.lock_trouble: Final = LockTrouble(
+            registry,
+            configuration=fencelock.ConfigurationError,
+            foreseen=fencelock.FencelockError,
+        )
         self._operations = Counter(
             "shop_operations",
             "Operations finished by this process, by kind and outcome",

@@ -86,7 +86,7 @@ def create_use_cases(
         resources=resources,
         metrics=metrics,
         invoices=invoices or _http_invoices(settings, resources, metrics),
-        locks=locks or RedisLocks(resources.locks),
+        locks=locks or RedisLocks(resources.locks, trouble=metrics.lock_trouble),
     )
 
 
