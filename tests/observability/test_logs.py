@@ -16,7 +16,7 @@ from devkit.services import SERVICES
 
 pytestmark = pytest.mark.timeout(300)
 
-OURS = ("order.", "invoice.", "servicekit.", "fencelock.")
+OURS = ("order.", "invoice.", "servicekit.", "tandem.", "fencelock.")
 LOG_SECONDS = 30.0
 MARKER = "marker-that-nobody-may-see"
 
