@@ -84,7 +84,9 @@ def test_the_settings_that_runbooks_name_exist() -> None:
 
 
 def test_the_log_events_that_runbooks_search_for_are_written() -> None:
-    sources = "".join(path.read_text() for path in (ROOT / "apps").glob("*/src/**/*.py"))
+    sources = "".join(
+        path.read_text() for top in ("apps", "libs") for path in (ROOT / top).glob("*/src/**/*.py")
+    )
     searched = {
         event
         for line in ALL_COMMANDS

@@ -106,7 +106,9 @@ def test_a_process_started_by_a_thread_outlives_the_thread(log: Path) -> None:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_program_ends_with_its_owner(how: signal.Signals, log: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from devkit.processes import Process\n"
+        "import signal, sys, time; from pathlib import Path; from devkit.processes import Process\n"
+        # Where the tests run in the background of a shell, it is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"process = Process({SLEEPER!r}, log=Path({str(log)!r}))\n"
         "process.start(); print(process.pid, flush=True); time.sleep(600)"
     )

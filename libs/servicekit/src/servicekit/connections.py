@@ -86,7 +86,9 @@ class Connections:
         self._clients.discard(client)
         self.working(client)
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """How many clients are connected."""
         return len(self._clients)
 
     def make_room(self) -> None:

@@ -65,7 +65,7 @@ class DescriptorWatch:
                     "descriptors_exhausted",
                     error=os.strerror(error.errno),
                     limit=limit,
-                    connections=len(self._connections),
+                    connections=self._connections.count,
                     times=times,
                 )
             self._connections.make_room()

@@ -37,7 +37,9 @@ async def serving(
     """Serve ``app``, lifespan included, and yield its base URL; failpoints may drop connections."""
     front = Front(
         limits=limits or HttpLimits(idle_grace_seconds=0.0),
-        connections=connections or Connections(maximum=1000, registry=CollectorRegistry()),
+        connections=Connections(maximum=1000, registry=CollectorRegistry())
+        if connections is None
+        else connections,
         lifecycle=lifecycle or Lifecycle(),
     )
     with listen("127.0.0.1", 0) as listener:
