@@ -159,7 +159,7 @@ def main() -> int:
     worst = 1.0
     with (
         tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder,
-        _servers(Path(folder)) as servers,
+        running_servers(Path(folder)) as servers,
     ):
         for places in options.places:
             worst = min(worst, _measure(servers, places, options))
@@ -196,7 +196,8 @@ def _row(flood: Flood, share: float) -> str:
 
 
 @contextmanager
-def _servers(folder: Path) -> Iterator[Servers]:
+def running_servers(folder: Path) -> Iterator[Servers]:
+    """Start a PostgreSQL and a Redis that write nothing to the disk in time."""
     servers = Servers(folder, durable=False)
     with servers.postgres, servers.redis:
         yield servers
