@@ -26,7 +26,7 @@ import httpx
 import uvloop
 
 from bench.services.contestants import Servers, TheShop
-from bench.services.load import Load
+from bench.services.load import Connection, Load
 from bench.services.overload import running_servers
 from bench.services.rounds import Row, Runner
 from devkit.ports import HOST
@@ -83,10 +83,11 @@ class Attack:
 
     async def probes(self) -> None:
         """Ask whether it is ready, 25 times a second on one connection."""
-        async with httpx.AsyncClient(base_url=f"http://{HOST}:{self._port}") as client:
-            while True:
-                await client.get("/readyz")
-                await asyncio.sleep(0.04)
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(Connection, HOST, self._port)
+        while connection.usable:
+            await connection.ask(self._head("GET", "/readyz"))
+            await asyncio.sleep(0.04)
 
     async def hot(self) -> None:
         """Change the one order as fast as it goes."""
@@ -186,7 +187,7 @@ async def _attack(name: str, attack: Attack) -> None:
 
 async def _for_ever(once: Callable[[Attack], Awaitable[None]], attack: Attack) -> None:
     for _ in itertools.count():
-        with suppress(OSError, httpx.HTTPError):
+        with suppress(OSError, TimeoutError):
             await once(attack)
         await asyncio.sleep(PAUSE_SECONDS)
 
