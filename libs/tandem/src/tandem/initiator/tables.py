@@ -139,6 +139,8 @@ def keys_table(metadata: MetaData) -> Table:
         ),
         *_answer_columns(),
         Column("created_at", _TIMESTAMP, nullable=False, server_default=_NOW),
+        # The operation that the key led to, once that is in an archive; the answer is here then.
+        Column("archived_op_id", Uuid),
         PrimaryKeyConstraint("client", "idempotency_key", name="idempotency_keys_pkey"),
         CheckConstraint(
             "num_nulls(response_status, response_headers, response_body)"
