@@ -39,15 +39,11 @@ def test_the_hash_depends_on_operation_and_content_but_not_on_the_order_of_keys(
     assert first != request_hash("POST /x", {"a": 1, "b": Decimal("1.01")})
 
 
-def test_a_stored_answer_survives_the_database_and_is_replayed_byte_for_byte() -> None:
+def test_a_stored_answer_is_replayed_byte_for_byte() -> None:
     stored = StoredResponse(
         201, (("ETag", '"1"'), ("Content-Type", "application/json")), b'{"a":1}'
     )
-    again = StoredResponse.from_row(
-        status=stored.status, headers=stored.headers_json(), body=memoryview(stored.body).tobytes()
-    )
-    assert again == stored
-    response = again.to_response()
+    response = stored.to_response()
     assert (response.status_code, response.body) == (201, b'{"a":1}')
     assert response.raw_headers == [
         (b"etag", b'"1"'),

@@ -87,12 +87,3 @@ class StoredResponse:
         length = [] if self.status == 204 else [(b"content-length", b"%d" % len(self.body))]  # noqa: PLR2004
         replay.raw_headers = kept + length
         return replay
-
-    def headers_json(self) -> list[list[str]]:
-        """Return the headers as JSON keeps them."""
-        return [[name, value] for name, value in self.headers]
-
-    @classmethod
-    def from_row(cls, *, status: int, headers: list[list[str]], body: bytes) -> "StoredResponse":
-        """Return the response that a database row holds."""
-        return cls(status, tuple((name, value) for name, value in headers), bytes(body))
