@@ -40,19 +40,8 @@ class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
 
 
-class AppliedOperation(Base):
-    """An operation that has been decided, with the answer that was given; the decision point.
-
-    It is identified by its id *and* its invoice: what is recorded of one invoice never stands in
-    for, nor in the way of, an operation on another. A direct client's key, which becomes the id, is
-    unique among the direct clients' keys, since a creation has no invoice yet to tell it apart.
-
-    Rows of orders' operations are kept: they are what a late retry, the reconciler and the audit go
-    by. Those that were superseded long ago may be moved to the archive. Rows of direct clients may
-    be purged after their retention.
-    """
-
-    __tablename__ = "applied_operations"
+class _Decided:
+    """The columns of an operation that has been decided, in the journal as in the archive."""
 
     op_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
     invoice_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
@@ -66,6 +55,21 @@ class AppliedOperation(Base):
     response_headers: Mapped[list[list[str]]] = mapped_column(JSONB)
     response_body: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class AppliedOperation(_Decided, Base):
+    """An operation that has been decided, with the answer that was given; the decision point.
+
+    It is identified by its id *and* its invoice: what is recorded of one invoice never stands in
+    for, nor in the way of, an operation on another. A direct client's key, which becomes the id, is
+    unique among the direct clients' keys, since a creation has no invoice yet to tell it apart.
+
+    Rows of orders' operations are kept: they are what a late retry, the reconciler and the audit go
+    by. Those that were superseded long ago may be moved to the archive. Rows of direct clients may
+    be purged after their retention.
+    """
+
+    __tablename__ = "applied_operations"
 
     __table_args__ = (
         CheckConstraint("kind IN ('create', 'update', 'delete', 'abort')", "kind"),
@@ -111,23 +115,11 @@ class AppliedOperation(Base):
     )
 
 
-class ArchivedOperation(Base):
+class ArchivedOperation(_Decided, Base):
     """An operation of an order that another one superseded long ago; nothing refers to it."""
 
     __tablename__ = "applied_operations_archive"
 
-    op_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
-    invoice_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
-    request_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
-    kind: Mapped[str] = mapped_column(String(8))
-    outcome: Mapped[str] = mapped_column(String(8))
-    version: Mapped[int | None] = mapped_column(BigInteger)
-    fence: Mapped[int] = mapped_column(BigInteger)
-    direct: Mapped[bool]
-    response_status: Mapped[int] = mapped_column(SmallInteger)
-    response_headers: Mapped[list[list[str]]] = mapped_column(JSONB)
-    response_body: Mapped[bytes] = mapped_column(LargeBinary)
-    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     archived_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=text("now()")
     )

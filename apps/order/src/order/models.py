@@ -186,28 +186,16 @@ idempotency_keys: Final = Table(
     ),
 )
 
+_UNKNOWN_OF_SOME: Final = frozenset({"last_error", "traceparent", "created_by_xid"})
+
 # What nothing refers to any more: no key leads here, and nothing of the protocol reads it.
 operations_archive: Final = Table(
     "operations_archive",
     metadata,
-    Column("op_id", Uuid, nullable=False),
-    Column("order_id", Uuid, nullable=False),
-    Column("invoice_id", Uuid, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("payload", JSONB, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("response_status", Integer, nullable=False),
-    Column("response_headers", JSONB, nullable=False),
-    Column("response_body", LargeBinary, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("next_attempt_at", _TIMESTAMP, nullable=False),
-    Column("last_error", Text),
-    Column("traceparent", Text),
-    Column("client", Text, nullable=False),
-    Column("created_at", _TIMESTAMP, nullable=False),
-    Column("finished_at", _TIMESTAMP, nullable=False),
-    Column("created_by_xid", BigInteger),
+    *(
+        Column(each.name, each.type, nullable=each.name in _UNKNOWN_OF_SOME)
+        for each in operations.c
+    ),
     Column("archived_at", _TIMESTAMP, nullable=False, server_default=_NOW),
     PrimaryKeyConstraint("op_id", name="operations_archive_pkey"),
     Index("operations_archive_order_id_version_idx", "order_id", "version", unique=True),
