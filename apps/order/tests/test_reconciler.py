@@ -12,10 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from order.repository import ORDERS, Operations, page_of_operations
 from order.settings import Settings
-from order.use_cases import UseCases, running
+from order.use_cases import UseCases
 from servicekit.runtime import Runtime
 from servicekit.walks import rows_on
 from tandem.initiator import WakeUp
+from tandem.tasks import running
 
 
 async def pending(use_cases: UseCases, invoices: FakeInvoices) -> uuid.UUID:

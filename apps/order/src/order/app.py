@@ -16,11 +16,12 @@ from order.repository import Journal
 from order.resources import Resources
 from order.schema import MIGRATIONS
 from order.settings import Settings
-from order.use_cases import UseCases, create_use_cases, running
+from order.use_cases import UseCases, create_use_cases
 from servicekit import application, database
 from servicekit.runtime import Runtime
 from tandem.initiator.changes import HAND_OVER_SECONDS, PATIENCE_SECONDS
 from tandem.initiator.ports import Locks
+from tandem.tasks import running
 
 DESCRIPTION: Final = """
 An order and its invoice change together or not at all.

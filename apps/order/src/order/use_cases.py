@@ -1,11 +1,9 @@
 """The use cases of one process, put together from their parts."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Protocol
+from typing import Final
 
 from order import failpoints
 from order.answers import OrderAnswers
@@ -30,6 +28,7 @@ from servicekit.breaker import CircuitBreaker
 from servicekit.runtime import Runtime
 from tandem.initiator import Delivery, Finishing, Reconciler, WakeUp
 from tandem.initiator.ports import Locks
+from tandem.tasks import BackgroundWork
 
 _BREAKER_FAILURES: Final = 5
 _BREAKER_RESET_SECONDS: Final = 2.0
@@ -37,14 +36,6 @@ _BACKOFF_SECONDS: Final = 1.0
 """The first pause between two attempts, and so how long the claim of a replica that dies holds."""
 _RECOVERY_LOCK_WAIT_SECONDS: Final = 0.5
 """Recovery waits less than requests do: it has time, and they have somebody waiting."""
-
-
-class BackgroundWork(Protocol):
-    """Something that goes on until it is cancelled."""
-
-    async def run(self) -> None:
-        """Work until cancelled."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,43 +208,3 @@ def _reconciler(
         attempt_timeout_seconds=settings.request_timeout_seconds,
         backoff_seconds=min(settings.reconcile_interval_seconds, _BACKOFF_SECONDS),
     )
-
-
-async def _at_once() -> None:
-    """Wait for nothing."""
-
-
-@asynccontextmanager
-async def running(
-    background: Sequence[BackgroundWork],
-    *,
-    after: Callable[[], Coroutine[Any, Any, None]] = _at_once,
-) -> AsyncIterator[None]:
-    """Let the background work go on while the body runs, end it, and raise what it died of.
-
-    Args:
-        background: the work.
-        after: returns once it may begin; the body does not wait for that.
-    """
-    gate = asyncio.create_task(after(), name="gate")
-
-    async def begin(work: BackgroundWork) -> None:
-        await asyncio.shield(gate)
-        await work.run()
-
-    tasks = [
-        gate,
-        *(
-            asyncio.create_task(begin(work), name=type(work).__name__.lower())
-            for work in background
-        ),
-    ]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        for task in tasks:
-            if not task.cancelled():
-                task.result()

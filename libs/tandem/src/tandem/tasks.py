@@ -1,14 +1,23 @@
-"""Work that outlives whoever began it, because it must not be cut off in the middle."""
+"""Work beside requests: what outlives whoever began it, and what goes on until the end."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 
 _log: Final = structlog.stdlib.get_logger(__name__)
 
 Result = TypeVar("Result")
+
+
+class BackgroundWork(Protocol):
+    """Something that goes on until it is cancelled."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        ...
 
 
 async def briefly(work: Coroutine[Any, Any, None], *, seconds: float) -> None:
@@ -41,6 +50,46 @@ async def uninterrupted(work: Coroutine[Any, Any, Result], *, patience_seconds: 
             await asyncio.wait({task}, timeout=patience_seconds)
         _report(task)
         raise
+
+
+async def _at_once() -> None:
+    """Wait for nothing."""
+
+
+@asynccontextmanager
+async def running(
+    background: Sequence[BackgroundWork],
+    *,
+    after: Callable[[], Coroutine[Any, Any, None]] = _at_once,
+) -> AsyncIterator[None]:
+    """Let the background work go on while the body runs, end it, and raise what it died of.
+
+    Args:
+        background: the work.
+        after: returns once it may begin; the body does not wait for that.
+    """
+    gate = asyncio.create_task(after(), name="gate")
+
+    async def begin(work: BackgroundWork) -> None:
+        await asyncio.shield(gate)
+        await work.run()
+
+    tasks = [
+        gate,
+        *(
+            asyncio.create_task(begin(work), name=type(work).__name__.lower())
+            for work in background
+        ),
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
 
 
 def _report(task: "asyncio.Task[Any]") -> None:

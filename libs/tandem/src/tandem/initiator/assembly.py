@@ -1,6 +1,5 @@
 """An initiator put together from its parts, with limits that suit most services."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from tandem.initiator.subject import OpT, SubjectT
 from tandem.initiator.wakeup import WakeUp
 from tandem.operation import Outcome
 from tandem.store import Store
+from tandem.tasks import running
 
 _CONNECTIONS: Final = 10
 _CAREFUL_CONNECTIONS: Final = 4
@@ -104,16 +104,10 @@ class Initiator(Generic[ChangeT, OpT, SubjectT]):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Finish what is left pending for as long as the body runs, and then disconnect."""
-        tasks = [
-            asyncio.create_task(self.reconciler.run(), name="reconciler"),
-            asyncio.create_task(self.wake_up.run(), name="wake_up"),
-        ]
         try:
-            yield
+            async with running((self.reconciler, self.wake_up)):
+                yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
             await self.database.store.close()
             for engine in (self.database.engine, self.recovery_engine):
                 await engine.dispose()
