@@ -7,7 +7,7 @@ SHOP := .shop
 # Two workers suit the smallest machines that continuous integration offers.
 WORKERS ?= 2
 # The tests that need nothing but the environment; each of the others has a verb of its own.
-ALONE := "not e2e and not observed and not play and not topologies and not pair"
+ALONE := "not (charts or crash or e2e or observed or pair or play or processes or topologies)"
 
 .PHONY: help
 help: ## list what can be done
@@ -52,9 +52,21 @@ demo: $(VENV)/.ready ## watch the running shop being driven (or one started for 
 	@$(BIN)/python -m devkit demo --folder $(SHOP)
 
 .PHONY: test
-test: $(VENV)/.ready ## run every test that needs no cluster
-	@if command -v helm >/dev/null; then $(MAKE) --no-print-directory charts; fi
+test: $(VENV)/.ready ## run the tests, but for those that have a verb of their own below
 	@$(BIN)/python -m pytest -n $(WORKERS) -m $(ALONE) $(ARGS)
+
+.PHONY: test-charts
+test-charts: $(VENV)/.ready ## render the charts in every combination, run the Tiltfile, build the images
+	@if command -v helm >/dev/null; then $(MAKE) --no-print-directory charts; fi
+	@$(BIN)/python -m pytest -n $(WORKERS) -m charts tests/charts tests/tilt tests/images $(ARGS)
+
+.PHONY: test-crash
+test-crash: $(VENV)/.ready ## make every step of every change fail in every way: what heals, and what the lock alone loses
+	@$(BIN)/python -m pytest -n $(WORKERS) -m crash tests/crash $(ARGS)
+
+.PHONY: test-processes
+test-processes: $(VENV)/.ready ## run services as processes: make up, restarts, crashes, upgrades, the audit
+	@$(BIN)/python -m pytest -n $(WORKERS) -m processes apps/invoice/tests libs/devkit/tests tests/together $(ARGS)
 
 .PHONY: truth
 truth: $(VENV)/.ready ## make 2,000 random requests under bad conditions and judge every answer (SEED=N: again)

@@ -1,3 +1,3 @@
-"""Real servers for every test below, and the tables of the failures that some of them provoke."""
+"""Real servers for every test below, the groups, and the tables of provoked failures."""
 
-pytest_plugins = ["devkit.testing", "tests.crash.summary"]
+pytest_plugins = ["devkit.testing", "tests.crash.summary", "tests.groups"]
