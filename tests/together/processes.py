@@ -24,13 +24,14 @@ NURSERY = Path(__file__).with_name("nursery.py")
 class Nursery:
     """The process that all services are forked from."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, str(NURSERY)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, **(environment or {})},
             start_new_session=True,
         )
 

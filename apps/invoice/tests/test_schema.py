@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from devkit.servers import PostgresServer
-from invoice.models import Base
+from invoice.models import metadata
 from invoice.schema import MIGRATIONS
 from servicekit.database import constraint_name, driver_url
 
@@ -34,7 +34,7 @@ def test_an_empty_database_gets_exactly_the_schema_of_the_models(empty_database:
     engine = create_engine(driver_url(empty_database))
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_server_default": True})
-        assert compare_metadata(context, Base.metadata) == []
+        assert compare_metadata(context, metadata) == []
         found = {
             (table, str(check["name"]))
             for table in ("invoices", "applied_operations")
@@ -43,7 +43,7 @@ def test_an_empty_database_gets_exactly_the_schema_of_the_models(empty_database:
     engine.dispose()
     assert found == {
         (table.name, str(constraint.name))
-        for table in Base.metadata.tables.values()
+        for table in metadata.tables.values()
         for constraint in table.constraints
         if constraint.__visit_name__ in {"check_constraint", "table_or_column_check_constraint"}
     }

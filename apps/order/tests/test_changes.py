@@ -26,7 +26,7 @@ from order.errors import (
 from order.models import orders
 from order.ports import Change
 from order.repository import OperationRecord, page_of_operations
-from order.repository.payload import order_of as order_in
+from order.repository.schema import order_of as order_in
 from order.use_cases import UseCases
 from servicekit.auth.principal import ANONYMOUS
 from servicekit.failpoints import FailpointError

@@ -24,9 +24,9 @@ from order import failpoints
 from order.app import create_app
 from order.database import OrderDatabase
 from order.domain import Kind, Operation, Status, plan_creation
+from order.fields import BODY
 from order.identifiers import made_at, new_operation_id
 from order.repository import Journal, Operations
-from order.repository.payload import from_payload, to_payload
 from order.service.intent import PostgresIntents
 from order.settings import Settings
 from order.use_cases import UseCases
@@ -404,7 +404,7 @@ async def test_an_operation_of_the_first_release_that_could_not_be_completed_now
         )
         stuck = await Operations(connection).find(change.op_id)
     assert stuck is not None
-    assert from_payload(to_payload(stuck.operation.body)) == stuck.operation.body
+    assert BODY.from_payload(BODY.to_payload(stuck.operation.body)) == stuck.operation.body
     completions: Any = use_cases.cancellation._finishing._completions
     response = await completions.complete(stuck.operation, Decision(Outcome.APPLIED))
     assert response.status == 204

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Final
 
-from invoice.domain import Invoice, InvoiceStatus
+from invoice.domain import Body, Invoice, InvoiceStatus
 from invoice.errors import (
     InvoiceDeleted,
     InvoiceExists,
@@ -11,6 +11,7 @@ from invoice.errors import (
     OperationAborted,
     VersionMismatch,
 )
+from invoice.fields import BODY
 from invoice.schemas import InvoiceDocument
 from servicekit import problems
 from servicekit.etags import format_etag
@@ -67,8 +68,7 @@ def _created(proposal: Proposal, *, fence: int, now: datetime) -> Invoice:
     return Invoice(
         id=proposal.identity.subject_id,
         order_id=proposal.values["order_id"],
-        user_id=proposal.values["user_id"],
-        total=proposal.values["total"],
+        body=Body(**{name: proposal.values[name] for name in BODY.names}),
         status=InvoiceStatus.CREATED,
         version=proposal.version,
         fence=fence,

@@ -16,9 +16,6 @@ from typing import Final
 ORDER_NAMESPACE: Final = uuid.UUID("6f2d6c0e-6a0e-5d5c-9a53-3f0e0b6b5a11")
 """Namespace of the invoice ids that follow from order ids; the order service has it too."""
 
-FIELDS: Final = ("total",)
-"""What an invoice says: the columns that an update replaces."""
-
 CLIENT_KEY_NAMESPACE: Final = uuid.uuid5(ORDER_NAMESPACE, "client-key")
 """Namespace of the operation ids that follow from clients' idempotency keys."""
 
@@ -35,14 +32,25 @@ class InvoiceStatus(StrEnum):
     DELETED = "deleted"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """What an invoice says; an update replaces it, but for what is said for good."""
+
+    user_id: uuid.UUID
+    total: Decimal
+
+
+FOR_GOOD: Final = frozenset({"user_id"})
+"""What of it no update changes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Invoice:
     """An invoice as stored."""
 
     id: uuid.UUID
     order_id: uuid.UUID | None
-    user_id: uuid.UUID
-    total: Decimal
+    body: Body
     status: InvoiceStatus
     version: int
     fence: int

@@ -13,6 +13,7 @@ from invoice.dependencies import (
     ServiceDependency,
     TermsDependency,
 )
+from invoice.domain import Body
 from invoice.errors import (
     IdempotencyKeyReused,
     InvoiceDeleted,
@@ -99,9 +100,9 @@ async def create_invoice(
     points: FailpointsDependency,
 ) -> Response:
     """Create an invoice: of an order under the order's lock, or by itself without any."""
-    recorded = await service.create(
-        user_id=body.user_id, total=body.total, order_id=body.order_id, terms=terms
-    )
+    asked = dict(body)
+    order_id = asked.pop("order_id")
+    recorded = await service.create(Body(**asked), order_id=order_id, terms=terms)
     return await _answer(recorded, points)
 
 
@@ -157,7 +158,7 @@ async def update_invoice(
     points: FailpointsDependency,
 ) -> Response:
     """Give an invoice another total; only for the holder of its lock."""
-    recorded = await service.update(invoice_id, total=body.total, terms=terms)
+    recorded = await service.update(invoice_id, dict(body), terms=terms)
     return await _answer(recorded, points)
 
 

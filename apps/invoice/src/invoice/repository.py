@@ -5,17 +5,16 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, FromClause, Table, select, text
 
-from invoice.domain import FIELDS, Invoice, InvoiceStatus
-from invoice.models import AppliedOperation, ArchivedOperation, InvoiceRow
+from invoice.domain import FOR_GOOD, Invoice, InvoiceStatus
+from invoice.fields import BODY
+from invoice.models import applied_operations, applied_operations_archive, invoices
 from servicekit.walks import Listing, Rows, Walk
 from tandem.archive import Archive
 from tandem.decider import Records
 
-INVOICES: Final[Table] = InvoiceRow.metadata.tables["invoices"]
-DECISIONS: Final[Table] = AppliedOperation.metadata.tables["applied_operations"]
-ARCHIVED: Final[Table] = ArchivedOperation.metadata.tables["applied_operations_archive"]
+ARCHIVED: Final = applied_operations_archive
 _LISTING: Final = Listing(
-    created_at=INVOICES.c.created_at, row_id=INVOICES.c.id, made_by=INVOICES.c.created_by_xid
+    created_at=invoices.c.created_at, row_id=invoices.c.id, made_by=invoices.c.created_by_xid
 )
 
 
@@ -26,17 +25,21 @@ def _applied_of_order(journal: FromClause) -> ColumnElement[bool]:
 
 def invoice_archive() -> Archive:
     """Return the statement that moves superseded operations to the archive."""
-    return Archive(DECISIONS, ARCHIVED, subject_id="invoice_id", carried_out=_applied_of_order)
+    return Archive(
+        applied_operations, ARCHIVED, subject_id="invoice_id", carried_out=_applied_of_order
+    )
 
 
-def invoice_records(make: type[Records] = Records, *, decisions: Table = DECISIONS) -> Records:
+def invoice_records(
+    make: type[Records] = Records, *, decisions: Table = applied_operations
+) -> Records:
     """Return the statements by which invoices are decided about."""
     return make(
         decisions,
-        INVOICES,
+        invoices,
         subject_id="invoice_id",
-        fields=FIELDS,
-        direct=INVOICES.c.order_id.is_(None),
+        fields=tuple(name for name in BODY.names if name not in FOR_GOOD),
+        direct=invoices.c.order_id.is_(None),
     )
 
 
@@ -49,11 +52,11 @@ async def page_of(
     status: InvoiceStatus | None,
 ) -> tuple[list[Invoice], Walk | None]:
     """Return the next at most ``limit`` invoices of a walk, the newest first."""
-    statement = select(INVOICES)
+    statement = select(invoices)
     if user_id is not None:
-        statement = statement.where(INVOICES.c.user_id == user_id)
+        statement = statement.where(invoices.c.user_id == user_id)
     if status is not None:
-        statement = statement.where(INVOICES.c.status == status.value)
+        statement = statement.where(invoices.c.status == status.value)
     rows, walk = await _LISTING.page(rows_of, statement, after=after, limit=limit)
     return [invoice_of(row) for row in rows], walk
 
@@ -63,8 +66,7 @@ def invoice_of(row: Any) -> Invoice:  # noqa: ANN401 (a row of SQLAlchemy's or o
     return Invoice(
         id=row.id,
         order_id=row.order_id,
-        user_id=row.user_id,
-        total=row.total,
+        body=BODY.from_row(row),
         status=InvoiceStatus(row.status),
         version=row.version,
         fence=row.fence,

@@ -6,6 +6,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from invoice.domain import Invoice, InvoiceStatus
+from invoice.fields import BODY
 from servicekit.money import Money
 from servicekit.pagination import DEFAULT_LIMIT, MAXIMUM_LIMIT, Cursor
 from tandem.operation import Kind, Outcome
@@ -74,10 +75,9 @@ class InvoiceDocument(BaseModel):
     def of(cls, invoice: Invoice) -> "InvoiceDocument":
         """Return the document of a stored invoice."""
         return cls(
+            **BODY.values(invoice.body),
             id=invoice.id,
             order_id=invoice.order_id,
-            user_id=invoice.user_id,
-            total=invoice.total,
             status=invoice.status,
             version=invoice.version,
             created_at=invoice.created_at,

@@ -5,11 +5,11 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any, Final
 
 from invoice import failpoints
 from invoice.domain import (
+    Body,
     Invoice,
     InvoiceStatus,
     invoice_id_for_order,
@@ -24,6 +24,7 @@ from invoice.errors import (
     OutcomeUnknown,
     StaleLock,
 )
+from invoice.fields import BODY
 from invoice.locks import LockGuard
 from invoice.metrics import InvoiceMetrics
 from invoice.repository import (
@@ -37,7 +38,6 @@ from invoice.terms import Terms
 from servicekit import deadlines, idempotency, problems
 from servicekit.auth.principal import Principal
 from servicekit.failpoints import Failpoints
-from servicekit.money import to_text
 from servicekit.problems import DeadlineExceeded
 from servicekit.walks import Walk
 from tandem import errors
@@ -182,9 +182,7 @@ class InvoiceService:
         decision = await _true_of(self._decisions.abort(identity, deadline_seconds=limit), op_id)
         return decision.record
 
-    async def create(
-        self, *, user_id: uuid.UUID, total: Decimal, order_id: uuid.UUID | None, terms: Terms
-    ) -> Record:
+    async def create(self, body: Body, *, order_id: uuid.UUID | None, terms: Terms) -> Record:
         """Create an invoice; one of an order under the order's lock.
 
         Raises:
@@ -196,14 +194,14 @@ class InvoiceService:
         if order_id is not None:
             terms.require_internal()
             terms.require_operation()
-        content = {"user_id": user_id, "total": to_text(total), "order_id": order_id}
+        content = {**BODY.to_payload(body), "order_id": order_id}
         invoice_id = uuid.uuid4() if order_id is None else invoice_id_for_order(order_id)
         proposal = Proposal(
             identity=Identity(terms.operation_id(), invoice_id, direct=order_id is None),
             request_hash=idempotency.request_hash("POST /invoices", content),
             kind=Kind.CREATE,
             version=FIRST_VERSION,
-            values={"order_id": order_id, "user_id": user_id, "total": total},
+            values={"order_id": order_id, **BODY.to_columns(body)},
             demands_version=True,
             path="/invoices",
         )
@@ -216,15 +214,20 @@ class InvoiceService:
             fence = await self._fence(terms, invoice_id, order_id)
         return await self._decide(proposal, fence=fence)
 
-    async def update(self, invoice_id: uuid.UUID, *, total: Decimal, terms: Terms) -> Record:
-        """Give an invoice another total; raises what ``_change`` says."""
+    async def update(
+        self, invoice_id: uuid.UUID, values: Mapping[str, Any], *, terms: Terms
+    ) -> Record:
+        """Give an invoice another body, but for what is said for good.
+
+        Raises what ``_change`` says.
+        """
         return await self._change(
             _ChangeRequest(
                 invoice_id=invoice_id,
                 kind=Kind.UPDATE,
-                values={"total": total},
+                values=BODY.as_columns(values),
                 op_id=terms.operation_id(),
-                request_hash=_change_hash("PATCH", invoice_id, terms, total=to_text(total)),
+                request_hash=_change_hash("PATCH", invoice_id, terms, BODY.as_json(values)),
                 terms=terms,
             )
         )
@@ -237,7 +240,8 @@ class InvoiceService:
                 kind=Kind.DELETE,
                 values={},
                 op_id=terms.operation_id(),
-                request_hash=_change_hash("DELETE", invoice_id, terms, total=None),
+                # As the first release wrote it.
+                request_hash=_change_hash("DELETE", invoice_id, terms, {"total": None}),
                 terms=terms,
             )
         )
@@ -399,8 +403,10 @@ async def _true_of(deciding: Awaitable[Decision], op_id: uuid.UUID) -> Decision:
         raise OutcomeUnknown(op_id) from error
 
 
-def _change_hash(method: str, invoice_id: uuid.UUID, terms: Terms, *, total: str | None) -> bytes:
+def _change_hash(
+    method: str, invoice_id: uuid.UUID, terms: Terms, content: Mapping[str, Any]
+) -> bytes:
     if_match = None if terms.if_match is None else terms.if_match.canonical()
     return idempotency.request_hash(
-        f"{method} /invoices/{invoice_id}", {"total": total, "if_match": if_match}
+        f"{method} /invoices/{invoice_id}", {**content, "if_match": if_match}
     )

@@ -80,6 +80,12 @@ class Body:
         return self.quantity * self.value
 
 
+INVOICED: Final = ("user_id", "total")
+"""What of the body the invoice has too."""
+INVOICED_FOR_GOOD: Final = frozenset({"user_id"})
+"""What of it no update changes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """An order at its last committed version; version 0 is a creation not committed yet."""

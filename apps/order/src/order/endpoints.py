@@ -110,13 +110,7 @@ async def create_order(
     body: OrderIn, use_cases: UseCasesDependency, terms: TermsDependency
 ) -> Response:
     """Create an order together with its invoice."""
-    command = domain.Create(
-        order_id=uuid4(),
-        user_id=body.user_id,
-        item_id=body.item_id,
-        quantity=body.quantity,
-        value=body.value,
-    )
+    command = domain.Create(order_id=uuid4(), **dict(body))
     change = terms.change(command, operation="POST /orders", content=body.model_dump())
     return _answer(await use_cases.changes.apply(change))
 
@@ -184,13 +178,8 @@ async def update_order(
     if_match: IfMatch,
 ) -> Response:
     """Change an order together with its invoice."""
-    command = domain.Update(
-        order_id=order_id,
-        update_time=body.update_time.astimezone(UTC),
-        quantity=body.quantity,
-        value=body.value,
-        accepted_versions=_versions(if_match),
-    )
+    asked = {**dict(body), "update_time": body.update_time.astimezone(UTC)}
+    command = domain.Update(order_id=order_id, accepted_versions=_versions(if_match), **asked)
     content = {"order_id": order_id, "if_match": _sorted(if_match), **body.model_dump()}
     change = terms.change(command, operation="PATCH /orders/{order_id}", content=content)
     return _answer(await use_cases.changes.apply(change))

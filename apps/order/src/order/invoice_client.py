@@ -13,13 +13,13 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from order.domain import Kind, Operation
+from order.domain import INVOICED, INVOICED_FOR_GOOD, Kind, Operation
 from order.errors import InvoiceServiceUnavailable
+from order.fields import BODY
 from servicekit import deadlines
 from servicekit.breaker import BreakerOpen, CircuitBreaker
 from servicekit.etags import format_etag
 from servicekit.http_client import Answer, HttpClient, HttpError, NoAnswerInTime
-from servicekit.money import to_text
 from tandem.errors import OutcomeUnknown
 from tandem.http import IDEMPOTENCY_KEY, IF_MATCH, LOCK_TOKEN, OPERATION_OUTCOME
 from tandem.initiator.ports import Decision
@@ -193,18 +193,15 @@ def _request_of(
     operation: Operation,
 ) -> tuple[str, str, dict[str, Any] | None, dict[str, str]]:
     """Return method, path, body and own headers of the call that carries out ``operation``."""
-    total = to_text(operation.body.total)
+    kept = BODY.values(operation.body)
     if operation.kind is Kind.CREATE:
-        body = {
-            "user_id": str(operation.body.user_id),
-            "total": total,
-            "order_id": str(operation.order_id),
-        }
-        return "POST", "/invoices", body, {}
+        body = BODY.as_json({name: kept[name] for name in INVOICED})
+        return "POST", "/invoices", {**body, "order_id": str(operation.order_id)}, {}
     path = f"/invoices/{operation.invoice_id}"
     headers = {IF_MATCH: format_etag(operation.version - 1)}
     if operation.kind is Kind.UPDATE:
-        return "PATCH", path, {"total": total}, headers
+        changed = [name for name in INVOICED if name not in INVOICED_FOR_GOOD]
+        return "PATCH", path, BODY.as_json({name: kept[name] for name in changed}), headers
     return "DELETE", path, None, headers
 
 

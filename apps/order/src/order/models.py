@@ -15,7 +15,6 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    Numeric,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -23,6 +22,8 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+
+from order.fields import BODY
 
 metadata: Final = MetaData()
 
@@ -33,15 +34,9 @@ orders: Final = Table(
     "orders",
     metadata,
     Column("id", Uuid, nullable=False),
-    Column("user_id", Uuid, nullable=False),
-    Column("item_id", Uuid, nullable=False),
-    Column("quantity", Integer, nullable=False),
-    Column("value", Numeric(18, 2), nullable=False),
-    Column("total", Numeric(18, 2), nullable=False),
-    Column("status", Text, nullable=False),
+    *BODY.columns(),
     # 0 until the creation is committed: such a row is a place to lock, and no reader sees it.
     Column("version", Integer, nullable=False),
-    Column("update_time", _TIMESTAMP, nullable=False),
     Column("created_at", _TIMESTAMP, nullable=False, server_default=_NOW),
     Column("updated_at", _TIMESTAMP, nullable=False, server_default=_NOW),
     # The transaction that committed the creation; NULL in rows from before this was noted.
@@ -111,8 +106,7 @@ operations: Final = Table(
     CheckConstraint("(version = 1) = (kind = 'create')", name="operations_kind_version_check"),
     CheckConstraint("attempts >= 0", name="operations_attempts_check"),
     CheckConstraint(
-        "payload ?& array['user_id', 'item_id', 'quantity', 'value', 'total', 'status',"
-        " 'update_time']",
+        f"payload ?& array{list(BODY.required)}",
         name="operations_payload_check",
     ),
     CheckConstraint(

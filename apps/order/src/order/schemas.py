@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from order.domain import MAXIMUM_QUANTITY, Kind, Order, Status, invoice_id_for
+from order.fields import BODY
 from order.ports import Unrecorded
 from order.repository import OperationRecord
 from servicekit.money import Money
@@ -233,17 +234,10 @@ def pending_link(order: Order) -> str | None:
 
 
 def _members(order: Order) -> dict[str, Any]:
-    body = order.body
     return {
+        **BODY.values(order.body),
         "id": order.id,
-        "user_id": body.user_id,
-        "item_id": body.item_id,
-        "quantity": body.quantity,
-        "value": body.value,
-        "total": body.total,
-        "status": body.status,
         "version": order.version,
-        "update_time": body.update_time,
         "created_at": order.created_at,
         "updated_at": order.updated_at,
         "invoice_id": invoice_id_for(order.id),

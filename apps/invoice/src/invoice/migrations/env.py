@@ -1,6 +1,6 @@
 """Alembic's entry point; run by ``servicekit.migrations`` only."""
 
-from invoice.models import Base
+from invoice.models import metadata
 from servicekit.migrations import run_in_context
 
-run_in_context(Base.metadata)
+run_in_context(metadata)

@@ -16,13 +16,14 @@ from sqlalchemy.sql.selectable import CompoundSelect, Select
 from order import models
 from order.audit.facts import Fact, Step
 from order.audit.sources import SourceUnavailable
-from order.domain import Kind, Status, invoice_id_for
+from order.domain import INVOICED, Kind, Status, invoice_id_for
+from order.fields import BODY
 from tandem.operation import Outcome, State
 
 _PAGE: Final = 1000
 _INVOICES: Final = table(
     "invoices",
-    *(column(name) for name in ("order_id", "version", "status", "total", "user_id")),
+    *(column(name) for name in ("order_id", "version", "status", *INVOICED)),
 )
 _APPLIED: Final = table(
     "applied_operations", column("op_id"), column("invoice_id"), column("outcome")
@@ -136,7 +137,7 @@ async def _rows(
 
 
 def _fact(row: Row[Any]) -> Fact:
-    return Fact(row.version, Status(row.status), row.total, row.user_id)
+    return Fact(row.version, Status(row.status), BODY.from_columns(row, INVOICED))
 
 
 def _step(row: Row[Any]) -> Step:

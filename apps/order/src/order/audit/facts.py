@@ -1,9 +1,10 @@
 """What an audit knows about one order, one invoice, and where they disagree."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from order.domain import Kind, Status
@@ -16,8 +17,12 @@ class Fact:
 
     version: int
     status: Status
-    total: Decimal
-    user_id: UUID
+    content: Mapping[str, Any]
+    """What both have of the order's body."""
+
+    def parts(self) -> dict[str, Any]:
+        """Return all that is compared, by name."""
+        return {"version": self.version, "status": self.status, **self.content}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +95,10 @@ def _describe(order: Fact | None, invoice: Fact | None) -> tuple[DifferenceKind,
         kind = DifferenceKind.INVOICE_AHEAD
     else:
         kind = DifferenceKind.CONTENT
-    names = ("version", "status", "total", "user_id")
+    there = invoice.parts()
     parts = [
-        f"{name} {getattr(order, name)} in the order, {getattr(invoice, name)} in the invoice"
-        for name in names
-        if getattr(order, name) != getattr(invoice, name)
+        f"{name} {here} in the order, {there[name]} in the invoice"
+        for name, here in order.parts().items()
+        if here != there[name]
     ]
     return kind, "; ".join(parts)

@@ -2,16 +2,16 @@
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from decimal import Decimal
 from typing import Final, Generic, TypeVar
 from uuid import UUID
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from order.audit.facts import Fact, Step
 from order.audit.sources import SourceUnavailable
-from order.domain import Kind, Status, invoice_id_for
+from order.domain import INVOICED, Kind, Status, invoice_id_for
+from order.fields import BODY
 from servicekit.pagination import MAXIMUM_LIMIT
 from tandem.operation import State
 
@@ -23,14 +23,18 @@ Item = TypeVar("Item", bound=BaseModel)
 class _Side(BaseModel):
     """What orders and invoices have in common."""
 
+    model_config = ConfigDict(extra="allow")
+
     id: UUID
-    user_id: UUID
-    total: Decimal
     status: Status
     version: int
 
     def fact(self) -> Fact:
-        return Fact(self.version, self.status, self.total, self.user_id)
+        try:
+            content = BODY.from_json(self.model_extra or {}, INVOICED)
+        except (KeyError, ValueError, TypeError, ArithmeticError) as error:
+            raise SourceUnavailable(f"{self.id} lacks a part of its body: {error!r}") from error
+        return Fact(self.version, self.status, content)
 
 
 class _Invoice(_Side):

@@ -14,7 +14,8 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from order.audit.facts import Difference, DifferenceKind, Fact
-from order.domain import Operation, Order, Status, Update
+from order.domain import INVOICED, INVOICED_FOR_GOOD, Operation, Order, Status, Update
+from order.fields import BODY
 from order.identifiers import new_operation_id
 from order.ports import Change
 from order.repository import (
@@ -177,12 +178,13 @@ class Repair:
 
 def _require_restatable(invoice: Fact, last: Operation) -> None:
     """Return if saying the order once more, by a new operation, gives the invoice all it lacks."""
-    if invoice.user_id != last.body.user_id:
-        raise NotRepaired("no operation changes the user_id of an invoice")
+    for name, ours in _fact_of(last).content.items():
+        if name in INVOICED_FOR_GOOD and invoice.content[name] != ours:
+            raise NotRepaired(f"no operation changes the {name} of an invoice")
     if Status.DELETED in {invoice.status, last.body.status}:
         raise NotRepaired("no operation changes what is deleted")
 
 
 def _fact_of(last: Operation) -> Fact:
-    body = last.body
-    return Fact(last.version, body.status, body.total, body.user_id)
+    kept = BODY.values(last.body)
+    return Fact(last.version, last.body.status, {name: kept[name] for name in INVOICED})

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from order.audit.facts import Difference, Fact, Findings, Step
-from servicekit.money import to_text
+from order.fields import BODY
 
 
 @dataclass(slots=True)
@@ -83,8 +83,7 @@ def _fact(fact: Fact | None) -> dict[str, Any] | None:
     return {
         "version": fact.version,
         "status": fact.status.value,
-        "total": to_text(fact.total),
-        "user_id": str(fact.user_id),
+        **BODY.as_json(fact.content),
     }
 
 

@@ -10,8 +10,8 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from order.domain import Kind, Operation
+from order.fields import BODY
 from order.models import operations
-from order.repository.payload import FIELDS
 from order.repository.schema import ORDERS, operation_of
 from servicekit.database import constraint_name
 from servicekit.walks import Listing, Rows, Walk
@@ -50,7 +50,7 @@ class Operations(protocol.Operations[Operation]):
             invoice_id=UUID(int=0),
             kind=Kind.CREATE.value,
             version=1,
-            payload=dict.fromkeys(FIELDS),
+            payload=dict.fromkeys(BODY.required),
             next_attempt_at=func.now(),
         )
         try:

@@ -7,9 +7,9 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from order.domain import Operation, Order
+from order.fields import BODY
 from order.models import orders
-from order.repository.payload import order_of, to_columns
-from order.repository.schema import ORDERS
+from order.repository.schema import ORDERS, order_of
 from servicekit.walks import Listing, Rows, Walk
 from tandem.initiator.subjects import Subjects
 
@@ -29,7 +29,7 @@ class Orders(Subjects[Operation, Order]):
         await self._connection.execute(
             update(orders)
             .where(orders.c.id == operation.order_id)
-            .values(version=operation.version, **to_columns(operation.body))
+            .values(version=operation.version, **BODY.to_columns(operation.body))
         )
 
 

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from order.domain import Kind, Operation, Order
+from order.fields import BODY
 from order.models import idempotency_keys, operations, orders
-from order.repository.payload import FIELDS, from_payload, order_of, to_columns, to_payload
 from servicekit.walks import this_transaction
 from tandem.initiator import Dated, Schema
 from tandem.initiator import Journal as OperationJournal
@@ -22,7 +22,19 @@ def operation_of(row: Any) -> Operation:  # noqa: ANN401 (a row of SQLAlchemy's 
         invoice_id=row.invoice_id,
         kind=Kind(row.kind),
         version=row.version,
-        body=from_payload(row.payload),
+        body=BODY.from_payload(row.payload),
+    )
+
+
+def order_of(row: Any) -> Order:  # noqa: ANN401 (likewise)
+    """Return the order that a row holds."""
+    return Order(
+        id=row.id,
+        version=row.version,
+        body=BODY.from_row(row),
+        pending_op=row.pending_op,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
     )
 
 
@@ -35,11 +47,11 @@ ORDERS: Final = Schema(
     operations=operations,
     keys=idempotency_keys,
     subject_id="order_id",
-    fields=FIELDS,
+    fields=BODY.names,
     subject_of=order_of,
     operation_of=operation_of,
-    columns_of=lambda operation: to_columns(operation.body),
-    payload_of=lambda operation: to_payload(operation.body),
+    columns_of=lambda operation: BODY.to_columns(operation.body),
+    payload_of=lambda operation: BODY.to_payload(operation.body),
     more=("invoice_id",),
     more_of=lambda operation: {"invoice_id": operation.invoice_id},
     # The answer to a creation shows the order, whose creation and first update are one moment.
