@@ -12,7 +12,8 @@ from fastapi import APIRouter, FastAPI
 from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
-from starlette.types import Message, Scope
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from servicekit import access_log, application, deadlines, health
 from servicekit.failpoints import Failpoints
@@ -96,7 +97,7 @@ def runtime_with(telemetry: Telemetry) -> Runtime:
     )
 
 
-def build(world: World, runtime: Runtime, **settings: float) -> FastAPI:
+def build(world: World, runtime: Runtime, **settings: float | str) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
@@ -294,11 +295,11 @@ async def test_why_a_check_fails_is_in_the_log_once_and_not_with_every_probe(
             await asyncio.Event().wait()
         raise ValueError("port 5432 failed")
 
-    probes = health.router(
+    probes = health.Probes(
         lifecycle=Lifecycle(), checks={"database": check}, timeout_seconds=0.01, fresh_seconds=0
     )
     app = FastAPI()
-    app.include_router(probes)
+    app.include_router(health.router(probes))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://pod") as client:
         for _ in range(3):
@@ -312,6 +313,39 @@ async def test_a_flood_of_probes_shares_one_check(client: httpx.AsyncClient, wor
     answers = await asyncio.gather(*(client.get("/readyz") for _ in range(50)))
     assert {answer.status_code for answer in answers} == {200}
     assert world.checked < 10
+
+
+@pytest.mark.parametrize("prefix", ["", "/shop"])
+async def test_a_probe_is_answered_before_anything_else_is_done_for_it(
+    world: World, runtime: Runtime, caplog: pytest.LogCaptureFixture, prefix: str
+) -> None:
+    reached: list[str] = []
+
+    class Reached:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http":
+                reached.append(scope["path"])
+            await self.app(scope, receive, send)
+
+    app = build(world, runtime, root_path=prefix)
+    app.user_middleware.insert(1, Middleware(Reached))
+    world.problem = NotReady("no")
+    async with client_of(app) as client:
+        with caplog.at_level(stdlib.INFO):
+            for path, status in [("/ping", 200), ("/livez", 200), ("/readyz", 503)]:
+                read = await client.get(f"{prefix}{path}")
+                looked = await client.head(f"{prefix}{path}")
+                assert (read.status_code, looked.status_code) == (status, status)
+                assert looked.headers["content-length"] == str(len(read.content))
+            assert not reached
+            assert "event='request'" not in caplog.text
+        assert 'route="/' not in exposition(runtime.registry)
+        # What is no probe is a request like any other.
+        assert (await client.post(f"{prefix}/livez")).status_code == 405
+    assert reached == [f"{prefix}/livez"]
 
 
 async def test_one_span_a_request_named_by_its_route_in_the_callers_trace(world: World) -> None:

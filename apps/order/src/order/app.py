@@ -5,11 +5,13 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 
 from fencelock import Instrumentation
 from fencelock.contrib.otel import OpenTelemetryInstrumentation
 from fencelock.contrib.prometheus import PrometheusInstrumentation
 from order import endpoints
+from order.bulkhead import OneOrderMiddleware
 from order.metrics import Metrics
 from order.ports import Invoices
 from order.repository import Journal
@@ -100,6 +102,13 @@ def create_app(
         lifespan=_lifespan(resources, make_use_cases),
         tags=TAGS,
         deadline_grace_seconds=_GRACE_SECONDS,
+        before_admission=[
+            Middleware(
+                OneOrderMiddleware,
+                maximum_per_order=settings.max_requests_per_order,
+                wait_seconds=settings.lock_wait_seconds,
+            )
+        ],
     )
     app.include_router(endpoints.router)
     return app

@@ -33,14 +33,15 @@ class Settings(settings.ServeSettings):
     """How long the locks outlive a process that has died; at most as long as
     fencelock holds a lock at all."""
     lock_wait_seconds: Seconds = 2.0
-    """How long a request waits for the locks before it is answered 423."""
+    """How long a request waits for its turn among those of its order in this process, and then for
+    the locks, before it is answered 423: for each of the two at most so long."""
     update_time_skew_seconds: Annotated[float, Field(ge=0, le=315_576_000, allow_inf_nan=False)] = (
         300.0
     )
     """How far ahead of our clock an ``update_time`` may lie, and how far behind it at creation."""
-    max_requests_per_order: Annotated[int, Field(gt=0)] = 8
-    """How many requests of this process may hold or await one order's locks; more get 423. Fewer
-    than the changes worked on at once, so that one order leaves places for others."""
+    max_requests_per_order: Annotated[int, Field(gt=0)] = 64
+    """How many requests to change one order may be in this process; more get 423. Two of them are
+    worked on at a time, the others wait outside and take no place from those of other orders."""
     reconcile_interval_seconds: PositiveSeconds = 1.0
     """How often recovery looks for pending operations without being woken."""
     purge_interval_seconds: PositiveSeconds = 600.0

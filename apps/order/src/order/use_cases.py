@@ -7,7 +7,7 @@ from typing import Final
 
 from order import failpoints
 from order.answers import OrderAnswers
-from order.bulkhead import BoundedLocks
+from order.bulkhead import INSIDE_PER_ORDER, BoundedLocks
 from order.deadlines import RequestDeadlines
 from order.domain import Operation, Order
 from order.invoice_client import HttpInvoices
@@ -134,7 +134,7 @@ def _assemble(
         lock_wait_seconds=min(_RECOVERY_LOCK_WAIT_SECONDS, settings.lock_wait_seconds),
     )
     changes = Changes(
-        locks=BoundedLocks(locks, maximum_per_order=settings.max_requests_per_order),
+        locks=BoundedLocks(locks, maximum_per_order=INSIDE_PER_ORDER),
         intents=intents,
         decider=invoices,
         delivery=delivery,

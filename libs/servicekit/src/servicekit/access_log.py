@@ -1,7 +1,5 @@
 """One log line a request, with its duration and what the endpoint bound to it."""
 
-from collections.abc import Collection
-
 import structlog
 from opentelemetry import trace
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,14 +20,13 @@ def bind(**values: str) -> None:
 
 
 class AccessLogMiddleware:
-    """Writes the event ``request`` when a request ends; quiet paths are left out unless they fail.
+    """Writes the event ``request`` when a request ends.
 
     It also gives each request its trace id, so it stands outermost.
     """
 
-    def __init__(self, app: ASGIApp, *, quiet_paths: Collection[str] = ()) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._quiet_paths = frozenset(quiet_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -49,7 +46,7 @@ class AccessLogMiddleware:
     def _write(self, scope: Scope, exchange: Exchange) -> None:
         status = exchange.status
         failed = status is None or status >= 500  # noqa: PLR2004 - server errors
-        if not exchange.logged or (scope["path"] in self._quiet_paths and not failed):
+        if not exchange.logged:
             return
         write = _log.error if failed else _log.info
         write(

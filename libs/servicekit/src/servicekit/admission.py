@@ -149,7 +149,6 @@ class AdmissionMiddleware:
         app: the application.
         maximum_requests: how many requests are worked on at once.
         registry: where the metrics go.
-        exempt_paths: probes, which must be answered under load.
         apart_paths: what has as many places of its own: whoever reads it slowly, and need not even
             show a token for it, keeps no other request waiting.
         limit_seconds: the longest time a request may take.
@@ -162,14 +161,12 @@ class AdmissionMiddleware:
         maximum_requests: int,
         registry: CollectorRegistry,
         limit_seconds: float,
-        exempt_paths: Collection[str] = (),
         apart_paths: Collection[str] = (),
     ) -> None:
         self.app = app
         self._places = Places(maximum_requests)
         self._apart = dict.fromkeys(apart_paths, Places(maximum_requests))
         self._limit_seconds = limit_seconds
-        self._exempt_paths = frozenset(exempt_paths)
         self._interval = Interval()
         self._refused = Counter(
             "http_server_requests_refused",
@@ -185,7 +182,7 @@ class AdmissionMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] != "http" or scope["path"] in self._exempt_paths:
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         reads = scope["method"] in _READS

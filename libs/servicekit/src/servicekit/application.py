@@ -1,6 +1,6 @@
 """The web application that both services start from: middlewares, problems, probes, telemetry."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
 
@@ -41,6 +41,7 @@ def build(
     lifespan: Lifespan,
     tags: Mapping[str, str],
     deadline_grace_seconds: float = 0.0,
+    before_admission: Sequence[Middleware] = (),
 ) -> FastAPI:
     """Return an application with everything but the service's own routes.
 
@@ -55,11 +56,13 @@ def build(
             that the service starts while a dependency is down.
         tags: the groups of the API's operations, each with what they are about.
         deadline_grace_seconds: see ``DeadlineMiddleware``.
+        before_admission: what stands where requests have shown who they are and taken no place yet.
 
     Raises:
         ValueError: a file that says who may call cannot be read, or is wrong.
     """
     tokens = Tokens.create(settings)
+    probes = health.Probes(lifecycle=runtime.lifecycle, checks=checks)
     app = FastAPI(
         title=title,
         summary=summary,
@@ -79,11 +82,14 @@ def build(
         # Media types are judged by StrictJsonRoute, which names the remedy.
         strict_content_type=False,
         redirect_slashes=False,
-        middleware=_middleware(runtime, settings, tokens, deadline_grace_seconds),
+        middleware=[
+            Middleware(health.ProbeMiddleware, probes=probes, root_path=settings.root_path),
+            *_middleware(runtime, settings, tokens, deadline_grace_seconds, before_admission),
+        ],
     )
     problems.install(app)
     database.install_problems(app)
-    app.include_router(health.router(lifecycle=runtime.lifecycle, checks=checks))
+    app.include_router(health.router(probes))
     documentation.install(app)
     _document_problems(app, authenticates=tokens is not None)
     return app
@@ -94,11 +100,12 @@ def _middleware(
     settings: ServerSettings,
     tokens: Tokens | None,
     deadline_grace_seconds: float,
+    before_admission: Sequence[Middleware],
 ) -> list[Middleware]:
-    """Return the middlewares, the outermost first."""
+    """Return the middlewares for all but probes, the outermost first."""
     return [
         Middleware(RootPathMiddleware, root_path=settings.root_path),
-        Middleware(AccessLogMiddleware, quiet_paths=health.PATHS),
+        Middleware(AccessLogMiddleware),
         Middleware(RequestMetricsMiddleware, metrics=RequestMetrics(runtime.registry)),
         Middleware(problems.UnhandledErrorMiddleware),
         # The deadline counts from the arrival, the wait for a place included.
@@ -109,12 +116,12 @@ def _middleware(
         ),
         # Whom nobody knows takes no place.
         Middleware(AuthenticationMiddleware, authenticator=tokens, public_paths=_PUBLIC),
+        *before_admission,
         Middleware(
             AdmissionMiddleware,
             maximum_requests=settings.max_concurrent_requests,
             registry=runtime.registry,
             limit_seconds=settings.request_timeout_seconds,
-            exempt_paths=health.PATHS,
             apart_paths=documentation.PATHS,
         ),
         Middleware(HeadMiddleware),

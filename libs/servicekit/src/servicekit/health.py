@@ -7,19 +7,20 @@ from typing import Final
 
 import structlog
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 from pydantic import BaseModel, Field
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from servicekit.lifecycle import Lifecycle
+from servicekit.pace import Pace
 from servicekit.quiet_log import Interval
 
-PATHS: Final = frozenset({"/ping", "/livez", "/readyz"})
+_READINESS: Final = "/readyz"
+PATHS: Final = frozenset({"/ping", "/livez", _READINESS})
+_METHODS: Final = frozenset({"GET", "HEAD"})
 _CHECK_TIMEOUT_SECONDS: Final = 2.0
 # Probes come every few seconds; whoever asks more often is told what was found just now.
 _FRESH_SECONDS: Final = 0.5
-# Every probe gets its answer at once up to this rate; what comes on top is held back a moment.
-_UNHURRIED_PER_SECOND: Final = 20
-_LONGEST_HOLD_SECONDS: Final = 0.5
 _log = structlog.stdlib.get_logger(__name__)
 
 Check = Callable[[], Awaitable[None]]
@@ -52,14 +53,14 @@ class Readiness(BaseModel):
     checks: dict[str, str] = Field(description="`ok`, or what is wrong, by check.")
 
 
-def router(
-    *,
-    lifecycle: Lifecycle,
-    checks: Mapping[str, Check],
-    timeout_seconds: float = _CHECK_TIMEOUT_SECONDS,
-    fresh_seconds: float = _FRESH_SECONDS,
-) -> APIRouter:
-    """Return the routes of the three probes.
+_ALWAYS: Final = {
+    "/ping": Pong().model_dump_json().encode(),
+    "/livez": Liveness().model_dump_json().encode(),
+}
+
+
+class Probes:
+    """Answers the probes.
 
     Args:
         lifecycle: says whether the process drains.
@@ -67,31 +68,86 @@ def router(
         timeout_seconds: limit for each check; they run side by side.
         fresh_seconds: how long what was found is not asked for again.
     """
-    routes = APIRouter(tags=list(TAG))
-    findings = _Findings(checks, timeout_seconds=timeout_seconds, fresh_seconds=fresh_seconds)
-    pace = _Pace()
 
-    @routes.get("/ping")
-    async def ping() -> Pong:
-        """Answer a person who asks whether anybody is there."""
-        await pace.wait()
-        return Pong()
+    def __init__(
+        self,
+        *,
+        lifecycle: Lifecycle,
+        checks: Mapping[str, Check],
+        timeout_seconds: float = _CHECK_TIMEOUT_SECONDS,
+        fresh_seconds: float = _FRESH_SECONDS,
+    ) -> None:
+        self._lifecycle = lifecycle
+        self._findings = _Findings(
+            checks, timeout_seconds=timeout_seconds, fresh_seconds=fresh_seconds
+        )
+        self._pace = Pace()
 
-    @routes.get("/livez")
-    async def livez() -> Liveness:
-        """Say that the process lives, also while it drains or a dependency is down."""
-        await pace.wait()
-        return Liveness()
-
-    @routes.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
-    async def readyz() -> JSONResponse:
-        """Say whether this replica should get requests."""
-        await pace.wait()
-        found = await findings.get()
-        results = {"draining": "draining" if lifecycle.draining else "ok", **found}
+    async def answer(self, path: str) -> tuple[int, bytes]:
+        """Return the status and the JSON body for one of ``PATHS``."""
+        await self._pace.wait()
+        if path != _READINESS:
+            return 200, _ALWAYS[path]
+        found = await self._findings.get()
+        results = {"draining": "draining" if self._lifecycle.draining else "ok", **found}
         ready = all(result == "ok" for result in results.values())
         body = Readiness(status="ok" if ready else "unavailable", checks=results)
-        return JSONResponse(body.model_dump(), status_code=200 if ready else 503)
+        return 200 if ready else 503, body.model_dump_json().encode()
+
+
+class ProbeMiddleware:
+    """Answers the probes before anything else is done for them.
+
+    They come from what cannot show who it is, and may come in any number. So they are neither
+    measured, logged nor traced, and stand outermost: what such a request costs is what it can take
+    from others.
+
+    Args:
+        app: gets everything else.
+        probes: the answers.
+        root_path: below which they are found as well.
+    """
+
+    def __init__(self, app: ASGIApp, *, probes: Probes, root_path: str = "") -> None:
+        self.app = app
+        self._probes = probes
+        self._paths = {f"{prefix}{path}": path for path in PATHS for prefix in ("", root_path)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        path = self._paths.get(scope["path"]) if scope["type"] == "http" else None
+        if path is None or scope["method"] not in _METHODS:
+            await self.app(scope, receive, send)
+            return
+        status, body = await self._probes.answer(path)
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        shown = b"" if scope["method"] == "HEAD" else body
+        await send({"type": "http.response.body", "body": shown})
+
+
+def router(probes: Probes) -> APIRouter:
+    """Return the routes of the three probes: for the API's document, and where no middleware is."""
+    routes = APIRouter(tags=list(TAG))
+
+    async def answer(path: str) -> Response:
+        status, body = await probes.answer(path)
+        return Response(body, status_code=status, media_type="application/json")
+
+    @routes.get("/ping", response_model=Pong)
+    async def ping() -> Response:
+        """Answer a person who asks whether anybody is there."""
+        return await answer("/ping")
+
+    @routes.get("/livez", response_model=Liveness)
+    async def livez() -> Response:
+        """Say that the process lives, also while it drains or a dependency is down."""
+        return await answer("/livez")
+
+    @routes.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
+    async def readyz() -> Response:
+        """Say whether this replica should get requests."""
+        return await answer(_READINESS)
 
     return routes
 
@@ -140,19 +196,3 @@ class _Findings:
         if (times := self._said[name].due()) is not None:
             _log.warning("readiness_check_failed", check=name, times=times, error=cause)
         return shown
-
-
-class _Pace:
-    """Holds back those who probe without a pause, so that they take no time from requests."""
-
-    def __init__(self) -> None:
-        self._next = 0.0
-
-    async def wait(self) -> None:
-        """Return at once at a usual rate, else after a moment."""
-        now = time.monotonic()
-        # A second's worth may come at once.
-        turn = max(self._next, now - 1.0) + 1 / _UNHURRIED_PER_SECOND
-        self._next = min(turn, now + _LONGEST_HOLD_SECONDS)
-        if self._next > now:
-            await asyncio.sleep(self._next - now)
