@@ -4,16 +4,19 @@ ones go on serving, and `--wait` cannot deadlock as it does when a hook waits fo
 Its name ends in a hash of what it runs, because a Job cannot be changed, only replaced.
 */}}
 {{- define "migrations.waitScript" -}}
-import os, time, psycopg
+import os, sys, time, psycopg
 deadline = time.monotonic() + {{ int64 .Values.migrations.databaseWaitSeconds }}
+said = ""
 while True:
     try:
         psycopg.connect(os.environ["DATABASE_URI"], connect_timeout=2).close()
         break
     except psycopg.OperationalError as error:
+        reason = str(error).partition("\n")[0]
         if time.monotonic() > deadline:
-            raise
-        print(error, flush=True)
+            sys.exit(f"no connection within {{ int64 .Values.migrations.databaseWaitSeconds }} s: {reason}")
+        if reason != said:
+            print(said := reason, flush=True)
         time.sleep(1)
 {{- end }}
 

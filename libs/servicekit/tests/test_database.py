@@ -128,6 +128,15 @@ def test_the_cause_that_is_shown_has_neither_statement_nor_parameters() -> None:
     assert database.cause_of(ValueError("a\nb")) == "ValueError: a"
 
 
+def test_operators_are_told_in_one_line_what_the_driver_said_and_no_statement() -> None:
+    said = psycopg.OperationalError("connection failed: SSL error\n\tIs the server running?")
+    error = exc.OperationalError("SELECT 1", {}, said)
+    assert database.detail_of(error) == "connection failed: SSL error"
+    assert database.detail_of(psycopg.errors.LockNotAvailable()) == database.cause_of(
+        psycopg.errors.LockNotAvailable()
+    )
+
+
 async def test_options_of_the_url_are_obeyed_and_ours_win(url: str) -> None:
     options = "options=-csearch_path%3Dpg_catalog%20-cstatement_timeout%3D0"
     engine = create_engine(f"{url}?{options}", application_name="kit", statement_timeout_seconds=2)

@@ -181,6 +181,16 @@ def cause_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
+def detail_of(error: BaseException) -> str:
+    """Return in one line what went wrong, for those who operate the service: all that libpq said.
+
+    It may name hosts, certificates and users, and a value that the database did not take.
+    """
+    original = getattr(error, "orig", error)
+    said = str(original).partition("\n")[0] if isinstance(original, psycopg.Error) else ""
+    return said or cause_of(error)
+
+
 def is_unreachable(error: BaseException) -> bool:
     """Tell whether the database could not be reached or no connection was free."""
     if isinstance(error, exc.TimeoutError):

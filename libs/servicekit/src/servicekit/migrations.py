@@ -21,7 +21,7 @@ from sqlalchemy import Connection, MetaData, create_engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import NullPool
 
-from servicekit.database import cause_of, driver_url
+from servicekit.database import detail_of, driver_url
 from servicekit.health import NotReady
 from servicekit.quiet_log import Interval
 
@@ -115,7 +115,7 @@ class Migrations:
                     return await self.require_head(engine)
             except Exception as error:  # noqa: BLE001 - it may pass: the database starts, or migrates
                 if (times := said.due()) is not None:
-                    reason = str(error) if isinstance(error, NotReady) else cause_of(error)
+                    reason = str(error) if isinstance(error, NotReady) else detail_of(error)
                     _log.info("waiting_for_schema", times=times, reason=reason)
             await asyncio.sleep(every_seconds)
 

@@ -18,6 +18,7 @@ from order.audit.facts import Fact, Step
 from order.audit.sources import SourceUnavailable
 from order.domain import INVOICED, Kind, Status, invoice_id_for
 from order.fields import BODY
+from servicekit.database import detail_of
 from tandem.operation import Outcome, State
 
 _PAGE: Final = 1000
@@ -133,7 +134,7 @@ async def _rows(
         async with engine.connect() as connection:
             return list(await connection.execute(statement))
     except SQLAlchemyError as error:
-        raise SourceUnavailable(f"{engine.url.database}: {error}") from error
+        raise SourceUnavailable(f"{engine.url.database}: {detail_of(error)}") from error
 
 
 def _fact(row: Row[Any]) -> Fact:
