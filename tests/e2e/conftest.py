@@ -40,6 +40,7 @@ ORDER: Final = (
     "backup",
     "rotation",
     "uninstall",
+    "own_stores",
 )
 INSTALLED: Final = pytest.StashKey[Shop]()
 

@@ -9,7 +9,7 @@ deadline = time.monotonic() + {{ int64 .Values.migrations.databaseWaitSeconds }}
 said = ""
 while True:
     try:
-        psycopg.connect(os.environ["DATABASE_URI"], connect_timeout=2).close()
+        psycopg.connect(os.environ["DATABASE_URI"], connect_timeout=10).close()
         break
     except psycopg.OperationalError as error:
         reason = str(error).partition("\n")[0]
