@@ -15,7 +15,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +28,7 @@ from tests.together.processes import Nursery, Service
 from tests.together.shop import create, new_order, wait_for
 from tests.together.tls import Authority, Entrance, only_by_tls
 
+from devkit.ports import HOST
 from devkit.servers import PostgresServer, RedisServer
 from devkit.services import SERVICES
 
@@ -63,7 +64,7 @@ class Stores:
     def _of(self, name: str) -> Values:
         files = {"tlsSecret": "clients", "clientCertificate": True}
         database = {
-            "host": "127.0.0.1",
+            "host": HOST,
             "port": self.database_port.port,
             "username": self.postgres.user,
             "password": self.postgres.password,
@@ -73,7 +74,7 @@ class Stores:
         }
         locks = {
             "existingSecret": "",
-            "host": "127.0.0.1",
+            "host": HOST,
             "port": self.redis_port.port,
             "password": self.redis.password,
             "tls": True,
@@ -135,13 +136,13 @@ def stores(
     databases = {name: f"tls_{name}_{uuid.uuid4().hex}" for name in SERVICES}
     for name in databases.values():
         postgres_server.create_database(name)
-    places = {True: postgres_server, False: redis_server}
-    with ExitStack() as stack:
-        entrances = [
-            stack.enter_context(only_by_tls((place.host, place.port), server, postgres=is_postgres))
-            for is_postgres, place in places.items()
-        ]
-        yield Stores(postgres_server, redis_server, databases, *entrances, etc, others)
+    with (
+        only_by_tls((HOST, postgres_server.port), server, postgres=True) as database_port,
+        only_by_tls((HOST, redis_server.port), server, postgres=False) as redis_port,
+    ):
+        yield Stores(
+            postgres_server, redis_server, databases, database_port, redis_port, etc, others
+        )
     for name in databases.values():
         postgres_server.drop_database(name)
 
