@@ -60,6 +60,8 @@ orders: Final = Table(
     CheckConstraint("version >= 0", name="orders_version_check"),
     CheckConstraint("status IN ('created', 'updated', 'deleted')", name="orders_status_check"),
     CheckConstraint("(version <= 1) = (status = 'created')", name="orders_status_version_check"),
+    # For whoever deletes operations: the database looks for orders that still point to them.
+    Index("orders_pending_op_idx", "pending_op", postgresql_where=text("pending_op IS NOT NULL")),
     Index("orders_created_by_xid_idx", "created_by_xid"),
     Index("orders_created_at_id_idx", "created_at", "id", postgresql_where=text("version > 0")),
     Index(

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from sqlalchemy import Select
+from sqlalchemy import Select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from servicekit.walks import Rows
@@ -45,3 +45,14 @@ def planning(connection: AsyncConnection) -> Rows:
         raise Planned(await plan_of(connection, statement))
 
     return rows
+
+
+async def scans(connection: AsyncConnection) -> dict[str, int]:
+    """Return how often the present transaction has read each table as a whole, if it has.
+
+    What the database does by itself, such as looking for rows that refer to a deleted one, counts.
+    """
+    rows = await connection.execute(
+        text("SELECT relname, seq_scan FROM pg_stat_xact_user_tables WHERE seq_scan > 0")
+    )
+    return {row.relname: row.seq_scan for row in rows}

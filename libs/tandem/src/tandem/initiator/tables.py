@@ -56,6 +56,12 @@ def subjects_table(metadata: MetaData, name: str, *fields: SchemaItem) -> Table:
         Column("updated_at", _TIMESTAMP, nullable=False, server_default=_NOW),
         PrimaryKeyConstraint("id", name=f"{name}_pkey"),
         CheckConstraint("version >= 0", name=f"{name}_version_check"),
+        # For whoever deletes operations: the database looks for subjects that still point to them.
+        Index(
+            f"{name}_pending_op_idx",
+            "pending_op",
+            postgresql_where=text("pending_op IS NOT NULL"),
+        ),
     )
 
 
