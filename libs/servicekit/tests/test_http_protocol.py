@@ -228,6 +228,46 @@ async def test_what_is_no_http_is_answered_400_as_a_problem_and_closed() -> None
         assert b"application/problem+json" in answer
 
 
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        b"",
+        b"Host: x\r\nHost: x\r\n",
+        b"Host: [\r\n",
+        b"Host: a b\r\n",
+        b"Host: x/evil\r\n",
+        b"Host: a:b\r\n",
+        b"Host: u@h\r\n",
+        b"Host: \xff\r\n",
+    ],
+)
+async def test_a_request_that_does_not_say_for_whom_it_is_is_refused(hosts: bytes) -> None:
+    async with world_with() as world:
+        client = await world.connect()
+        client.send(b"GET /x HTTP/1.1\r\n" + hosts + b"\r\n")
+        answer = await client.to_the_end()
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"Host" in answer
+        assert world.app.begun == 0
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /x HTTP/1.0\r\n",
+        b"GET /x HTTP/1.1\r\nHost:\r\n",
+        b"GET /x HTTP/1.1\r\nHost: [::1]:3000\r\n",
+        b"GET /x HTTP/1.1\r\nHost: shop-order.shop.svc.cluster.local:3000\r\n",
+        b"GET /x HTTP/1.1\r\nHost: an_odd~name\r\n",
+    ],
+)
+async def test_and_one_that_does_is_taken(head: bytes) -> None:
+    async with world_with() as world:
+        client = await world.connect()
+        client.send(head + b"Connection: close\r\n\r\n")
+        assert (await client.to_the_end()).startswith(b"HTTP/1.1 200 ")
+
+
 async def test_a_field_after_the_body_is_not_one_of_the_request() -> None:
     async with world_with() as world:
         client = await world.connect()

@@ -7,6 +7,7 @@ when it is there as a whole, so that whoever does not send one takes no place fr
 
 import asyncio
 import json
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -70,6 +71,14 @@ class FrontConfig(uvicorn.Config):
 
 class _TooLargeHead(Exception):
     """The head has more bytes or fields than allowed."""
+
+
+class _NoValidHost(Exception):
+    """The head does not say in one way for whom the request is (RFC 9112, 3.2)."""
+
+
+# RFC 3986, 3.2.2 and 3.2.3: a name or an address, and a port.
+_HOST: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]*)?")
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -203,12 +212,20 @@ class BoundedProtocol(HttpToolsProtocol):
             or self._head_bytes + len(self.url) > self._limits.head_bytes
         ):
             raise _TooLargeHead
+        if not self._says_for_whom():
+            raise _NoValidHost
         self._in_head = False
         self._in_body = True
         self._received = 0
         self._since = self.loop.time()
         self._unwatch()
         super().on_headers_complete()
+
+    def _says_for_whom(self) -> bool:
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if not hosts:
+            return bool(self.parser.get_http_version() == "1.0")
+        return len(hosts) == 1 and _HOST.fullmatch(hosts[0]) is not None
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body; more than the limit is the application's to refuse."""
@@ -326,7 +343,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 _DETAILS: Final = {
-    400: "This is not an HTTP request.",
+    400: "This is not an HTTP request with one valid Host.",
     408: "The request did not arrive in time. Nothing was done.",
     413: "The body is too large.",
     431: "The request's head is too large.",
