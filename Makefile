@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Where `make up` keeps its data and logs.
 SHOP := .shop
-# Two workers suit the smallest machines that continuous integration offers.
+# Two cores suit the smallest machines that continuous integration offers: a worker for each, or two where tests mostly wait.
 WORKERS ?= 2
+WAITING ?= 4
 # The tests that need nothing but the environment; each of the others has a verb of its own.
 ALONE := "not (charts or crash or e2e or observed or pair or play or processes or topologies)"
 
@@ -53,20 +54,21 @@ demo: $(VENV)/.ready ## watch the running shop being driven (or one started for 
 
 .PHONY: test
 test: $(VENV)/.ready ## run the tests, but for those that have a verb of their own below
-	@$(BIN)/python -m pytest -n $(WORKERS) -m $(ALONE) $(ARGS)
+	@$(BIN)/python -m pytest -n $(WAITING) -m $(ALONE) $(ARGS)
 
 .PHONY: test-charts
 test-charts: $(VENV)/.ready ## render the charts in every combination, run the Tiltfile, build the images
 	@if command -v helm >/dev/null; then $(MAKE) --no-print-directory charts; fi
-	@$(BIN)/python -m pytest -n $(WORKERS) -m charts tests/charts tests/tilt tests/images $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) -m charts tests/charts tests/tilt tests/images tests/observability $(ARGS)
 
 .PHONY: test-crash
 test-crash: $(VENV)/.ready ## make every step of every change fail in every way: what heals, and what the lock alone loses
 	@$(BIN)/python -m pytest -n $(WORKERS) -m crash tests/crash $(ARGS)
 
 .PHONY: test-processes
-test-processes: $(VENV)/.ready ## run services as processes: make up, restarts, crashes, upgrades, the audit
-	@$(BIN)/python -m pytest -n $(WORKERS) -m processes apps/invoice/tests libs/devkit/tests tests/together $(ARGS)
+test-processes: $(VENV)/.ready ## run both services as processes: make up, restarts, crashes, upgrades, the audit, fuzzing
+	@$(BIN)/python -m pytest -n $(WORKERS) -m processes \
+	  apps/invoice/tests libs/devkit/tests tests/api tests/observability tests/together tests/truth $(ARGS)
 
 .PHONY: truth
 truth: $(VENV)/.ready ## make 2,000 random requests under bad conditions and judge every answer (SEED=N: again)
@@ -78,7 +80,7 @@ test-observed: $(VENV)/.ready ## run the tests on Prometheus and Jaeger (OBSERVE
 
 .PHONY: test-topologies
 test-topologies: $(VENV)/.ready ## try the lock with Sentinels, as a Cluster and as a quorum, and the shop in a failover
-	@$(BIN)/python -m pytest -n $(WORKERS) -m topologies libs/lock/tests/topologies tests/together $(ARGS)
+	@$(BIN)/python -m pytest -n $(WAITING) -m topologies libs/lock/tests/topologies tests/together $(ARGS)
 
 .PHONY: test-play
 test-play: $(VENV)/.ready ## run the playground's tests in a real browser (PLAY_REQUIRED=1: fail without Chromium)

@@ -19,25 +19,31 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "processes": (
         "apps/invoice/tests/test_process.py",
         "libs/devkit/tests/test_up.py",
-        "tests/together/test_audit.py",
-        "tests/together/test_crashes.py",
-        "tests/together/test_restarts.py",
-        "tests/together/test_silence.py",
-        "tests/together/test_stopping.py",
-        "tests/together/test_tokens.py",
-        "tests/together/test_upgrade.py",
+        "tests/api/test_fuzzing.py",
+        "tests/observability/test_logs.py",
+        "tests/observability/test_metrics.py",
+        "tests/observability/test_traces.py",
+        "tests/together",
+        "tests/truth",
     ),
 }
 LISTED: Final = {ROOT / path: group for group, paths in GROUPS.items() for path in paths}
+# Groups whose tests are marked where they are, also among those that are listed.
+OTHERS: Final = ("observed", "topologies")
 # What was collected, before a run's expression has chosen from it.
 COLLECTED: Final = pytest.StashKey[list[pytest.Item]]()
 
 
 @pytest.hookimpl(tryfirst=True)  # before the markers are read to choose the tests
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what is listed above, and keep everything for the test of the groups themselves."""
+    """Mark what is listed above, and keep everything for the test of the groups themselves.
+
+    A marker at the test itself says more than the folder that it is in.
+    """
     for item in items:
-        for path in (item.path, *item.path.parents):
-            if path in LISTED:
-                item.add_marker(LISTED[path])
+        group = next(
+            (LISTED[path] for path in (item.path, *item.path.parents) if path in LISTED), None
+        )
+        if group and not any(item.get_closest_marker(other) for other in OTHERS):
+            item.add_marker(group)
     config.stash[COLLECTED] = list(items)

@@ -118,7 +118,7 @@ def _run_tests(folder: Path, python: str) -> None:
     (folder / "pyproject.toml").write_text(PYTEST)
     (folder / "conftest.py").write_text('pytest_plugins = ["devkit.testing"]\n')
     _run(
-        [python, "-m", "pytest", "-q", "-n", "2", "-m", "not topologies", "libs/lock/tests"], folder
+        [python, "-m", "pytest", "-q", "-n", "4", "-m", "not topologies", "libs/lock/tests"], folder
     )
 
 

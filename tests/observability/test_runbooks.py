@@ -115,6 +115,7 @@ def resources() -> list[dict[str, Any]]:
     return [each for each in yaml.safe_load_all(rendered.stdout) if each]
 
 
+@pytest.mark.charts
 def test_the_workloads_that_runbooks_name_are_installed(resources: list[dict[str, Any]]) -> None:
     installed = {(each["kind"].lower(), each["metadata"]["name"]) for each in resources}
     named = {
@@ -127,6 +128,7 @@ def test_the_workloads_that_runbooks_name_are_installed(resources: list[dict[str
     assert named <= installed
 
 
+@pytest.mark.charts
 def test_the_labels_that_runbooks_select_by_are_set(resources: list[dict[str, Any]]) -> None:
     labels = json.dumps([_all_labels(each) for each in resources])
     for line in ALL_COMMANDS:

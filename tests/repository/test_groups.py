@@ -34,6 +34,7 @@ def read_verbs() -> dict[str, Verb]:
     """The verbs that run tests; `cov` runs those of `test` once more, and counts lines."""
     text = (ROOT / "Makefile").read_text()
     (alone,) = re.findall(r'^ALONE := "(.*)"$', text, re.MULTILINE)
+    text = text.replace("\\\n", "")
     recipes = re.findall(r"^([\w-]+):[^\n]*\n((?:\t.*\n)+)", text, re.MULTILINE)
     found = {}
     for name, recipe in recipes:
