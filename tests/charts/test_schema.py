@@ -188,6 +188,13 @@ NEGATIVES: dict[str, tuple[str, Values, str]] = {
         },
         "externalDatabase.clientCertificate needs externalDatabase.tlsSecret",
     ),
+    "a volume of no size": (
+        "postgres",
+        {"persistence": {"size": "abc"}},
+        "/persistence/size",
+    ),
+    "a toleration that is none": ("shop", {"order": {"tolerations": ["x"]}}, "/tolerations/0"),
+    "a rule that is none": ("shop", {"backup": {"extraEgress": ["x"]}}, "/backup/extraEgress/0"),
     "two ports in one": ("order", {"metrics": {"port": 3000}}, "are both 3000"),
     "a route and a path that disagree": (
         "order",
