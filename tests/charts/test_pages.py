@@ -121,7 +121,7 @@ def test_the_commands_that_the_pages_show_are_taken_by_helm(charts: Charts) -> N
 
 def test_the_options_that_the_rows_show_are_taken_by_helm(charts: Charts) -> None:
     shown = OPTIONS.findall((ROOT / "docs/kubernetes.md").read_text())
-    assert len(shown) > 6
+    assert len(shown) > 5
     for text in shown:
         assert template(charts, "shop", *set_by(shlex.split(text))), text
     with pytest.raises(Refused, match="onlyInThePages"):
