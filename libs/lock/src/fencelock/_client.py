@@ -193,14 +193,20 @@ class AsyncLockClient:
             LeaseLost: an observer blocked for so long that the lease was over.
             InvalidName, CrossSlot, ConfigurationError: the request makes no sense.
         """
-        ttl = self._ttl if ttl is None else ttl
-        wait = self._wait if wait is None else wait
-        max_hold = self._max_hold if max_hold is None else max_hold
-        _protocol.validate_ttl(ttl, max_hold)
-        _protocol.validate_wait(wait)
-        if self._reply_timeout_given and ttl != self._ttl:
-            _protocol.validate_timeouts(self._connect_timeout, self._reply_timeout, ttl)
-        _kinds.validate(kind)
+        if ttl is None and max_hold is None:
+            ttl, max_hold = self._ttl, self._max_hold
+        else:
+            ttl = self._ttl if ttl is None else ttl
+            max_hold = self._max_hold if max_hold is None else max_hold
+            _protocol.validate_ttl(ttl, max_hold)
+            if self._reply_timeout_given and ttl != self._ttl:
+                _protocol.validate_timeouts(self._connect_timeout, self._reply_timeout, ttl)
+        if wait is None:
+            wait = self._wait
+        else:
+            _protocol.validate_wait(wait)
+        if kind is not EXCLUSIVE:
+            _kinds.validate(kind)
         chosen = _names.normalise(names)
         engine = self._engine()
         observations: tuple[Observation, ...] = ()

@@ -150,10 +150,43 @@ class Connection:
             ConfigurationError: the server does not allow what a lock needs.
         """
         limit = self._reply_timeout if limit is None else limit
-        found = None if asking else await self._at_once(command, deadline, limit)
-        if isinstance(found, Answer):
-            return found
+        failed: RedisUnavailable | None = None
+        moment = now()
+        # The usual case: connected, and nothing else to do.
+        link = None if asking else self._prepared(command, moment, deadline, limit)
+        if link is not None:
+            try:
+                reply = await _send(link, command, moment, limit)
+            except RedisUnavailable as error:
+                failed = error
+            else:
+                if not isinstance(reply, hiredis.ReplyError):
+                    self._failures = 0
+                    return Answer(reply, moment, repeated=False, link=link)
+        return await self._insist(command, deadline, limit, repeat, failed, asking=asking)
 
+    def _prepared(
+        self, command: Command, moment: float, deadline: float, limit: float
+    ) -> Link | None:
+        """The link, if a command can be sent over it as it is."""
+        link = self._link
+        # A deadline that is about as far away as the link's watchdog needs no other timer.
+        if link is None or deadline - moment < limit * 0.9 or not self._mine():
+            return None
+        if command.dated and not self._fitness.sure(moment):
+            return None
+        return None if command.shares and link.no_sharing is not None else link
+
+    async def _insist(
+        self,
+        command: Command,
+        deadline: float,
+        limit: float,
+        repeat: Callable[[], Command] | None,
+        failed: RedisUnavailable | None,
+        *,
+        asking: bool,
+    ) -> Answer:
         async def attempt(link: Link, before: RedisUnavailable | None) -> Answer:
             if command.dated:
                 await self._fitness.look(link, now())
@@ -164,29 +197,7 @@ class Connection:
             reply = await self._run(link, chosen, deadline, limit, asking=asking)
             return Answer(reply, sent, repeated=before is not None, link=link)
 
-        return await self._persist(attempt, deadline, found)
-
-    async def _at_once(
-        self, command: Command, deadline: float, limit: float
-    ) -> Answer | RedisUnavailable | None:
-        """The usual case: connected, and nothing else to do. How it failed if it did."""
-        link = self._link
-        sent = now()
-        # A deadline that is about as far away as the link's watchdog needs no other timer.
-        if link is None or not self._mine() or deadline - sent < limit * 0.9:
-            return None
-        if command.dated and not self._fitness.sure(sent):
-            return None
-        if command.shares and link.no_sharing is not None:
-            return None
-        try:
-            reply = await _send(link, command, sent, limit)
-        except RedisUnavailable as error:
-            return error
-        if isinstance(reply, hiredis.ReplyError):
-            return None
-        self._failures = 0
-        return Answer(reply, sent, repeated=False, link=link)
+        return await self._persist(attempt, deadline, failed)
 
     async def ping(self, *, deadline: float) -> None:
         """Raise :class:`RedisUnavailable` unless the server answers by the deadline."""
@@ -562,7 +573,7 @@ def _send(
     if dated:
         args = (*args, link.clock.not_after(sent, limit))
     if not script.digest:
-        return link.send((script.text, *keys, *args), limit)
+        return link.send((script.text, *keys, *args), limit, sent)
     if whole:
-        return link.send(("EVAL", script.text, len(keys), *keys, *args), limit)
-    return link.send(("EVALSHA", script.digest, len(keys), *keys, *args), limit)
+        return link.send(("EVAL", script.text, len(keys), *keys, *args), limit, sent)
+    return link.send(("EVALSHA", script.digest, len(keys), *keys, *args), limit, sent)

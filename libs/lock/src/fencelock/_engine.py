@@ -180,7 +180,7 @@ class Engine:
                 raise
         if not finished:
             self.abandon(lease.request)
-        else:
+        elif self._debts.replicated:
             self._debts.paid(lease.request.owner, command, lease.request.ttl)
         # A repeated release finds nothing if the first one worked. That it worked, and the lease
         # had not ended before, is known from the local deadline.
@@ -267,20 +267,22 @@ class Engine:
 
     def _limit(self, request: Request) -> float:
         """How long a reply about one lease may take: not so long that its renewal comes late."""
-        return min(self._reply_timeout, _protocol.default_reply_timeout(request.ttl))
+        limit = request.reply_limit
+        return min(self._reply_timeout, limit)
 
     async def _ask(
         self, request: Request, term: Term, mode: Mode, wait: float, deadline: float
     ) -> Granted | Blocked:
         if mode == "queue":
             self._room.expect(request.owner)
+        scripts = self._scripts
         while True:
             answer = await self._connection.call(
-                request.acquire(self._scripts, mode, wait),
+                request.acquire(scripts, mode, wait),
                 # Near the end of the wait an answer still gets its time.
                 deadline=max(deadline, now() + self._reply_timeout),
                 limit=self._limit(request),
-                repeat=partial(request.acquire, self._scripts, "again" if wait else "try", wait),
+                repeat=lambda: request.acquire(scripts, "again" if wait else "try", wait),
             )
             reply = _protocol.read_acquire(answer.reply, answer.sent)
             if isinstance(reply, Granted):

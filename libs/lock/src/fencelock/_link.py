@@ -62,12 +62,14 @@ class Link(asyncio.Protocol):
         """Whether commands may still be sent."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def send(self, words: tuple[Word, ...], limit: float | None = None) -> asyncio.Future[Reply]:
-        """Send one command. The future yields the reply, an error reply included.
+    def send(
+        self, words: tuple[Word, ...], limit: float | None = None, moment: float | None = None
+    ) -> asyncio.Future[Reply]:
+        """Send one command, at ``moment`` if it is known. The future yields the reply.
 
-        It fails with :class:`RedisUnavailable` if the connection breaks first, which it does when
-        the reply takes longer than ``limit`` seconds (the reply timeout if None). A caller may
-        cancel it; the reply is then thrown away when it comes.
+        That may be an error reply. It fails with :class:`RedisUnavailable` if the connection
+        breaks first, which it does when the reply takes longer than ``limit`` seconds (the reply
+        timeout if None). A caller may cancel it; the reply is then thrown away when it comes.
         """
         future: asyncio.Future[Reply] = self._loop.create_future()
         transport = self._transport
@@ -82,8 +84,10 @@ class Link(asyncio.Protocol):
         else:
             # Nobody else is talking: a lone command gains nothing from waiting for company.
             transport.write(packed)
-        moment = now()
-        limit = self._reply_timeout if limit is None else limit
+        if moment is None:
+            moment = now()
+        if limit is None:
+            limit = self._reply_timeout
         due = moment + limit
         self._pending.append((future, due, limit))
         if self._watchdog is None or due < self._watch_at:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from redis.crc import key_slot
 
@@ -23,11 +24,25 @@ def normalise(names: Iterable[str]) -> tuple[str, ...]:
         InvalidName: no name at all, too many, or one outside the rules.
         CrossSlot: the names would live on different nodes of a Redis Cluster.
     """
-    wanted = set(names)
-    for name in wanted:
+    given = tuple(names)
+    if len(given) > _REMEMBERED_NAMES:
+        return _normalise(given)
+    try:
+        return _normalised(given)
+    except TypeError:  # what cannot be looked up is no name either
+        return _normalise(given)
+
+
+# A few megabytes at most, whatever the names are.
+_REMEMBERED = 1024
+_REMEMBERED_NAMES = 8
+
+
+def _normalise(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
         if not isinstance(name, str):
             raise InvalidName(f"{name!r}: a lock name is a str")
-    chosen = tuple(sorted(wanted))
+    chosen = tuple(sorted(set(names)))
     if not chosen:
         raise InvalidName("a lock needs at least one name")
     if len(chosen) > MAX_NAMES:
@@ -38,6 +53,9 @@ def normalise(names: Iterable[str]) -> tuple[str, ...]:
         chosen = tuple(sorted({body(name): name for name in reversed(chosen)}.values()))
         _require_one_slot(chosen)
     return chosen
+
+
+_normalised = lru_cache(_REMEMBERED)(_normalise)
 
 
 def body(name: str) -> str:

@@ -35,7 +35,8 @@ class Operations:
         traceback: TracebackType | None,
     ) -> None:
         self._count -= 1
-        self.look()
+        if self._idle is not None:
+            self.look()
 
     def look(self) -> None:
         """Something is over: perhaps it was the last."""

@@ -134,6 +134,7 @@ class Request:
         "lock_keys",
         "names",
         "owner",
+        "reply_limit",
         "secret",
         "since",
         "ttl",
@@ -159,7 +160,7 @@ class Request:
         self.names: tuple[str, ...] = names
         self.kind: Kind = kind
         self.ttl: float = ttl
-        self.secret: str = secrets.token_urlsafe(_proof.SECRET_BYTES)
+        self.secret: str = _proof.new_secret()
         self.owner: str = f"{client_id}.{_proof.fingerprint(self.secret)}"
         # Server time at which it first stood in line, when that is known.
         self.since: str = ""
@@ -167,7 +168,7 @@ class Request:
         self.bodies: tuple[str, ...] = keys.bodies
         self.lock_keys: tuple[str, ...] = keys.lock_keys
         self.all_keys: tuple[str, ...] = keys.all_keys
-        self._ttl_ms, self._claim = _times(ttl)
+        self._ttl_ms, self._claim, self.reply_limit = _times(ttl)
         if kind.name != "exclusive":
             # What is to be renewed and watched of a name that is shared: this owner's permit.
             permit = f"{PERMIT_PREFIX}{self.owner}:"
@@ -231,9 +232,9 @@ _known_keys = lru_cache(_KEYS_REMEMBERED)(_keys)
 
 
 @lru_cache(256)
-def _times(ttl: float) -> tuple[int, str | int]:
-    """Lease and claim in milliseconds."""
-    return milliseconds(ttl), milliseconds(claim_seconds(ttl))
+def _times(ttl: float) -> tuple[int, str | int, float]:
+    """Lease and claim in milliseconds, and how long a reply about it may take at most."""
+    return milliseconds(ttl), milliseconds(claim_seconds(ttl)), default_reply_timeout(ttl)
 
 
 def give_back(scripts: Scripts, owner: str, bodies: tuple[str, ...]) -> Command:
@@ -272,7 +273,8 @@ class Term:
 
     def start(self, sent: float, lease: float) -> None:
         """Count a lease of ``lease`` seconds from ``sent``."""
-        self.deadline = min(sent + lease - drift_margin(lease), self.cap)
+        end = sent + lease - lease * DRIFT_FACTOR - DRIFT_SECONDS
+        self.deadline = min(self.cap, end)
         self._plan(sent, lease)
 
     def grant_pushed(
@@ -533,7 +535,7 @@ def read_push(message: object) -> Push | Watch | Changed | None:
             return Changed(
                 tuple([key.decode("ascii", "replace") for key in keys if isinstance(key, bytes)])
             )
-        case [b"message", bytes(), bytes(payload)]:
+        case [b"message", _, bytes(payload)]:
             try:
                 return _read_news(payload.split())
             except (ValueError, RedisUnavailable):

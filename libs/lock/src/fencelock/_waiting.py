@@ -105,7 +105,10 @@ class WaitingRoom:
             waiter.wake()
         self._waiters[waiter.request.owner] = waiter
         for name in waiter.request.bodies:
-            self._lines.setdefault(name, _Line()).waiters[waiter.request.owner] = waiter
+            line = self._lines.get(name)
+            if line is None:
+                line = self._lines[name] = _Line()
+            line.waiters[waiter.request.owner] = waiter
 
     def leave(self, waiter: Waiter) -> None:
         """Step out of every line."""

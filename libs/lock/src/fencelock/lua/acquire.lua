@@ -61,6 +61,9 @@ local function look()
   return seen
 end
 
+-- A queue is kept for longer than needed now, so that not each that comes has to prolong it.
+local SPARE_MS = 30000
+
 -- A ticket that vanished (all data was lost, or its client could not be reached) gets its old
 -- place back: lines are ordered by the server time at which each first stood in them.
 local function stand_in_line()
@@ -68,12 +71,12 @@ local function stand_in_line()
     local mine = find(KEYS[count + 2], owner)
     since = mine and string.match(mine, '^%S+ (%d+) ') or ''
   end
-  local known = since ~= ''
+  local known, tails = since ~= '', {}
   if not known then
     local latest = time
     for i = count + 2, #KEYS do
-      local tail = redis.call('LINDEX', KEYS[i], -1)
-      if tail then latest = math.max(latest, since_of(tail)) end
+      tails[i] = redis.call('LINDEX', KEYS[i], -1)
+      if tails[i] then latest = math.max(latest, since_of(tails[i])) end
     end
     since = exact(latest)
   end
@@ -87,13 +90,13 @@ local function stand_in_line()
     if known and redis.call('LPOS', KEYS[i], ticket) then
       state = 'queued'
     else
-      insert(KEYS[i], ticket, tonumber(since))
+      insert(KEYS[i], ticket, tonumber(since), tails[i])
       redis.call('HINCRBY', clients, client, 1)
     end
     redis.call('HDEL', clients, '!' .. client)
     if redis.call('PTTL', KEYS[i]) < tonumber(ARGV[6]) then
-      redis.call('PEXPIRE', KEYS[i], ARGV[6])
-      redis.call('PEXPIRE', clients, ARGV[6] + 1000)
+      redis.call('PEXPIRE', KEYS[i], ARGV[6] + SPARE_MS)
+      redis.call('PEXPIRE', clients, ARGV[6] + SPARE_MS + 1000)
     end
   end
   return state

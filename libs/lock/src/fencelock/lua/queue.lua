@@ -64,9 +64,9 @@ local function find(queue, owner)
   end
 end
 
--- Put a ticket where its time says: nearly always at the end.
-local function insert(queue, ticket, since)
-  local tail = redis.call('LINDEX', queue, -1)
+-- Put a ticket where its time says: nearly always at the end, behind `tail` if that is known.
+local function insert(queue, ticket, since, tail)
+  if tail == nil then tail = redis.call('LINDEX', queue, -1) end
   if not tail or string.sub(tail, 1, 1) == '*' or since_of(tail) <= since then
     return redis.call('RPUSH', queue, ticket)
   end
@@ -120,9 +120,13 @@ local function drop_run(body, client)
   return changed
 end
 
+-- What a script knows that has just given a name up, until it grants it: the head of its queue (by
+-- body), and that the name is free.
+local heads, freed = {}, {}
+
 local function free(body, limit)
   if limit then return admits(body, limit, now()) end
-  return redis.call('EXISTS', LOCK .. body) == 0
+  return freed[body] or redis.call('EXISTS', LOCK .. body) == 0
 end
 
 local function ready(text, ticket)
@@ -153,6 +157,7 @@ end
 -- gone, or is connecting anew: it is given a moment for that, in which it finds itself the holder.
 -- Returns the names to look at next.
 local function grant(ticket, text, previous)
+  freed = {}
   local time = now()
   local fence = mint(time)
   local lease_ms = ticket.claim_ms
@@ -198,7 +203,8 @@ end
 
 -- Look at the head of one queue. Returns the names to look at next if tickets were dropped.
 local function settle(body, previous, caller)
-  local text = redis.call('LINDEX', QUEUE .. body, 0)
+  local text = heads[body] or redis.call('LINDEX', QUEUE .. body, 0)
+  heads[body] = nil
   if not text then return nil end
   local ticket = read(text)
   if ticket.granted then

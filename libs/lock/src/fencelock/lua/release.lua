@@ -17,7 +17,13 @@ for i, value in ipairs(redis.call('MGET', unpack(KEYS, 2, count + 1))) do
 end
 if #mine > 0 then redis.call('DEL', unpack(mine)) end
 local released = #mine == count and 1 or 0
-if not shared and redis.call('EXISTS', unpack(KEYS, count + 2)) == 0 then return released end
+local first
+if not shared and count > 1 then
+  if redis.call('EXISTS', unpack(KEYS, count + 2)) == 0 then return released end
+elseif not shared then
+  first = redis.call('LRANGE', KEYS[3], 0, 1)
+  if #first == 0 then return released end
+end
 
 --@include record
 --@include permits
@@ -44,13 +50,15 @@ end
 
 for i, body in ipairs(bodies) do
   local queue, gone = KEYS[count + 1 + i], 0
-  local head = redis.call('LINDEX', queue, 0)
+  local head, behind = first and first[1] or redis.call('LINDEX', queue, 0), first and first[2]
   if head and string.sub(head, 1, #owner + 2) == '*' .. owner .. ' ' then
     redis.call('LPOP', queue)
     gone = 1
+    heads[body] = behind
   elseif head and ticket ~= '' then
     gone = withdraw(queue)
   end
+  freed[body] = released == 1 and not shared
   if gone > 0 then left(body, client_of(owner), gone) end
 end
 if advance(bodies, previous, '') then return released end
