@@ -21,7 +21,7 @@ PINS = ROOT / "requirements/dev.txt"
 EXTRAS = "cli,otel,prometheus,sqlalchemy"
 FOR_TESTS = (
     *("hypothesis", "pytest", "pytest-asyncio", "pytest-timeout", "pytest-xdist"),
-    *("greenlet", "opentelemetry-sdk", "uvloop"),
+    *("greenlet", "opentelemetry-sdk", "uvloop", "pottery", "python-redis-lock"),
 )
 MUST_CONTAIN = ("fencelock/py.typed", "fencelock/lua/acquire.lua", "pytest_fencelock.py")
 # What a user's type checker sees: the public names, fully typed.

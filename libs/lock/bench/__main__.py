@@ -8,9 +8,11 @@ import argparse
 import asyncio
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
-from libs.lock.bench.rows import every_row
+from libs.lock.bench import peers
+from libs.lock.bench.rows import Bench, every_row
 
 from devkit.servers import RedisServer
 
@@ -21,17 +23,32 @@ def main() -> None:
     parser.add_argument("--url", help="a server to use; its data is deleted")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each row (default 5)")
     parser.add_argument("--only", default="", help="rows whose title contains this")
+    others = parser.add_mutually_exclusive_group()
+    others.add_argument(
+        "--peers", type=Path, help="an interpreter that has the locks of libs/lock/bench/peers.txt"
+    )
+    others.add_argument(
+        "--with-peers", action="store_true", help="install them into an environment for this run"
+    )
     options = parser.parse_args()
-    if options.url:
-        asyncio.run(run(options.url, options.rounds, options.only))
-        return
-    with tempfile.TemporaryDirectory() as folder, RedisServer(Path(folder)) as server:
-        asyncio.run(run(server.url, options.rounds, options.only))
+    if options.peers is not None and not options.peers.is_file():
+        parser.error(f"--peers: {options.peers} is no interpreter")
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        python = options.peers
+        if options.with_peers:
+            python = peers.make_environment(Path(folder) / "peers")
+        url = options.url
+        if url is None:
+            url = stack.enter_context(RedisServer(Path(folder) / "server")).url
+        beside = peers.start(python, url)
+        for each in beside:
+            stack.callback(each.close)
+        asyncio.run(run(Bench(url, options.rounds, beside), options.only))
 
 
-async def run(url: str, rounds: int, only: str) -> None:
+async def run(bench: Bench, only: str) -> None:
     """Print each row as soon as it is there."""
-    async for title, lines in every_row(url, rounds, only):
+    async for title, lines in every_row(bench, only):
         sys.stdout.write(f"\n{title}\n")
         for line in lines:
             sys.stdout.write(f"  {line}\n")

@@ -14,8 +14,13 @@ import fencelock
 Hold = Callable[[str], AbstractContextManager[object]]
 
 
-def one_thread(url: str, rounds: int, pairs: int = 1500) -> dict[str, float]:
-    """Pairs a second of each contestant, the median over rounds in which all of them run."""
+def one_thread(
+    url: str, rounds: int, beside: Callable[[], dict[str, float]], pairs: int = 1500
+) -> dict[str, float]:
+    """Pairs a second of each contestant, the median over rounds in which all of them run.
+
+    ``beside`` measures those that run in processes of their own, once a round.
+    """
     with Redis.from_url(url) as redis, fencelock.LockClient.from_url(url) as client:
         contestants: dict[str, Hold] = {
             "raw redis-py": _raw(redis),
@@ -32,6 +37,8 @@ def one_thread(url: str, rounds: int, pairs: int = 1500) -> dict[str, float]:
                     with hold("bench:1"):
                         pass
                 found[name].append(pairs / (time.perf_counter() - began))
+            for name, value in beside().items():
+                found.setdefault(name, []).append(value)
     return {name: median(values) for name, values in found.items()}
 
 

@@ -5,7 +5,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import pairwise
 from statistics import median, quantiles
+from typing import Any, NamedTuple
 
+from libs.lock.bench import peers
 from libs.lock.bench.blocking import one_thread
 from libs.lock.bench.contestants import Contestant, Fencelock, Limit, Raw, RedisPyLock
 from redis.asyncio import Redis
@@ -19,34 +21,65 @@ Measure = Callable[[Contestant], Awaitable[float]]
 Row = Callable[["Bench"], Awaitable[list[str]]]
 
 
+class Ask(NamedTuple):
+    """What those are asked for that run in processes of their own, and how to read an answer."""
+
+    peers: tuple[str, ...]
+    what: str
+    numbers: tuple[float, ...]
+    read: Callable[[str, Any], float] = lambda _, result: float(result)
+
+
 class Bench:
     """The contestants and the server they run against."""
 
-    def __init__(self, url: str, rounds: int) -> None:
+    def __init__(self, url: str, rounds: int, beside: Sequence[peers.Peer] = ()) -> None:
         self.url = url
         self.rounds = rounds
+        self._beside = {each.name: each for each in beside}
+        # Why those that a row should have are not in it.
+        self.left_out: dict[str, str] = {}
 
     async def interleave(
-        self, measure: Measure, contestants: Sequence[Contestant]
+        self, measure: Measure, contestants: Sequence[Contestant], ask: Ask | None = None
     ) -> dict[str, float]:
         """The median of each contestant over rounds in which all of them run."""
         results: dict[str, list[float]] = {each.name: [] for each in contestants}
         for _ in range(self.rounds):
             for each in contestants:
                 results[each.name].append(await measure(each))
+            if ask is not None:
+                for name, value in (await asyncio.to_thread(self.ask, ask)).items():
+                    results.setdefault(name, []).append(value)
         for each in contestants:
             await each.close()
         return {name: median(values) for name, values in results.items()}
 
+    def ask(self, ask: Ask) -> dict[str, float]:
+        """One measurement of each peer that can do it."""
+        found = {}
+        for name in ask.peers:
+            if name in self.left_out or name not in self._beside:
+                continue
+            try:
+                result = self._beside[name].measure(ask.what, *ask.numbers)
+            except peers.PeerFailed as error:
+                self.left_out[name] = str(error)
+            else:
+                found[name] = ask.read(name, result)
+        return found
 
-async def every_row(url: str, rounds: int, only: str) -> AsyncIterator[tuple[str, list[str]]]:
+
+async def every_row(bench: Bench, only: str) -> AsyncIterator[tuple[str, list[str]]]:
     """Measure row by row."""
     for title, row in ROWS.items():
         if only not in title:
             continue
-        async with Redis.from_url(url) as redis:
+        async with Redis.from_url(bench.url) as redis:
             await redis.flushall()
-        yield title, await row(Bench(url, rounds))
+        bench.left_out.clear()
+        lines = await row(bench)
+        yield title, lines + [f"{name:17} {why}" for name, why in bench.left_out.items()]
 
 
 async def _one_client(bench: Bench) -> list[str]:
@@ -61,12 +94,14 @@ async def _one_client(bench: Bench) -> list[str]:
             await Limit.connect(bench.url),
             Fencelock(bench.url),
         ],
+        Ask(peers.FOR_TASKS, "rate", (1, 300)),
     )
     return _ratios(found, "raw redis-py", "pairs/s")
 
 
 async def _one_thread(bench: Bench) -> list[str]:
-    found = await asyncio.to_thread(one_thread, bench.url, bench.rounds)
+    ask = Ask(peers.FOR_THREADS, "rate", (1, 300))
+    found = await asyncio.to_thread(one_thread, bench.url, bench.rounds, lambda: bench.ask(ask))
     return _ratios(found, "raw redis-py", "pairs/s")
 
 
@@ -85,6 +120,7 @@ async def _many_names(bench: Bench) -> list[str]:
             await Limit.connect(bench.url),
             Fencelock(bench.url),
         ],
+        Ask(peers.FOR_TASKS, "rate", (64, 10)),
     )
     return _ratios(found, "limit", "pairs/s")
 
@@ -120,14 +156,24 @@ def _hand_over(waiters: int, chains: int) -> Row:
                 )
             return median(passed)
 
+        def passed_on(name: str, result: Any) -> float:
+            passed: list[float] = result[0]
+            order: list[int] = result[1]
+            samples.setdefault(name, []).extend(passed)
+            inversions[name] = inversions.get(name, 0) + sum(a > b for a, b in pairwise(order))
+            return median(passed)
+
         contestants = await _waiting_contestants(bench.url)
-        await bench.interleave(microseconds, contestants)
+        every_peer = peers.FOR_THREADS + peers.FOR_TASKS
+        await bench.interleave(
+            microseconds, contestants, Ask(every_peer, "chain", (waiters,), passed_on)
+        )
         base = samples["limit"]
         lines = []
         for name, values in samples.items():
             p50, p99 = median(values), _p99(values)
             lines.append(
-                f"{name:14} p50 {p50:9.0f} us ({p50 / median(base):6.2f} x)   p99 {p99:9.0f} us "
+                f"{name:17} p50 {p50:9.0f} us ({p50 / median(base):6.2f} x)   p99 {p99:9.0f} us "
                 f"({p99 / _p99(base):6.2f} x)   out of order {inversions[name]}"
             )
         return lines
@@ -153,9 +199,15 @@ def _closed_loop(hold_seconds: float) -> Row:
             spread.setdefault(contestant.name, []).append(min(turns) / max(turns))
             return sum(turns) / (time.perf_counter() - began)
 
+        def turned(name: str, result: Any) -> float:
+            spread.setdefault(name, []).append(result[1])
+            return float(result[0])
+
         spread: dict[str, list[float]] = {}
         contestants = await _waiting_contestants(bench.url)
-        found = await bench.interleave(turns_per_second, contestants)
+        every_peer = peers.FOR_THREADS + peers.FOR_TASKS
+        ask = Ask(every_peer, "turns", (32, hold_seconds), turned)
+        found = await bench.interleave(turns_per_second, contestants, ask)
         return [
             f"{line}   fewest/most turns of a task {median(spread[name]):.2f}"
             for name, line in zip(found, _ratios(found, "limit", "turns/s"), strict=True)
@@ -308,13 +360,13 @@ async def _chain(contestant: Contestant, waiters: int) -> tuple[list[float], lis
 
 def _ratios(found: dict[str, float], base: str, unit: str) -> list[str]:
     return [
-        f"{name:14} {value:9.0f} {unit}   {value / found[base]:5.2f} of {base}"
+        f"{name:17} {value:9.0f} {unit}   {value / found[base]:5.2f} of {base}"
         for name, value in found.items()
     ]
 
 
 def _p99(values: list[float]) -> float:
-    return quantiles(values, n=100)[98]
+    return quantiles(values, n=100)[98] if len(values) > 1 else values[0]
 
 
 async def _commands(redis: Redis) -> int:
