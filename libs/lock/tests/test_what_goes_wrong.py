@@ -1,11 +1,22 @@
 """What goes wrong in redis-py's `Lock` goes right here: each promise is tried on both.
 
+What goes wrong in python-redis-lock and pottery is in `test_what_goes_wrong_in_threads.py`, with
+those locks themselves. Others run elsewhere than in Python. What goes wrong there is tried on
+variants of ours that do as they do:
+
+- Redisson's counters are kept for ever, or begin anew: `contract/test_fences_grow.py`;
+- Redisson's line goes by the clients' clocks: here, at the end;
+- Redisson tells nobody that a renewal failed: `contract/test_loss_ends_the_body.py`;
+- redsync and node-redlock: `Redlock` here, which is pottery's, and `topologies/test_quorum.py`;
+- etcd's lock alone lets a late writer in: `test_guard.py`.
+
 A promise is a function that raises if it is not kept. Those in `BROKEN_THERE` are kept by fencelock
 and not by the lock that ships with redis-py 8, for the reason that stands beside them.
 """
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
@@ -17,6 +28,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from fencelock import LeaseLost, LockNotAcquired, NotOwner
+from fencelock._protocol import ServerClock
 
 NAME = "order:{1}"
 PATIENCE_SECONDS = 20.0
@@ -72,6 +84,28 @@ class Theirs:
     def block(self, *, ttl: float) -> contextlib.AbstractAsyncContextManager[Any]:
         lock: contextlib.AbstractAsyncContextManager[Any] = self._redis.lock(NAME, timeout=ttl)
         return lock
+
+
+class Redlock:
+    """The algorithm of pottery, redsync and node-redlock, as pottery has it for asyncio."""
+
+    key = f"redlock:{NAME}"
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    def _lock(self, ttl: float | None) -> Any:
+        pottery = pytest.importorskip("pottery", reason="see `make env`")
+        return pottery.AIORedlock(key=NAME, masters={self._redis}, auto_release_time=ttl or 10.0)
+
+    async def take(self, *, wait: float, ttl: float | None = None) -> Hold:
+        lock = self._lock(ttl)
+        if not await lock.acquire(timeout=wait):
+            raise LockNotAcquired("no")
+        return lock  # type: ignore[no-any-return]
+
+    def block(self, *, ttl: float) -> contextlib.AbstractAsyncContextManager[Any]:
+        return self._lock(ttl)  # type: ignore[no-any-return]
 
 
 async def a_lock_ends_some_time(locks: Locks, admin: Redis, proxy: Proxy) -> None:
@@ -166,6 +200,22 @@ async def nobody_overtakes_those_in_line(locks: Locks, admin: Redis, proxy: Prox
         await asyncio.gather(waiting, return_exceptions=True)
 
 
+async def nobody_is_asked_for_the_time_of_day(locks: Locks, admin: Redis, proxy: Proxy) -> None:
+    """Whose clock is an hour ahead must not stand before others in line."""
+
+    def ahead() -> float:
+        raise AssertionError("a client's clock decides")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("time", "time_ns"):
+            patch.setattr(time, name, ahead)
+        held = await locks.take(wait=1.0, ttl=30.0)
+        waiting = asyncio.create_task(locks.take(wait=30.0, ttl=30.0))
+        await asyncio.sleep(0)
+        await held.release()
+        await (await waiting).release()
+
+
 async def waiting_costs_the_server_nothing(locks: Locks, admin: Redis, proxy: Proxy) -> None:
     held = await locks.take(wait=1.0, ttl=30.0)
     before = await _commands(admin)
@@ -211,6 +261,37 @@ BROKEN_THERE: dict[Promise, str] = {
 each_promise = pytest.mark.parametrize(
     "promise", BROKEN_THERE, ids=lambda promise: promise.__name__
 )
+
+
+BROKEN_IN_REDLOCK: dict[Promise, str] = {
+    a_hold_has_a_fence: "there is none",
+    a_cancelled_request_leaves_nothing: "only a request that failed is withdrawn",
+    waiting_costs_the_server_nothing: "each pause is 0.1 s on average",
+}
+
+
+async def test_no_clock_of_a_client_counts_here(
+    clients: Clients, admin: Redis, proxy: Proxy
+) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await nobody_is_asked_for_the_time_of_day(Ours(clients, proxy.url), admin, proxy)
+
+
+async def test_a_client_that_asks_its_own_clock_is_caught(
+    clients: Clients, admin: Redis, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ServerClock, "not_after", lambda *_: int(time.time() * 1e6))
+    with pytest.raises(AssertionError, match="clock"):
+        await nobody_is_asked_for_the_time_of_day(Ours(clients, proxy.url), admin, proxy)
+
+
+@pytest.mark.parametrize("promise", BROKEN_IN_REDLOCK, ids=lambda promise: promise.__name__)
+async def test_redlock_does_not_keep_it(promise: Promise, admin: Redis, proxy: Proxy) -> None:
+    await admin.config_resetstat()
+    async with Redis.from_url(proxy.url) as redis:
+        with pytest.raises((AssertionError, TimeoutError, LockNotAcquired, RedisError)):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await promise(Redlock(redis), admin, proxy)
 
 
 @pytest.fixture

@@ -57,6 +57,8 @@ if seen.taken and #seen.mine == 0""",
     "fence without the clock": ("record", "math.max(last + 1, time)", "last + 1"),
     # The clock alone repeats itself, or falls when it is set back.
     "fence without the counter": ("record", "math.max(last + 1, time)", "time"),
+    # A counter that stays for ever, though nobody locks any more.
+    "fence for ever": ("record", "'PX', FENCE_TTL_MS, 'GET'", "'GET'"),
     # What the network kept back counts however late it comes.
     "acquire ignores its time": ("acquire", "time > not_after then", "false then"),
     # A new request overtakes those that stand in line.

@@ -80,8 +80,17 @@ async def test_fences_of_one_name_and_of_several_are_of_one_order(clients: Clien
     assert first.fence < second.fence < third.fence
 
 
-async def test_the_counter_expires_when_nobody_locks(clients: Clients, admin: Redis) -> None:
-    async with clients.make().lock("order:{1}"):
+async def check_the_counter_expires(clients: Clients, admin: Redis, scripts: Scripts) -> None:
+    async with clients.make(scripts=scripts).lock("order:{1}"):
         pass
     assert await lock_keys(admin) == []
     assert await admin.ttl("fencelock:fence") > 24 * 3600
+
+
+async def test_the_counter_expires_when_nobody_locks(clients: Clients, admin: Redis) -> None:
+    await check_the_counter_expires(clients, admin, sound())
+
+
+async def test_a_counter_for_ever_is_caught(clients: Clients, admin: Redis) -> None:
+    with pytest.raises(AssertionError):
+        await check_the_counter_expires(clients, admin, broken("fence for ever"))
