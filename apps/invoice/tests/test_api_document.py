@@ -6,7 +6,7 @@ import pytest
 EXPECTED = {
     ("post", "/invoices"): "201 400 409 413 415 422 428 500 503 504",
     ("get", "/invoices"): "200 422 500 503",
-    ("get", "/invoices/{invoice_id}"): "200 304 404 422 500 503",
+    ("get", "/invoices/{invoice_id}"): "200 304 404 412 422 500 503",
     ("patch", "/invoices/{invoice_id}"): "204 400 404 409 412 413 415 422 428 500 503 504",
     ("delete", "/invoices/{invoice_id}"): "204 404 409 412 422 428 500 503 504",
     ("get", "/operations/{op_id}"): "200 404 422 500 503",

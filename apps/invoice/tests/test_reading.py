@@ -41,6 +41,17 @@ async def test_an_invoice_at_another_version_is_sent(client: httpx.AsyncClient) 
     assert answer.status_code == 200
 
 
+async def test_an_invoice_is_read_only_at_the_version_that_is_demanded(
+    client: httpx.AsyncClient,
+) -> None:
+    path = f"/invoices/{await create(client)}"
+    for tag, status in [('"1"', 200), ('"2"', 412), ('W/"1"', 412), ("*", 200), ("1", 422)]:
+        answer = await client.get(path, headers={"If-Match": tag})
+        assert (answer.status_code, tag) == (status, tag)
+    both = await client.get(path, headers={"If-Match": '"2"', "If-None-Match": '"1"'})
+    assert (both.status_code, both.headers["etag"]) == (412, '"1"')
+
+
 async def test_pages_hold_every_invoice_once_the_newest_first(client: httpx.AsyncClient) -> None:
     created = [await create(client) for _ in range(7)]
     found = await pages(client, limit=3)

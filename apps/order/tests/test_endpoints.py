@@ -191,6 +191,9 @@ async def test_conditional_requests_follow_the_version(
     known = await client.get(path, headers={"If-None-Match": '"2"'})
     assert (known.status_code, known.content, known.headers["etag"]) == (304, b"", '"2"')
     assert (await client.get(path, headers={"If-None-Match": '"1"'})).status_code == 200
+    for tag, status in [('"2"', 200), ('"1"', 412), ('W/"2"', 412), ("*", 200), ("2", 422)]:
+        read = await client.get(path, headers={"If-Match": tag, "If-None-Match": '"1"'})
+        assert (read.status_code, tag) == (status, tag)
     malformed = await client.delete(path, headers={"If-Match": "2"})
     assert malformed.status_code == 422
 

@@ -70,6 +70,15 @@ async def _terms(
     )
 
 
+async def _if_match(
+    request: Request,
+    if_match: Annotated[
+        TagsHeader | None, Header(description="Reads only this version, else answers 412.")
+    ] = None,
+) -> EntityTags | None:
+    return None if if_match is None else entity_tags_of(request.headers, header="If-Match")
+
+
 async def _if_none_match(
     request: Request,
     if_none_match: Annotated[
@@ -86,4 +95,5 @@ async def _if_none_match(
 ServiceDependency = Annotated[InvoiceService, Depends(_service)]
 FailpointsDependency = Annotated[Failpoints, Depends(_failpoints)]
 TermsDependency = Annotated[Terms, Depends(_terms)]
+IfMatch = Annotated[EntityTags | None, Depends(_if_match)]
 IfNoneMatch = Annotated[EntityTags | None, Depends(_if_none_match)]

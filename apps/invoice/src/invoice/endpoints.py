@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from invoice import failpoints
 from invoice.dependencies import (
     FailpointsDependency,
+    IfMatch,
     IfNoneMatch,
     ServiceDependency,
     TermsDependency,
@@ -37,11 +38,16 @@ from invoice.schemas import (
 )
 from servicekit import access_log, problems
 from servicekit.auth.principal import INTERNAL, PrincipalDependency
-from servicekit.etags import format_etag
+from servicekit.etags import format_etag, require_match
 from servicekit.idempotency import StoredResponse
 from servicekit.json_body import StrictJsonRoute
 from servicekit.pagination import CursorCodec, Page
-from servicekit.problems import PreconditionRequired, ServiceUnavailable, ValidationFailed
+from servicekit.problems import (
+    PreconditionFailed,
+    PreconditionRequired,
+    ServiceUnavailable,
+    ValidationFailed,
+)
 from servicekit.walks import Walk
 from tandem.decider import Record
 from tandem.http import OPERATION_OUTCOME
@@ -135,15 +141,21 @@ async def list_invoices(
     responses={
         200: {"headers": _ETAG},
         304: {"description": "Still at the version of If-None-Match.", "headers": _ETAG},
-        **problems.responses(InvoiceNotFound, ValidationFailed, ServiceUnavailable),
+        **problems.responses(
+            InvoiceNotFound, PreconditionFailed, ValidationFailed, ServiceUnavailable
+        ),
     },
 )
 async def read_invoice(
-    invoice_id: uuid.UUID, service: ServiceDependency, if_none_match: IfNoneMatch
+    invoice_id: uuid.UUID,
+    service: ServiceDependency,
+    if_match: IfMatch,
+    if_none_match: IfNoneMatch,
 ) -> Response:
     """Read an invoice as last committed; a deleted one stays readable."""
     invoice = await service.invoice(invoice_id)
     headers = {"ETag": format_etag(invoice.version)}
+    require_match(if_match, invoice.version)
     if if_none_match is not None and if_none_match.match_weakly(invoice.version):
         return Response(status_code=304, headers=headers)
     return _json(InvoiceDocument.of(invoice).model_dump_json(), headers)

@@ -75,7 +75,7 @@ async def _if_match(
     request: Request,
     if_match: Annotated[
         TagsHeader | None,
-        Header(description="Makes the change only at this version, else answers 412."),
+        Header(description="Does it only at this version, else answers 412."),
     ] = None,
 ) -> EntityTags | None:
     return None if if_match is None else entity_tags_of(request.headers, header="If-Match")

@@ -39,7 +39,7 @@ from order.schemas import (
 from order.service.cancellation import NotCancelledYet
 from servicekit import access_log, problems
 from servicekit.auth.principal import PrincipalDependency
-from servicekit.etags import EntityTags, format_etag
+from servicekit.etags import EntityTags, format_etag, require_match
 from servicekit.idempotency import StoredResponse
 from servicekit.json_body import StrictJsonRoute
 from servicekit.pagination import CursorCodec, Page
@@ -145,11 +145,13 @@ async def list_orders(
     responses={
         200: {"headers": _ETAG | _PENDING},
         304: {"description": "Still at the version of If-None-Match.", "headers": _ETAG | _PENDING},
-        **problems.responses(OrderNotFound, ValidationFailed, DatabaseUnavailable),
+        **problems.responses(
+            OrderNotFound, PreconditionFailed, ValidationFailed, DatabaseUnavailable
+        ),
     },
 )
 async def read_order(
-    order_id: UUID, use_cases: UseCasesDependency, if_none_match: IfNoneMatch
+    order_id: UUID, use_cases: UseCasesDependency, if_match: IfMatch, if_none_match: IfNoneMatch
 ) -> Response:
     """Read an order at its last committed version; a deleted one stays readable."""
     order = await use_cases.reading.order(order_id)
@@ -157,6 +159,7 @@ async def read_order(
     # A header, since the body is what the ETag stands for, and does not change with it.
     if (link := pending_link(order)) is not None:
         headers[PENDING_HEADER] = link
+    require_match(if_match, order.version)
     if if_none_match is not None and if_none_match.match_weakly(order.version):
         return Response(status_code=304, headers=headers)
     return _json(OrderOut.of(order).model_dump_json(), headers)

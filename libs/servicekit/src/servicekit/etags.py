@@ -96,6 +96,18 @@ def entity_tags_of(headers: Headers, *, header: str) -> EntityTags | None:
     return parse_entity_tags(", ".join(lines), header=header) if lines else None
 
 
+def require_match(tags: EntityTags | None, version: int) -> None:
+    """See that ``If-Match`` holds for what is read; it is evaluated before ``If-None-Match``.
+
+    Raises:
+        PreconditionFailed: it names other versions.
+    """
+    if tags is not None and not tags.match_strongly(version):
+        raise PreconditionFailed(
+            "It is not at a version that If-Match names.", headers={"ETag": format_etag(version)}
+        )
+
+
 def refuse_if_none_match(headers: Headers) -> None:
     """Refuse a change under ``If-None-Match``, whose answer would have to be 412 if it holds.
 

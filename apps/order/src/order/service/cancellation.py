@@ -74,6 +74,7 @@ class Cancellation:
         if isinstance(record, Unrecorded) or record.state is not State.PENDING:
             return record
         operation = record.operation
+        # No lock: a tombstone changes no invoice, and whoever holds the lock may be what hangs.
         seconds = remaining_seconds(at_most_seconds=self._timeout_seconds)
         # From here on it may be cancelled: nothing may be answered that says it is not.
         deadlines.commit_to(

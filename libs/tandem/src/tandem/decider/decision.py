@@ -182,6 +182,7 @@ class DecisionPoint:
             try:
                 written = await self._records.decide_at_once(session, record, _values(proposal))
             except UniqueViolation:
+                # Decided already, or another made this version: which, the careful path finds out.
                 written = False
         if written:
             return Decision(record, new=True)
@@ -209,6 +210,7 @@ class DecisionPoint:
             return Decision(applied, new=True)
         refusal = await self._why(session, proposal, fence=fence)
         rejected = records_of.rejected(proposal, self._answers, refusal, fence=fence, now=now)
+        # In the place of the row just written: the id stays taken, so that a second sender waits.
         await records.overrule(session, rejected)
         return Decision(rejected, new=True)
 
@@ -230,6 +232,7 @@ class DecisionPoint:
         row = await self._records.subject(session, proposal.identity.subject_id)
         refusal = refusal_of(row, version=proposal.version, fence=fence)
         if refusal is Refusal.STALE_FENCE:
+            # Not recorded: it is the lock that is wrong, and under a newer one it may be right.
             self._observer.fence_rejected()
             raise StaleFence(f"{proposal.identity.subject_id} was changed under a newer lock")
         if refusal is None or (refusal is Refusal.WRONG_VERSION and not proposal.demands_version):

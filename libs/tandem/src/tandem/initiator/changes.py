@@ -142,6 +142,7 @@ class Changes(Generic[ChangeT, OpT, SubjectT]):
             if known is not None:
                 self._observer.replayed()
                 return known
+        # After the look for the key: what is decided is told while the decider is down.
         self._decider.require_available()
         progress: _Progress[OpT] = _Progress()
         try:
@@ -155,6 +156,8 @@ class Changes(Generic[ChangeT, OpT, SubjectT]):
     async def _run(self, change: ChangeT, progress: _Progress[OpT]) -> None:
         await self._failpoints.hit(self._points.before_lock)
         limit = self._deadlines.remaining_seconds(at_most_seconds=self._timeout_seconds)
+        # The limit stands outside of the locks, so that giving them back is within it too; it ends
+        # waits only, since what writes is not interrupted.
         async with (
             asyncio.timeout(limit),
             self._locks.hold(
@@ -175,6 +178,7 @@ class Changes(Generic[ChangeT, OpT, SubjectT]):
                 await self._failpoints.hit(self._points.after_intent)
                 await self._carry_out(operation, progress, lease)
             case Blocked():
+                # Not for ever: each turn finishes somebody else's work while our client waits.
                 raise Locked(f"Other operations of this {self._noun} kept coming first.")
 
     async def _record(self, change: ChangeT, progress: _Progress[OpT], lease: Lease) -> Intent[OpT]:
@@ -198,6 +202,7 @@ class Changes(Generic[ChangeT, OpT, SubjectT]):
                     progress.answer = response
             return intent
 
+        # Before the last word may be asked for: one that was proved unwritten says nothing of this.
         progress.attempt = Attempt()
         left = self._deadlines.remaining_seconds(at_most_seconds=self._timeout_seconds)
         self._deadlines.commit_to(
@@ -211,6 +216,7 @@ class Changes(Generic[ChangeT, OpT, SubjectT]):
         try:
             await self._finishing.carry_out(pending, lease)
         except OutcomeUnknown as error:
+            # Theirs is unknown, ours is not recorded: as OutcomeUnknown it would be answered 202.
             raise PredecessorUnfinished(str(pending.id)) from error
         self._observer.helped(pending.kind)
 
@@ -229,6 +235,7 @@ class Changes(Generic[ChangeT, OpT, SubjectT]):
     ) -> Answer:
         """Return the answer that is true after ``error``; raise only if nothing was written."""
         if progress.answer is not None:
+            # Such as a lock that could not be released: its lease ends by itself.
             _log.warning("failed_after_the_end", error=repr(error))
             return progress.answer
         if progress.nothing_is_recorded():
@@ -262,6 +269,7 @@ class Changes(Generic[ChangeT, OpT, SubjectT]):
         if isinstance(error, TimeoutError):
             raise GivenUp from error
         if isinstance(error, LeaseLost):
+            # For the client the same as a lock not had: somebody else may be at it, try again.
             raise Locked(f"The {self._noun}'s locks were lost. Nothing was written.") from error
         raise error
 

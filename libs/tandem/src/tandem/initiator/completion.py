@@ -78,6 +78,8 @@ class Completions(Generic[OpT, SubjectT]):
         try:
             return await commits.known(
                 work,
+                # Patience is for a COMMIT that was sent. Here one may be sent late as well, for
+                # twice is the same as once: all of the time is for trying.
                 deadline_seconds=deadline_seconds + PATIENCE_SECONDS,
                 patience_seconds=0,
                 event="completion_commit_lost",
@@ -126,6 +128,7 @@ class Completions(Generic[OpT, SubjectT]):
             if subject is None or record is None:
                 raise ProtocolViolated(f"operation {operation.id} was never recorded")
             if record.response is not None:
+                # Recovery, or whoever came next, was faster. Theirs is what a retry will get.
                 return record.response
             response = await self._finish(connection, operation, decision)
             await self._failpoints.hit(self._points.in_completion)
@@ -150,6 +153,7 @@ class Completions(Generic[OpT, SubjectT]):
         if decision.outcome is Outcome.APPLIED:
             subject = await subjects.advance(operation)
             if subject is None:
+                # Nobody may write here without the operation's turn: no second try mends this.
                 whose = f"{self._database.schema.noun} {operation.subject_id}"
                 raise ProtocolViolated(f"{whose} is not at version {operation.version - 1}")
         else:

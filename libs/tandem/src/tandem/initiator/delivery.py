@@ -67,6 +67,7 @@ class Delivery(Generic[OpT]):
             if timeout <= 0:
                 raise OutcomeUnknown("no time left to send it", retryable=False)
             try:
+                # A proof for each try: of a lease that was lost meanwhile none can be had.
                 return await self._decider.send(
                     operation, proof=lease.proof(), timeout_seconds=timeout
                 )

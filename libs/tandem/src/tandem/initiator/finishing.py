@@ -74,6 +74,7 @@ class Finishing(Generic[OpT, SubjectT]):
                 self._lock_wait_seconds if lock_wait_seconds is None else lock_wait_seconds
             )
             decision = await self._send_again(operation, wait_seconds=wait_seconds)
+        # Without the locks: the decision stands, and whoever is second finds it followed already.
         await self._completions.complete(operation, decision)
         return decision
 

@@ -145,6 +145,7 @@ class Intents(Generic[ChangeT, OpT, SubjectT]):
             raise Unstorable(str(change.op_id)) from error
         except DATABASE_ERRORS as error:
             if violates(error, self._database.schema.one_pending):
+                # Under the locks that is not foreseen: they were lost, and the database held.
                 raise Locked("Another operation is pending.") from error
             if not is_transient(error):
                 raise
@@ -194,6 +195,7 @@ class Intents(Generic[ChangeT, OpT, SubjectT]):
             return await self._keep_at_once(change, operation)
         await self._failpoints.hit(self._points.in_intent)
         async with self._database.store.session() as session:
+            # The statement is a transaction by itself: once it is sent, so is its COMMIT.
             attempt.commits_now()
             planned.operation = operation
             recorded = await self._write(session, operation, change)
@@ -282,6 +284,7 @@ class Intents(Generic[ChangeT, OpT, SubjectT]):
         self, connection: AsyncConnection, change: ChangeT, pending_op: UUID
     ) -> Intent[OpT]:
         if change.key is not None:
+            # What is in the way may be this very request, sent before: it runs, and needs no help.
             known = await self._database.keys(connection).find(change.key)
             if known is not None:
                 raise _KeyTaken
