@@ -23,6 +23,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "tests/observability/test_logs.py",
         "tests/observability/test_metrics.py",
         "tests/observability/test_traces.py",
+        "tests/repository/test_fields.py",
         "tests/together",
         "tests/truth",
     ),

@@ -9,13 +9,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.crash import control
-from tests.crash.cases import ACTIONS, POINTS, cases
-from tests.crash.matrix import open_lanes, run_all
+from tests.crash.cases import POINTS, cases
+from tests.crash.matrix import lanes_on, open_stages, row_of
 from tests.crash.table import render
 from tests.together.processes import Nursery
 from tests.together.shop import Templates
 
 from devkit.servers import PostgresServer, RedisServer
+from tandem.testing.crashes import ACTIONS, run_all
 
 
 def main() -> int:
@@ -35,7 +36,7 @@ def main() -> int:
             alone = control.Control(folder, nursery=nursery, postgres=postgres, redis=redis)
             stack.callback(alone.close)
             return with_the_lock_alone(alone, workers=options.lanes)
-        lanes = open_lanes(
+        stages = open_stages(
             stack,
             [folder / f"lane{number}" for number in range(options.lanes)],
             nursery=nursery,
@@ -46,8 +47,8 @@ def main() -> int:
         wanted = [
             each for service in POINTS for action in ACTIONS for each in cases(service, action)
         ]
-        results = run_all(lanes, wanted)
-    print(render([result.row() for result in results]))
+        results = run_all(lanes_on(stages), wanted)
+    print(render([row_of(result) for result in results]))
     for result in results:
         for fault in result.faults:
             print(f"{result.case}: {fault}")

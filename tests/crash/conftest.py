@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.crash.control import Control
-from tests.crash.matrix import Lane, open_lanes
+from tests.crash.matrix import ShopStage, open_stages
 from tests.crash.summary import PROPERTY
 from tests.crash.table import Report, Row
 from tests.together.fixtures import nursery, templates
@@ -22,16 +22,16 @@ LANES = 6
 
 
 @pytest.fixture(scope="session")
-def lanes(
+def stages(
     nursery: Nursery,
     templates: Templates,
     postgres_server: PostgresServer,
     redis_server: RedisServer,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[list[Lane]]:
+) -> Iterator[list[ShopStage]]:
     folders = [tmp_path_factory.mktemp(f"lane{number}") for number in range(LANES)]
     with ExitStack() as stack:
-        yield open_lanes(
+        yield open_stages(
             stack,
             folders,
             nursery=nursery,

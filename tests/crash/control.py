@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from tests.crash.cases import ACTIONS, KINDS, Case
 from tests.crash.lock_only import POINTS, PRICE, TABLES
-from tests.crash.matrix import LEASE_SECONDS, STALL_SECONDS
+from tests.crash.matrix import LEASE_SECONDS, armed_action
 from tests.crash.table import Row
 from tests.together.processes import Nursery
 from tests.together.shop import Look, wait_for
 
 from devkit.servers import PostgresServer, RedisServer
+from tandem.testing.crashes import ACTIONS, KINDS, Case
 
 PROGRAM = "tests.crash.lock_only"
 
@@ -69,9 +69,8 @@ class Control:
                 values = f"'{order_id}', {total}, 'created'"
                 self._execute(side, f"INSERT INTO lock_only_{side}s VALUES ({values})")
         stalls = case.action == "stall"
-        action = f"stall:{STALL_SECONDS}*1" if stalls else case.action
         log = self._folder / f"{order_id}.log"
-        pid = self._start(case.kind, order_id, 7, f"{case.point}={action}", log)
+        pid = self._start(case.kind, order_id, 7, f"{case.point}={armed_action(case)}", log)
         if stalls and case.kind != "create":  # as in the matrix, somebody else comes meanwhile
             wait_for(lambda: "failpoint_hit" in log.read_text(), timeout_seconds=60)
             other = self._start("update", order_id, 3, "", self._folder / f"{order_id}-2.log")

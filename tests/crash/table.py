@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.crash.cases import ACTIONS
+from tandem.testing.crashes import ACTIONS
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,20 @@ import uuid
 
 import httpx
 import pytest
-from tests.crash.cases import ABORT_POINTS, ACTIONS
-from tests.crash.matrix import HEAL_SECONDS, Lane
+from tests.crash.cases import ABORT_POINTS
+from tests.crash.matrix import ShopStage
 from tests.together.shop import new_order, wait_for
+
+from tandem.testing.crashes import ACTIONS, HEAL_SECONDS
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("action", [action for action in ACTIONS if action != "stall"])
 @pytest.mark.parametrize("point", ABORT_POINTS)
 def test_a_failed_cancellation_ends_in_one_outcome(
-    lanes: list[Lane], point: str, action: str
+    stages: list[ShopStage], point: str, action: str
 ) -> None:
-    shop = lanes[0].shop
+    shop = stages[0].shop
     shop.invoice.kill()
     shop.invoice.start(failpoints=f"{point}={action};invoice.before_t2=error")
     headers = {"Idempotency-Key": str(uuid.uuid4())}

@@ -1,9 +1,10 @@
 """Without the protocol the same failures lose orders: the matrix would notice."""
 
 import pytest
-from tests.crash.cases import ACTIONS
 from tests.crash.control import Control, run_all
 from tests.crash.table import Report
+
+from tandem.testing.crashes import ACTIONS
 
 
 @pytest.mark.slow
