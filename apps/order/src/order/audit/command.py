@@ -13,13 +13,15 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from order import failpoints
-from order.audit.comparison import Comparison
-from order.audit.database_sources import DatabaseInvoices, DatabaseOrders
+from order.audit.databases import invoices_in, orders_in
+from order.audit.facts import NOUNS
 from order.audit.http_sources import HttpInvoices, HttpOrders, create_client
-from order.audit.repair import NotRepaired, Repair
+from order.audit.repair import OrdersAgain, fact_of
 from order.audit.report import Report
-from order.audit.sources import InvoiceSource, OrderSource, SourceUnavailable
+from order.domain import Operation, Order
 from order.metrics import Metrics
+from order.models import operations_archive
+from order.repository import ORDERS
 from order.resources import Resources
 from order.settings import Settings
 from order.use_cases import create_use_cases
@@ -27,7 +29,12 @@ from servicekit import logging
 from servicekit.auth.files import parse_credential
 from servicekit.database import create_engine
 from servicekit.failpoints import Failpoints
+from servicekit.problems import Problem
 from servicekit.runtime import Runtime
+from tandem.audit.comparison import Comparison
+from tandem.audit.databases import ThereInDatabase
+from tandem.audit.mending import Mending, NotMended
+from tandem.audit.sources import Here, SourceUnavailable, There
 
 EQUAL: Final = 0
 DIFFERENT: Final = 1
@@ -137,44 +144,47 @@ async def audit(options: Options) -> Report:
         return report
 
 
-async def _mend_all(report: Report, comparison: Comparison, repair: Repair) -> None:
+async def _mend_all(
+    report: Report, comparison: Comparison, repair: Mending[Operation, Order]
+) -> None:
     """Mend each difference, and believe it only when another look shows none."""
     for difference in report.findings.differences:
         try:
             done = await repair.mend(difference)
-        except NotRepaired as error:
-            report.not_repaired[difference.order_id] = str(error)
+        except (NotMended, Problem) as error:
+            report.not_repaired[difference.subject_id] = str(error)
             continue
-        left = (await comparison.look(difference.order_id)).differences
+        left = (await comparison.look(difference.subject_id)).differences
         if left:
-            report.not_repaired[difference.order_id] = f"{done}, but {left[0].detail}"
+            report.not_repaired[difference.subject_id] = f"{done}, but {left[0].detail}"
         else:
-            report.repaired[difference.order_id] = done
+            report.repaired[difference.subject_id] = done
 
 
 @asynccontextmanager
 async def _comparison(options: Options) -> AsyncIterator[Comparison]:
     async with AsyncExitStack() as stack:
-        orders: OrderSource
-        invoices: InvoiceSource
-        outcomes: DatabaseInvoices | None = None
+        orders: Here
+        invoices: There
+        outcomes: ThereInDatabase | None = None
         token = _token(options)
         if options.order_dsn is None:
             orders = HttpOrders(
                 await stack.enter_async_context(create_client(options.order_url, token=token))
             )
         else:
-            orders = DatabaseOrders(await _engine(stack, options.order_dsn))
+            orders = orders_in(await _engine(stack, options.order_dsn))
         if options.invoice_dsn is None:
             client = await stack.enter_async_context(
                 create_client(options.invoice_url, token=token)
             )
             invoices = HttpInvoices(client)
         else:
-            invoices = outcomes = DatabaseInvoices(await _engine(stack, options.invoice_dsn))
+            invoices = outcomes = invoices_in(await _engine(stack, options.invoice_dsn))
         yield Comparison(
             orders,
             invoices,
+            nouns=NOUNS,
             outcomes=outcomes,
             pending_at_most=timedelta(seconds=options.pending_after_seconds),
         )
@@ -201,7 +211,7 @@ async def _engine(stack: AsyncExitStack, dsn: str) -> AsyncEngine:
 
 
 @asynccontextmanager
-async def _repair(options: Options) -> AsyncIterator[Repair]:
+async def _repair(options: Options) -> AsyncIterator[Mending[Operation, Order]]:
     """Put together what a repair needs: the service itself, without its server."""
     settings = Settings().model_copy(update={"invoice_url": options.invoice_url})
     runtime = Runtime.bare(service="order-audit", failpoints=Failpoints(failpoints.NAMES))
@@ -210,10 +220,14 @@ async def _repair(options: Options) -> AsyncIterator[Repair]:
         use_cases = create_use_cases(
             settings, runtime=runtime, resources=resources, metrics=Metrics(runtime.registry)
         )
-        yield Repair(
+        yield Mending(
             engine=resources.database.engine,
+            schema=ORDERS,
+            nouns=NOUNS,
+            fact_of=fact_of,
             locks=use_cases.locks,
             delivery=use_cases.delivery,
-            changes=use_cases.changes,
             finishing=use_cases.finishing,
+            restating=OrdersAgain(use_cases.changes),
+            archive=operations_archive,
         )

@@ -8,11 +8,11 @@ from uuid import UUID
 import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from order.audit.facts import Fact, Step
-from order.audit.sources import SourceUnavailable
 from order.domain import INVOICED, Kind, Status, invoice_id_for
 from order.fields import BODY
 from servicekit.pagination import MAXIMUM_LIMIT
+from tandem.audit.facts import Fact, Step
+from tandem.audit.sources import SourceUnavailable
 from tandem.operation import State
 
 TIMEOUT_SECONDS: Final = 10.0
@@ -34,7 +34,7 @@ class _Side(BaseModel):
             content = BODY.from_json(self.model_extra or {}, INVOICED)
         except (KeyError, ValueError, TypeError, ArithmeticError) as error:
             raise SourceUnavailable(f"{self.id} lacks a part of its body: {error!r}") from error
-        return Fact(self.version, self.status, content)
+        return Fact(self.version, self.status.value, content)
 
 
 class _Invoice(_Side):
@@ -77,13 +77,13 @@ class HttpOrders:
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
 
-    async def orders(self) -> AsyncIterator[tuple[UUID, Fact]]:
+    async def all(self) -> AsyncIterator[tuple[UUID, Fact]]:
         """Iterate over all orders, page by page."""
         async for page in _pages(self._client, "/orders", {}, _Page[_Side]):
             for order in page.items:
                 yield order.id, order.fact()
 
-    async def order(self, order_id: UUID) -> Fact | None:
+    async def one(self, order_id: UUID, /) -> Fact | None:
         """Return one order."""
         response = await _get(self._client, f"/orders/{order_id}", {}, absent_allowed=True)
         return None if response is None else _parse(_Side, response).fact()
@@ -95,7 +95,7 @@ class HttpOrders:
             for operation in page.items:
                 yield operation.order_id, operation.step()
 
-    async def history(self, order_id: UUID) -> tuple[Step, ...]:
+    async def history(self, order_id: UUID, /) -> tuple[Step, ...]:
         """Return an order's operations, the oldest first."""
         steps: list[Step] = []
         query = {"order_id": str(order_id)}
@@ -110,14 +110,14 @@ class HttpInvoices:
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
 
-    async def invoices(self) -> AsyncIterator[tuple[UUID, Fact]]:
+    async def all(self) -> AsyncIterator[tuple[UUID, Fact]]:
         """Iterate over all invoices of orders, page by page."""
         async for page in _pages(self._client, "/invoices", {}, _Page[_Invoice]):
             for invoice in page.items:
                 if invoice.order_id is not None:
                     yield invoice.order_id, invoice.fact()
 
-    async def invoice(self, order_id: UUID) -> Fact | None:
+    async def one(self, order_id: UUID, /) -> Fact | None:
         """Return the invoice of one order."""
         path = f"/invoices/{invoice_id_for(order_id)}"
         response = await _get(self._client, path, {}, absent_allowed=True)

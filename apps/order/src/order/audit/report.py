@@ -3,11 +3,19 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from order.audit.facts import Difference, Fact, Findings, Step
 from order.fields import BODY
+from tandem.audit.facts import Difference, DifferenceKind, Fact, Findings, Step
+
+_KINDS: Final = {
+    DifferenceKind.MISSING_HERE: "missing_order",
+    DifferenceKind.MISSING_THERE: "missing_invoice",
+    DifferenceKind.THERE_BEHIND: "invoice_behind",
+    DifferenceKind.THERE_AHEAD: "invoice_ahead",
+}
+"""The kinds that are called otherwise of orders; the others have their own names."""
 
 
 @dataclass(slots=True)
@@ -24,14 +32,14 @@ class Report:
         return [
             difference
             for difference in self.findings.differences
-            if difference.order_id not in self.repaired
+            if difference.subject_id not in self.repaired
         ]
 
     def to_json(self) -> str:
         """Return the report as one JSON document."""
         document = {
-            "orders": self.findings.orders,
-            "invoices": self.findings.invoices,
+            "orders": self.findings.here,
+            "invoices": self.findings.there,
             "pending": self.findings.pending,
             "equal": not self.remaining,
             "differences": [self._entry(each) for each in self.findings.differences],
@@ -44,25 +52,25 @@ class Report:
 
     def _lines(self) -> Iterator[str]:
         found = self.findings
-        yield f"{found.orders} orders, {found.invoices} invoices, {found.pending} on their way"
+        yield f"{found.here} orders, {found.there} invoices, {found.pending} on their way"
         for difference in found.differences:
-            yield f"order {difference.order_id}: {difference.detail}"
+            yield f"order {difference.subject_id}: {difference.detail}"
             for step in difference.history:
                 yield f"  {_line(step)}"
-            if difference.order_id in self.repaired:
-                yield f"  repaired: {self.repaired[difference.order_id]}"
-            if difference.order_id in self.not_repaired:
-                yield f"  not repaired: {self.not_repaired[difference.order_id]}"
+            if difference.subject_id in self.repaired:
+                yield f"  repaired: {self.repaired[difference.subject_id]}"
+            if difference.subject_id in self.not_repaired:
+                yield f"  not repaired: {self.not_repaired[difference.subject_id]}"
         yield f"{len(self.remaining)} differences" if self.remaining else "equal"
 
     def _entry(self, difference: Difference) -> dict[str, Any]:
-        order_id = difference.order_id
+        order_id = difference.subject_id
         return {
             "order_id": str(order_id),
-            "kind": difference.kind.value,
+            "kind": _KINDS.get(difference.kind, difference.kind.value),
             "detail": difference.detail,
-            "order": _fact(difference.order),
-            "invoice": _fact(difference.invoice),
+            "order": _fact(difference.here),
+            "invoice": _fact(difference.there),
             "history": [_step(step) for step in difference.history],
             "repaired": self.repaired.get(order_id),
             "not_repaired": self.not_repaired.get(order_id),
@@ -72,7 +80,7 @@ class Report:
 def _line(step: Step) -> str:
     ended = "" if step.finished_at is None else f", finished {step.finished_at.isoformat()}"
     return (
-        f"version {step.version} {step.kind.value} {step.state.value}, operation {step.id},"
+        f"version {step.version} {step.kind} {step.state.value}, operation {step.id},"
         f" begun {step.created_at.isoformat()}{ended}"
     )
 
@@ -82,7 +90,7 @@ def _fact(fact: Fact | None) -> dict[str, Any] | None:
         return None
     return {
         "version": fact.version,
-        "status": fact.status.value,
+        "status": fact.status,
         **BODY.as_json(fact.content),
     }
 
@@ -90,7 +98,7 @@ def _fact(fact: Fact | None) -> dict[str, Any] | None:
 def _step(step: Step) -> dict[str, Any]:
     return {
         "operation_id": str(step.id),
-        "kind": step.kind.value,
+        "kind": step.kind,
         "state": step.state.value,
         "version": step.version,
         "created_at": step.created_at.isoformat(),

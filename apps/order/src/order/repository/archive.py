@@ -61,10 +61,3 @@ class OperationsArchive:
         statement = select(operations_archive).where(operations_archive.c.op_id == op_id)
         row = (await self._connection.execute(statement)).one_or_none()
         return None if row is None else record_of(row, operation_of(row))
-
-    async def of_order(self, order_id: UUID) -> list[OperationRecord]:
-        """Return an order's operations that are there, by their versions."""
-        archive = operations_archive
-        statement = select(archive).where(archive.c.order_id == order_id)
-        rows = await self._connection.execute(statement.order_by(archive.c.version))
-        return [record_of(row, operation_of(row)) for row in rows]

@@ -64,14 +64,6 @@ class Operations(protocol.Operations[Operation]):
             raise
         raise AssertionError("an operation was recorded without an order")
 
-    async def newest_committed(self, order_id: UUID) -> int | None:
-        """Return the greatest version of an order that a committed operation has made."""
-        statement = select(func.max(operations.c.version)).where(
-            operations.c.order_id == order_id, operations.c.state == State.COMMITTED.value
-        )
-        newest: int | None = (await self._connection.execute(statement)).scalar_one()
-        return newest
-
 
 async def page_of_operations(
     rows_of: Rows,

@@ -3,11 +3,10 @@
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from order.domain import Operation, Order
-from order.fields import BODY
 from order.models import orders
 from order.repository.schema import ORDERS, order_of
 from servicekit.walks import Listing, Rows, Walk
@@ -23,14 +22,6 @@ class Orders(Subjects[Operation, Order]):
 
     def __init__(self, connection: AsyncConnection) -> None:
         super().__init__(ORDERS, connection)
-
-    async def restore(self, operation: Operation) -> None:
-        """Write what the order's last committed operation says into its row again."""
-        await self._connection.execute(
-            update(orders)
-            .where(orders.c.id == operation.order_id)
-            .values(version=operation.version, **BODY.to_columns(operation.body))
-        )
 
 
 async def page_of_orders(

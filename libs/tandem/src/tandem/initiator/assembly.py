@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Final, Generic
 from uuid import UUID
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from tandem.errors import OutcomeUnknown, cause_of
 from tandem.failpoints import Failpoints, NoFailpoints
 from tandem.initiator.changes import Changes
 from tandem.initiator.completion import Completions
@@ -27,11 +29,11 @@ from tandem.initiator.ports import (
     Plan,
 )
 from tandem.initiator.reconciler import Reconciler
-from tandem.initiator.records import Backlog
+from tandem.initiator.records import Backlog, OperationRecord
 from tandem.initiator.schema import Schema
 from tandem.initiator.subject import OpT, SubjectT
 from tandem.initiator.wakeup import WakeUp
-from tandem.operation import Outcome
+from tandem.operation import Outcome, State
 from tandem.store import Store
 from tandem.tasks import running
 
@@ -39,6 +41,7 @@ _CONNECTIONS: Final = 10
 _CAREFUL_CONNECTIONS: Final = 4
 _CONNECT_SECONDS: Final = 5
 _OPTIONS: Final = "-c statement_timeout=5000"
+_log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +103,23 @@ class Initiator(Generic[ChangeT, OpT, SubjectT]):
     database: Database[OpT, SubjectT]
     recovery_engine: AsyncEngine
     """Connections of its own, so that recovery goes on when requests use up theirs."""
+    limits: Limits
+
+    async def cancel(self, op_id: UUID) -> OperationRecord[OpT] | None:
+        """Ask for an operation never to be applied, and return what stands, None if it is unknown.
+
+        It may be committed: whoever is recorded first wins. Where nobody can tell now it is pending
+        still, and recovery brings it to its end.
+        """
+        journal, store = self.database.journal, self.database.store
+        record = await journal.operation(store, op_id)
+        if record is None or record.state is not State.PENDING:
+            return record
+        try:
+            await self.finishing.cancel(record.operation, timeout_seconds=self.limits.decider)
+        except OutcomeUnknown as error:
+            _log.info("not_cancelled_yet", operation_id=str(op_id), error=cause_of(error))
+        return await journal.operation(store, op_id)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -205,7 +225,7 @@ def assemble(
         attempt_timeout_seconds=within.request,
         backoff_seconds=within.backoff,
     )
-    return Initiator(changes, finishing, reconciler, wake_up, database, recovery_engine)
+    return Initiator(changes, finishing, reconciler, wake_up, database, recovery_engine, within)
 
 
 def _database(schema: Schema[OpT, SubjectT], url: str) -> Database[OpT, SubjectT]:

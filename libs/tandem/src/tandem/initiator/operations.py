@@ -156,6 +156,15 @@ class Operations(Generic[OpT]):
             select(func.pg_notify(self._schema.channel, cast(literal(""), Text)))
         )
 
+    async def newest_committed(self, subject_id: UUID) -> int | None:
+        """Return the greatest version of a subject that a committed operation has made."""
+        statement = select(func.max(self._operations.c.version)).where(
+            self._schema.operation_subject == subject_id,
+            self._operations.c.state == State.COMMITTED.value,
+        )
+        newest: int | None = (await self._connection.execute(statement)).scalar_one()
+        return newest
+
     async def backlog(self) -> Backlog:
         """Return how much is pending."""
         age = func.now() - func.min(self._operations.c.created_at)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Generic
 from uuid import UUID
 
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -92,6 +92,18 @@ class Subjects(Generic[OpT, SubjectT]):
         )
         row = (await self._connection.execute(statement)).one_or_none()
         return None if row is None else self._schema.subject_of(row)
+
+    async def restore(self, operation: OpT) -> bool:
+        """Write what a committed operation says into its subject's row; False if it says so."""
+        said = {"version": operation.version, **self._schema.columns_of(operation)}
+        differs = or_(*(self._subjects.c[name].is_distinct_from(said[name]) for name in said))
+        statement = (
+            update(self._subjects)
+            .where(self._subjects.c.id == operation.subject_id, differs)
+            .values(said)
+            .returning(self._subjects.c.id)
+        )
+        return (await self._connection.execute(statement)).one_or_none() is not None
 
     async def unmark_pending(self, operation: OpT) -> None:
         """Forget an operation that came to nothing."""
