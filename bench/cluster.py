@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ STORES: Final = ("order-postgres", "invoice-postgres", "redis")
 WORKS: Final = ("create", "update", "read")
 PORT: Final = 3000
 LOAD_POD: Final = "bench-load"
+REMOVE: Final = ("delete", "pod", LOAD_POD, "--grace-period=0", "--force")
 # The newer form of control groups, else the older one: nanoseconds, bytes, bytes not to be missed.
 USED: Final = """
 cd /sys/fs/cgroup
@@ -120,11 +122,13 @@ class Namespace:
         return self.kubectl("get", f"deployment/{self.release}-order", f"--output={path}")
 
     def used(self, pods: Mapping[str, str]) -> dict[str, Used]:
-        """What each pod has used."""
-        return {
-            name: Used.read(self.kubectl("exec", pod, "--", "sh", "-ec", USED))
-            for name, pod in pods.items()
-        }
+        """What each pod has used, all asked at the same time."""
+
+        def ask(pod: str) -> Used:
+            return Used.read(self.kubectl("exec", pod, "--", "sh", "-ec", USED))
+
+        with ThreadPoolExecutor(len(pods)) as executor:
+            return dict(zip(pods, executor.map(ask, pods.values()), strict=True))
 
     def connections(self, pods: Mapping[str, str]) -> dict[str, int]:
         """How many connections each database has."""
@@ -179,12 +183,14 @@ def load_pod(namespace: Namespace) -> Iterator[None]:
             ],
         },
     }
+    # One of a run that was ended before its end may be there still.
+    namespace.kubectl(*REMOVE, "--ignore-not-found")
     namespace.kubectl("create", "--filename=-", stdin=json.dumps(spec))
     try:
         namespace.kubectl("wait", f"pod/{LOAD_POD}", "--for=condition=Ready", "--timeout=90s")
         yield
     finally:
-        namespace.kubectl("delete", "pod", LOAD_POD, "--grace-period=0", "--force")
+        namespace.kubectl(*REMOVE)
 
 
 def bring(

@@ -29,12 +29,20 @@ class Authority:
         folder.mkdir()
         self._folder = folder
         self.certificate = folder / "ca.crt"
-        self._openssl("req", "-x509", *KEY, "-keyout", "ca.key", "-out", "ca.crt", subject=name)
+        # Python 3.13 wants an authority as RFC 5280 does: it says what its key is for.
+        may = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
+        files = ("-keyout", "ca.key", "-out", "ca.crt")
+        self._openssl("req", "-x509", *KEY, *files, *may, subject=name)
 
     def sign(self, folder: Path, name: str, *, alternative: str) -> Path:
         """Fill a folder with ca.crt, tls.crt and tls.key of a server or a client."""
         folder.mkdir(parents=True)
-        (self._folder / "names").write_text(f"subjectAltName={alternative}\n")
+        told = {
+            "subjectAltName": alternative,
+            "subjectKeyIdentifier": "hash",
+            "authorityKeyIdentifier": "keyid",
+        }
+        (self._folder / "names").write_text("".join(f"{k}={v}\n" for k, v in told.items()))
         key, request = str(folder / "tls.key"), f"{name}.csr"
         self._openssl("req", *KEY, "-keyout", key, "-out", request, subject=name)
         self._openssl(
