@@ -131,7 +131,10 @@ def test_a_misspelt_variable_is_said_with_the_one_that_may_be_meant(
     assert "ORDER_SERVICE_HOST" not in said
 
 
-def test_variables_that_opentelemetry_would_end_the_process_for_cost_a_line_each() -> None:
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_variables_that_opentelemetry_would_end_the_process_for_cost_a_line_each(
+    protocol: str,
+) -> None:
     wrong = {
         "OTEL_PROPAGATORS": "b3,tracecontext,nonsense",
         "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "-1",
@@ -143,17 +146,16 @@ def test_variables_that_opentelemetry_would_end_the_process_for_cost_a_line_each
         "OTEL_EXPORTER_OTLP_ENDPOINT": "127.0.0.1:9",
         "OTEL_TRACES_EXPORTER": "zipkin",
     }
-    for protocol in ("grpc", "http/protobuf"):
-        environment = os.environ | wrong | {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
-        ended = subprocess.run(
-            [sys.executable, "-m", "order", "serve"],
-            env=environment | {"ORDER_HOST": "host.invalid"},  # so that it ends, after all is made
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
-        assert ended.returncode in {1, EXIT_BAD_SETTINGS}
-        assert "Traceback" not in ended.stderr, ended.stderr
-        for name in wrong:
-            assert f"order: {name}: " in ended.stderr, ended.stderr
+    environment = os.environ | wrong | {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+    ended = subprocess.run(
+        [sys.executable, "-m", "order", "serve"],
+        env=environment | {"ORDER_HOST": "host.invalid"},  # so that it ends, after all is made
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ended.returncode in {1, EXIT_BAD_SETTINGS}
+    assert "Traceback" not in ended.stderr, ended.stderr
+    for name in wrong:
+        assert f"order: {name}: " in ended.stderr, ended.stderr
