@@ -12,7 +12,7 @@ ALONE := "not (charts or crash or e2e or observed or pair or play or processes o
 
 .PHONY: help
 help: ## list what can be done
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Nothing is resolved here: what is installed is exactly what the lists name, whatever is released meanwhile.
 PINNED := --require-hashes --only-binary :all:
