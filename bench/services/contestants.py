@@ -189,9 +189,9 @@ class Servers:
 
     def cpu(self, contestant: Contestant) -> dict[str, float]:
         """The CPU seconds that each process has used so far."""
-        found = {name: _used(pid) for name, pid in contestant.pids().items()}
-        found["redis"] = _used(self.redis.pid)
-        found["postgres"] = _used(self.postgres.pid, *_children(self.postgres.pid))
+        found = {name: used_seconds(pid) for name, pid in contestant.pids().items()}
+        found["redis"] = used_seconds(self.redis.pid)
+        found["postgres"] = used_seconds(self.postgres.pid, *_children(self.postgres.pid))
         return found
 
 
@@ -243,7 +243,7 @@ def _children(pid: int) -> list[int]:
     return [child.pid for child in psutil.Process(pid).children(recursive=True)]
 
 
-def _used(*pids: int) -> float:
+def used_seconds(*pids: int) -> float:
     """CPU seconds of processes; one that has ended counts no more."""
     seconds = 0.0
     for pid in pids:

@@ -2,7 +2,10 @@
 
 Polite clients create orders, each the next when the last one is answered; first alone, then while
 others do what they can to be in the way. Those do it from a process of their own, on the same
-machine, so what they need of the processor is in the figures as well.
+machine, and what they need of its processors is theirs, not what the services spend on them. So it
+is measured as well, and taken off what polite clients can be expected to keep: with a tenth of the
+processors gone to whoever attacks, nine tenths of the rate are all that is left to keep. That holds
+where the processors are what bounds the rate, as they are with so many polite clients at once.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -19,13 +23,14 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import httpx
 import uvloop
 
-from bench.services.contestants import Servers, TheShop
+from bench.services.contestants import Servers, TheShop, used_seconds
 from bench.services.load import Connection, Load
 from bench.services.overload import running_servers
 from bench.services.rounds import Row, Runner
@@ -35,7 +40,11 @@ POLITE: Final = 16
 KEPT: Final = 0.9
 PAUSE_SECONDS: Final = 0.2
 """How long an attacker whose connection was ended waits before the next one."""
-HEAD: Final = "| hostile clients | polite alone/s | beside them/s | of alone |\n|---|---|---|---|"
+HEAD: Final = (
+    "| hostile clients | polite alone/s | beside them/s | of alone | their own processor time"
+    " | of what that leaves |\n|---|---|---|---|---|---|"
+)
+PROCESSORS: Final = os.cpu_count() or 1
 
 
 class Attack:
@@ -144,11 +153,9 @@ def _measure(names: list[str], *, seconds: float, rounds: int) -> float:
         order = _an_order(shop.port)
         for name in names:
             pairs = [_pair(name, shop.port, order, polite, seconds) for _ in range(rounds)]
-            alone, beside = (statistics.median(each) for each in zip(*pairs, strict=True))
-            number, text, _ = ATTACKS[name]
-            share = statistics.median(after / before for before, after in pairs)
-            print(f"| {number} {text} | {alone:.0f} | {beside:.0f} | {share:.2f} |", flush=True)  # noqa: T201
-            worst = min(worst, share)
+            kept = statistics.median(pair.kept for pair in pairs)
+            print(f"| {ATTACKS[name][0]} {ATTACKS[name][1]} {_row(pairs)}", flush=True)  # noqa: T201
+            worst = min(worst, kept)
     return worst
 
 
@@ -157,23 +164,53 @@ def _polite(shop: TheShop, servers: Servers) -> Callable[[float], float]:
     return lambda seconds: runner.run(Row("create", POLITE), seconds).rate
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Polite clients alone, and right after it beside hostile ones."""
+
+    alone: float
+    """Orders a second."""
+    beside: float
+    attackers: float
+    """The share of this machine's processors that the attackers used themselves."""
+
+    @property
+    def kept(self) -> float:
+        """What polite clients have kept of what the attackers' own processor time left."""
+        return self.beside / self.alone / (1.0 - self.attackers)
+
+
+def _row(pairs: list[Pair]) -> str:
+    def median(of: Callable[[Pair], float]) -> float:
+        return statistics.median(map(of, pairs))
+
+    return (
+        f"| {median(lambda pair: pair.alone):.0f} | {median(lambda pair: pair.beside):.0f}"
+        f" | {median(lambda pair: pair.beside / pair.alone):.2f}"
+        f" | {median(lambda pair: pair.attackers):.0%} | {median(lambda pair: pair.kept):.2f} |"
+    )
+
+
 def _pair(
     name: str, port: int, order: str, polite: Callable[[float], float], seconds: float
-) -> tuple[float, float]:
-    """Return the rate of polite clients alone, and beside the others right after it."""
+) -> Pair:
     alone = polite(seconds)
-    with _attacking(name, port, order):
-        return alone, polite(seconds)
+    with _attacking(name, port, order) as attacker:
+        used, began = used_seconds(attacker), time.perf_counter()
+        beside = polite(seconds)
+        lasted = time.perf_counter() - began
+        return Pair(alone, beside, (used_seconds(attacker) - used) / lasted / PROCESSORS)
 
 
 @contextmanager
-def _attacking(name: str, port: int, order: str) -> Iterator[None]:
+def _attacking(name: str, port: int, order: str) -> Iterator[int]:
+    """Let them attack, and tell their process."""
     command = [sys.executable, "-m", "bench.services.hostile", "--attack", name, str(port), order]
     with subprocess.Popen(command) as process:
         try:
             time.sleep(2.0)  # until it has connected
             assert process.poll() is None  # noqa: S101 - else nothing would be measured
-            yield
+            yield process.pid
         finally:
             process.kill()
 
