@@ -255,7 +255,8 @@ def test_what_is_wrong_with_the_way_to_a_database_is_said_in_one_line(
     dsn = wrong["ORDER_DATABASE_URL"]
     status, lines = pods.wait_for_database(**wrong, DATABASE_URI=dsn)
     assert status == 1
-    assert len(lines) == 2, lines  # once when it begins, once when it gives up
+    # Once when it gives up, and once before if the first try left time for another.
+    assert 1 <= len(lines) <= 2, lines
     assert all(re.search(said, each) for each in lines)
 
     status, line = pods.run("order", "audit", "--order-dsn", dsn, "--invoice-dsn", dsn, **wrong)
