@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tests.e2e.harness.installation import INSTALL_SECONDS, VALUES, Shop
 from tests.e2e.harness.pod import Pod
+from tests.e2e.harness.programs import CommandFailed
 from tests.together.tls import Authority
 
 from devkit.services import SERVICES
@@ -108,10 +109,15 @@ class OwnStores(Shop):
             self.namespace.cluster.kill_container(container, node=pod.node)
 
     def _in_a_server(self, script: str, *words: str) -> str:
-        # In any that runs: the one that was crashed is on its way back.
-        pod = next(each for each in self._servers() if each.serving)
-        command = ("exec", pod.name, "--container=redis", "--", "sh", "-ec", script, "sh", *words)
-        return self.namespace.kubectl(*command)
+        """Run a script in any that runs: one that was crashed a moment ago may seem to."""
+        failures = []
+        for pod in self._servers():
+            where = ("exec", pod.name, "--container=redis", "--")
+            try:
+                return self.namespace.kubectl(*where, "sh", "-ec", script, "sh", *words)
+            except CommandFailed as failure:
+                failures.append(failure)
+        raise ExceptionGroup("no server runs", failures)
 
     def _servers(self) -> list[Pod]:
         return self.namespace.pods("app=locks")
