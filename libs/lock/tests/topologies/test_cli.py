@@ -1,11 +1,17 @@
 """The command looks into whatever a URL leads to, or says why it does not."""
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
-from libs.lock.tests.topologies.servers import Clustered, Replicated
+from libs.lock.tests.topologies.servers import Clustered, Replicated, ask, until
+from redis.exceptions import RedisError
 
 from devkit.servers import RedisServer
 from fencelock import LeaseLost, LockClient, NotOwner
@@ -59,6 +65,70 @@ def test_ls_show_and_top_find_what_is_held(url: str, shell: Shell) -> None:
             lease.release()
     assert shell(url, "ls")[:2] == (0, [])
     assert shell(url, "show", NAME)[0] == 1
+
+
+def is_master(port: int) -> bool:
+    try:
+        return bool(ask(port, "ROLE")[0] == "master")
+    except RedisError:  # it drops its connections when it becomes the master
+        return False
+
+
+def wait_until_seen_again(top: "subprocess.Popen[str]") -> None:
+    assert top.stdout is not None
+    missed = False
+    for look in map(json.loads, top.stdout):
+        if missed and look.get("held") == 1:
+            return
+        missed = missed or "unavailable" in look
+
+
+def test_while_a_master_is_replaced_each_command_says_so_or_goes_on(
+    doomed: Replicated, shell: Shell, tmp_path: Path
+) -> None:
+    """`ls` and `show` are for a moment that may be the wrong one; `top` and `run` go on."""
+    url, done = doomed.url, tmp_path / "done"
+    waits = f"while [ ! -e {done} ]; do sleep 0.05; done"
+    command = [sys.executable, "-m", "fencelock"]
+    with ExitStack() as stack:
+
+        def start(*arguments: str) -> "subprocess.Popen[str]":
+            started = subprocess.Popen(
+                [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            stack.enter_context(started)
+            stack.callback(started.kill)
+            return started
+
+        top = start("top", "--url", url, "--json", "--interval", "0.2")
+        running = start("run", NAME, "--url", url, "--ttl", "60", "--", "sh", "-c", waits)
+        until(lambda: len(shell(url, "ls")[1]) == 1, "it runs")
+        until(lambda: bool(ask(doomed.second.port, "EXISTS", f"fencelock:l:{NAME}")), "copied")
+        doomed.master.kill()
+        codes, said = set(), ""
+
+        for _ in range(100):
+            for verb in (("ls",), ("show", NAME), ("doctor", "--timeout", "1")):
+                code, _, complaint = shell(url, *verb)
+                codes.add(code)
+                said += complaint
+            if is_master(doomed.second.port):
+                break
+        # Gone for now, or found; never a traceback, nor a wrong idea of what is held.
+        assert codes <= {0, 1, 69}, codes
+        assert "Traceback" not in said
+        until(lambda: shell(url, "ls")[0] == 0, "ls finds the new master")
+        [held] = shell(url, "ls")[1]
+        assert held["name"] == NAME
+        assert running.poll() is None, "it outlives the failover"
+        wait_until_seen_again(top)
+        assert top.poll() is None, "it saw the master go, and the next one come"
+        done.touch()
+        assert running.wait(60.0) == 0
+        until(lambda: shell(url, "ls")[:2] == (0, []), "it is given back at the new master")
+        top.send_signal(signal.SIGINT)
+        _, complaint = top.communicate(timeout=30.0)
+        assert "Traceback" not in complaint
 
 
 def test_break_raises_the_fence_of_the_next_holder(url: str, shell: Shell) -> None:

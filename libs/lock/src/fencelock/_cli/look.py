@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from fencelock._cli import page, view
-from fencelock._cli.exits import Exit
+from fencelock._cli.exits import EXPECTED, Exit, code_of
 from fencelock._cli.servers import Servers
 from fencelock._cli.view import Held
 
@@ -74,10 +74,21 @@ def top(
     """The names with most waiters, then those held longest, again and again."""
     screen = _Screen(as_json=as_json)
     with screen:
-        rounds = 0
+        rounds, lost = 0, False
         while True:
-            names = sorted(_held(servers, pattern), key=_interest)
-            screen.draw(names, limit)
+            try:
+                if lost:
+                    servers.find_again()
+                names = sorted(_held(servers, pattern), key=_interest)
+            except EXPECTED as error:
+                # Whoever watches a failover wants to see its end, too.
+                if rounds == 0 or code_of(error) != Exit.UNAVAILABLE:
+                    raise
+                lost = True
+                screen.miss(str(error))
+            else:
+                lost = False
+                screen.draw(names, limit)
             rounds += 1
             if count is not None and rounds >= count:
                 return Exit.OK
@@ -144,6 +155,18 @@ class _Screen:
     def __exit__(self, *error: object) -> None:
         if self._live is not None:
             self._live.__exit__(*error)
+
+    def miss(self, why: str) -> None:
+        """Say that there is nothing to show for now."""
+        if self._as_json:
+            page.say_json({"unavailable": why})
+        elif self._live is None:
+            page.complain(f"nothing to see for now: {why}")
+        else:
+            from rich.text import Text  # noqa: PLC0415 (an extra)
+
+            said = f"nothing to see for now: {page.printable(why)}"
+            self._live.update(Text(said), refresh=True)
 
     def draw(self, names: list[Held], limit: int) -> None:
         """Show one moment."""

@@ -46,13 +46,28 @@ class Servers:
         self.where: Topology = _topology.read(url)
         self._served: Mapping[int, str] = {}
         self._stack = ExitStack()
-        urls = self._find()
-        self._servers = [Server(each, view.connect(each, timeout)) for each in urls]
+        self._timeout = timeout
+        self._servers = self._connected()
+
+    def _connected(self) -> list[Server]:
+        return [Server(each, view.connect(each, self._timeout)) for each in self._find()]
 
     def __enter__(self) -> Self:
         for each in self._servers:
             self._stack.enter_context(each.redis)
         return self
+
+    def find_again(self) -> None:
+        """Ask anew where they are, after one was lost.
+
+        Raises:
+            ConfigurationError: those who know the servers refuse us.
+            RedisUnavailable: nobody says where they are.
+        """
+        found = self._connected()
+        self._stack.close()
+        self._servers = found
+        self.__enter__()
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
