@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from fencelock import CrossSlot, InvalidName
@@ -28,6 +30,13 @@ def test_names_are_sorted_and_without_duplicates() -> None:
 def test_a_name_outside_the_rules_is_refused(name: str) -> None:
     with pytest.raises(InvalidName):
         normalise([name])
+
+
+@pytest.mark.parametrize("names", ["order:1", b"order:1", None, 5, [["order:1"]], [b"order:1"]])
+def test_names_that_are_no_list_of_text_are_refused(names: Any) -> None:
+    """Above all one name without a list around it, which would be taken for its letters."""
+    with pytest.raises(InvalidName):
+        normalise(names)
 
 
 def test_at_least_one_name_is_needed() -> None:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +28,12 @@ def test_what_the_server_knows_is_no_proof() -> None:
     request = Request(("a",), new_client_id(), 10.0)
     stolen = decode(f"f1.{request.owner}.7")
     assert stolen.owner != request.owner
+
+
+@pytest.mark.parametrize("value", [None, 5, b"f1.", ["f1"]])
+def test_what_is_no_text_is_refused_alike(value: Any) -> None:
+    with pytest.raises(NotOwner):
+        decode(value)
 
 
 @given(text=st.text(max_size=80))

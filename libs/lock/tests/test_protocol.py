@@ -1,11 +1,13 @@
 import math
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fencelock import ConfigurationError, RedisUnavailable
+from fencelock import ConfigurationError, Kind, RedisUnavailable
 from fencelock import _protocol as protocol
+from fencelock._kinds import validate
 from fencelock._protocol import Blocked, Changed, Granted, Push, Request, Term, Watch
 from fencelock._scripts import packaged
 
@@ -62,6 +64,34 @@ def test_a_lease_without_a_proper_end_is_refused(ttl: float) -> None:
 def test_a_cap_below_the_lease_is_refused() -> None:
     with pytest.raises(ConfigurationError):
         protocol.validate_ttl(10.0, max_hold=5.0)
+
+
+@pytest.mark.parametrize(
+    "timeout",
+    [math.inf, -math.inf, math.nan, 1e308, 10**400, True, "1", None],
+    ids=lambda _: "no time",
+)
+def test_a_limit_of_a_call_that_is_no_time_is_refused(timeout: Any) -> None:
+    with pytest.raises(ConfigurationError, match="timeout"):
+        protocol.validate_timeout(timeout)
+
+
+@pytest.mark.parametrize("timeout", [0, -3.5, 2, 0.25])
+def test_a_limit_of_a_call_may_be_over_already(timeout: float) -> None:
+    protocol.validate_timeout(timeout)
+
+
+KINDS_OF_NO_KIND: list[Any] = [
+    *(Kind("permits", 0), Kind("permits", -5), Kind("exclusive", 2)),
+    *(Kind(cast("Any", "other"), 1), "shared", None),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_NO_KIND, ids=str)
+def test_a_kind_that_was_made_by_hand_and_is_none_is_refused(kind: object) -> None:
+    """A semaphore of none would let everybody in, one of less would be exclusive."""
+    with pytest.raises(ConfigurationError):
+        validate(kind)
 
 
 @pytest.mark.parametrize("wait", [-1.0, math.inf, math.nan])

@@ -1,6 +1,10 @@
+import asyncio
 import hashlib
+from typing import Any
 
 import pytest
+from libs.lock.tests.clients import Clients, deafen
+from libs.lock.tests.eventually import eventually
 from libs.lock.tests.variants import _CHANGES, broken
 from redis.asyncio import Redis
 
@@ -22,3 +26,45 @@ async def test_every_broken_variant_is_a_script_that_loads(admin: Redis, name: s
     for script in broken(name):
         await admin.script_load(script.text)
     assert [each.digest for each in broken(name)] != [each.digest for each in packaged()]
+
+
+async def test_a_place_in_the_line_and_a_hand_over_take_so_many_commands(
+    clients: Clients, admin: Redis
+) -> None:
+    """What a script does while others wait for the server is what a line costs."""
+
+    async def commands() -> int:
+        stats: dict[str, Any] = await admin.info("commandstats")
+        ours = [name for name in stats if name not in ASKING]
+        return sum(int(stats[name]["calls"]) for name in ours)
+
+    client = clients.make()
+    leases = [await client.acquire("order:1")]
+    first = asyncio.create_task(client.acquire("order:1"))
+    await until_queued(admin, 1)
+    before = await commands()
+    second = asyncio.create_task(client.acquire("order:1"))
+    await until_queued(admin, 2)
+    assert await commands() - before <= 1 + 9
+    before = await commands()
+    deafen(client)
+    await leases[0].release()
+    leases.append(await first)
+    # The first was not granted from the line, so nothing of it is taken out there.
+    assert await commands() - before <= 1 + 13
+    before = await commands()
+    await leases[1].release()
+    leases.append(await second)
+    assert await commands() - before <= 1 + 13
+    await leases[2].release()
+
+
+# What this test itself asks the server for, and what a connection says once.
+ASKING = {"cmdstat_info", "cmdstat_llen", "cmdstat_client|caching", "cmdstat_ping"}
+
+
+async def until_queued(admin: Redis, count: int) -> None:
+    async def queued() -> bool:
+        return await admin.llen("fencelock:q:{order:1}") == count
+
+    await eventually(queued, f"{count} stand in line")

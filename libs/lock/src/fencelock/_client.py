@@ -143,8 +143,9 @@ class AsyncLockClient:
 
         Raises:
             RedisUnavailable: none came.
-            ConfigurationError: the server is not fit for locks.
+            ConfigurationError: the server is not fit for locks, or ``timeout`` is no time.
         """
+        _protocol.validate_timeout(timeout)
         await self._engine().ping(timeout)
 
     def lock(
@@ -241,7 +242,11 @@ class AsyncLockClient:
             NotOwner: it does not, or the proof is malformed.
             RedisUnavailable: no answer within ``timeout`` seconds (the reply timeout if None); the
                 caller must act as if the lock were not held.
+            InvalidName, CrossSlot: the names make no sense.
+            ConfigurationError: ``timeout`` is no time.
         """
+        if timeout is not None:
+            _protocol.validate_timeout(timeout)
         claim = _proof.decode(proof)
         chosen = _names.normalise(names)
         limit = self._reply_timeout if timeout is None else timeout

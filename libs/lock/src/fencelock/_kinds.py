@@ -54,13 +54,18 @@ SHARED: Final = Kind("shared", 0)
 Kind.EXCLUSIVE, Kind.SHARED = EXCLUSIVE, SHARED
 
 
+def _permits_like(kind: Kind) -> Kind | None:
+    """The semaphore that a kind is, however it was made; None if it is none."""
+    return Kind.permits(kind.limit) if kind.name == "permits" else None
+
+
 def validate(kind: object) -> None:
     """Refuse what is no kind.
 
     Raises:
         ConfigurationError: it is none.
     """
-    if not isinstance(kind, Kind):
+    if not isinstance(kind, Kind) or kind not in (EXCLUSIVE, SHARED, _permits_like(kind)):
         raise ConfigurationError(
             f"kind is Kind.EXCLUSIVE, Kind.SHARED or Kind.permits(n), not {kind!r}"
         )

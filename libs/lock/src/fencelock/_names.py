@@ -24,6 +24,8 @@ def normalise(names: Iterable[str]) -> tuple[str, ...]:
         InvalidName: no name at all, too many, or one outside the rules.
         CrossSlot: the names would live on different nodes of a Redis Cluster.
     """
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+        raise InvalidName(f"{names!r}: names are a list of str, even if it is one name")
     given = tuple(names)
     if len(given) > _REMEMBERED_NAMES:
         return _normalise(given)

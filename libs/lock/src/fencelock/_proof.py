@@ -70,7 +70,8 @@ def decode(proof: str) -> Claim:
     Raises:
         NotOwner: it is malformed. The message does not repeat it, since it may hold a secret.
     """
-    match = _FORMAT.fullmatch(proof)
+    given: object = proof
+    match = _FORMAT.fullmatch(given) if isinstance(given, str) else None
     if match is None:
         raise NotOwner("malformed proof of lock")
     return Claim(f"{match['client']}.{fingerprint(match['secret'])}", int(match["fence"]))

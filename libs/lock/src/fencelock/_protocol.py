@@ -362,6 +362,15 @@ def validate_wait(wait: float) -> None:
     _validate_seconds("wait", wait, at_least=0)
 
 
+def validate_timeout(timeout: float) -> None:
+    """Refuse a limit of one call that is no time. One that is over already is.
+
+    Raises:
+        ConfigurationError: it is no number, or not finite.
+    """
+    _validate_seconds("timeout", timeout, at_least=-MAX_SECONDS)
+
+
 def validate_timeouts(connect_timeout: float, reply_timeout: float, ttl: float) -> None:
     """Refuse limits of the connection that cannot work.
 

@@ -109,8 +109,9 @@ class FakeLockClient(AsyncLockClient):
         """Raise :class:`RedisUnavailable` while the server is down."""
         self._require_open()
 
-    async def ping(self, *, timeout: float) -> None:  # noqa: ARG002, ASYNC109 (as the real one)
+    async def ping(self, *, timeout: float) -> None:  # noqa: ASYNC109 (as the real one)
         """Raise :class:`RedisUnavailable` while the server is down."""
+        _protocol.validate_timeout(timeout)
         self._require_open()
 
     async def aclose(self) -> None:
@@ -150,9 +151,11 @@ class FakeLockClient(AsyncLockClient):
         proof: str,
         names: Sequence[str],
         *,
-        timeout: float | None = None,  # noqa: ARG002, ASYNC109 (as the real one)
+        timeout: float | None = None,  # noqa: ASYNC109 (as the real one)
     ) -> Verified:
         """Check that the lease behind a proof still holds all of ``names``."""
+        if timeout is not None:
+            _protocol.validate_timeout(timeout)
         claim = _proof.decode(proof)
         chosen = _names.normalise(names)
         self._require_open()
