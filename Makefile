@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Modules are compiled once, also where the environment says not to keep them: tests start Python hundreds of times.
+export PYTHONDONTWRITEBYTECODE :=
 # Where `make up` keeps its data and logs.
 SHOP := .shop
 # Two cores suit the smallest machines that continuous integration offers: a worker for each, or two where tests mostly wait.
@@ -68,7 +70,7 @@ test-crash: $(VENV)/.ready ## make every step of every change fail in every way:
 .PHONY: test-processes
 test-processes: $(VENV)/.ready ## run both services as processes: make up, restarts, crashes, upgrades, the audit, fuzzing
 	@$(BIN)/python -m pytest -n $(WORKERS) -m processes \
-	  apps/invoice/tests libs/devkit/tests tests/api tests/observability tests/together tests/truth $(ARGS)
+	  apps/invoice/tests libs/devkit/tests tests/api tests/observability tests/repository tests/together tests/truth $(ARGS)
 
 .PHONY: truth
 truth: $(VENV)/.ready ## make 2,000 random requests under bad conditions and judge every answer (SEED=N: again)
