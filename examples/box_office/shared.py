@@ -15,8 +15,10 @@ def lock_names(ticket_id: UUID) -> tuple[str, ...]:
     return f"ticket:{{{ticket_id}}}", f"seat:{{{ticket_id}}}"
 
 
-def http(answer: Answer) -> Response:
-    """Return an answer as it was kept."""
+def http(answer: Answer | None) -> Response:
+    """Return an answer as it was kept; 404 if there is none."""
+    if answer is None:
+        return JSONResponse({}, 404)
     return Response(answer.body, answer.status, dict(answer.headers))
 
 

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Annotated, Final
@@ -10,7 +10,8 @@ from uuid import UUID, uuid4
 
 import httpx
 import uvicorn
-from fastapi import Body, FastAPI, Header
+from fastapi import Body as JsonBody
+from fastapi import FastAPI, Header
 from fastapi.responses import Response
 from sqlalchemy import Boolean, CheckConstraint, Column, MetaData, Text
 
@@ -27,8 +28,9 @@ from tandem.locks import RedisLocks
 from tandem.operation import Kind
 from tandem.wire import WireDecider
 
-Text1 = Annotated[str, Body(min_length=1)]
-Holder = Annotated[str, Body(min_length=1, embed=True)]
+Body = Mapping[str, str | bool]
+Text1 = Annotated[str, JsonBody(min_length=1)]
+Holder = Annotated[str, JsonBody(min_length=1, embed=True)]
 KeyHeader = Annotated[str | None, Header()]
 POINTS: Final = Points.of("tickets")
 metadata: Final = MetaData()
@@ -95,9 +97,7 @@ def create_app(decider: Callable[[HttpxAsk], WireDecider] = WireDecider) -> Fast
     app = FastAPI(title="Tickets", lifespan=lifespan)
     app.add_middleware(DroppableConnectionMiddleware)
 
-    async def change(
-        kind: Kind, ticket_id: UUID | None, body: dict[str, str | bool], key: str | None
-    ) -> Response:
+    async def change(kind: Kind, ticket_id: UUID | None, body: Body, key: str | None) -> Response:
         asked = plain.PlainChange(
             op_id=uuid4(),
             subject_id=ticket_id or uuid4(),
@@ -109,13 +109,11 @@ def create_app(decider: Callable[[HttpxAsk], WireDecider] = WireDecider) -> Fast
 
     @app.post("/tickets")
     async def sell(seat: Text1, holder: Text1, idempotency_key: KeyHeader = None) -> Response:
-        body: dict[str, str | bool] = {"seat": seat, "holder": holder}
+        body = {"seat": seat, "holder": holder}
         return await change(Kind.CREATE, None, body, idempotency_key)
 
     @app.patch("/tickets/{ticket_id}")
-    async def pass_on(
-        ticket_id: UUID, holder: Holder, idempotency_key: KeyHeader = None
-    ) -> Response:
+    async def give(ticket_id: UUID, holder: Holder, idempotency_key: KeyHeader = None) -> Response:
         return await change(Kind.UPDATE, ticket_id, {"holder": holder}, idempotency_key)
 
     @app.delete("/tickets/{ticket_id}")
@@ -125,14 +123,17 @@ def create_app(decider: Callable[[HttpxAsk], WireDecider] = WireDecider) -> Fast
     @app.get("/tickets/{ticket_id}")
     async def read(ticket_id: UUID) -> Response:
         ticket = await journal.subject(store, ticket_id)
-        return http(plain.answer_of(404) if ticket is None else plain.answer_of(200, **ticket.body))
+        return http(None if ticket is None else plain.answer_of(200, **ticket.body))
 
     @app.get("/operations/{op_id}")
     async def operation(op_id: UUID) -> Response:
         record = await journal.operation(store, op_id)
-        return http(
-            plain.answer_of(404) if record is None else plain.answer_of(200, state=record.state)
-        )
+        return http(None if record is None else plain.answer_of(200, state=record.state))
+
+    @app.post("/operations/{op_id}/cancel")
+    async def cancel(op_id: UUID) -> Response:
+        record = await initiator.cancel(op_id)
+        return http(None if record is None else plain.answer_of(200, state=record.state))
 
     answer_errors(app, NOTHING_WRITTEN)
     return app

@@ -1,22 +1,31 @@
 """The box office and the hall as processes, and a look at what is in their databases."""
 
+import asyncio
 import itertools
 import os
 import re
 import signal
 import time
 import uuid
-from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 import psycopg
+from examples.box_office import seats, tickets
+from examples.box_office.shared import driver_url
 from psycopg.rows import dict_row
+from sqlalchemy import NullPool, Row
+from sqlalchemy.ext.asyncio import create_async_engine
 from tests.together.processes import POLL_SECONDS, Nursery
 
 from devkit.ports import HOST, free_port
 from devkit.servers import PostgresServer, RedisServer
+from tandem.audit.comparison import Comparison
+from tandem.audit.databases import HereInDatabase, ThereInDatabase
+from tandem.audit.facts import Fact, Findings, Nouns
+from tandem.testing.crashes import within
 
 SECONDS = 60.0
 # Short, so that what a crash leaves behind is over soon.
@@ -62,9 +71,13 @@ class Program:
             self._status = self._nursery.exit_status(self._pid)
         return self._status is not None
 
-    def has_hit(self, point: str) -> bool:
-        """Whether a failpoint has acted."""
-        return f"failpoint={point}" in plain(self._log.read_text(errors="replace"))
+    def log_size(self) -> int:
+        return self._log.stat().st_size
+
+    def has_hit(self, point: str, *, since: int) -> bool:
+        """Whether a failpoint has acted since the log had this size."""
+        logged = self._log.read_bytes()[since:].decode(errors="replace")
+        return f"failpoint={point}" in plain(logged)
 
     def send(self, method: str, path: str, **more: Any) -> httpx.Response:
         return httpx.request(method, self.url + path, timeout=30.0, trust_env=False, **more)
@@ -119,42 +132,56 @@ class Pair:
         )
 
     def sold(self, seat: str | None = None) -> str:
-        """Sell a ticket and return its id."""
-        body = {"seat": seat or f"S{next(_names)}", "holder": "Ada"}
-        answer = self.survivor.send("POST", "/tickets", json=body)
-        assert answer.status_code == 201, answer.text
-        return str(answer.json()["id"])
+        """Sell a ticket and return its id; on a slow machine that takes several answers."""
+        body = {"seat": seat or new_seat(), "holder": "Ada"}
+        key = {"Idempotency-Key": str(uuid.uuid4())}
+        answers: list[httpx.Response] = []
+
+        def sold() -> bool:
+            answers.append(self.survivor.send("POST", "/tickets", json=body, headers=key))
+            return answers[-1].status_code == httpx.codes.CREATED
+
+        assert within(SECONDS, sold), answers[-1].text
+        return str(answers[-1].json()["id"])
 
     def pending(self) -> int:
         return len(self.rows(self._tickets, "SELECT 1 FROM operations WHERE state = 'pending'"))
 
-    def effects(self, key: str) -> int:
-        """How many committed operations a key has led to."""
+    def states(self, key: str) -> list[str]:
+        """The states of the operations that a key has led to."""
         statement = (
-            "SELECT 1 FROM operations JOIN idempotency_keys USING (op_id)"
-            f" WHERE idempotency_key = '{key}' AND state = 'committed'"
+            "SELECT state FROM operations JOIN idempotency_keys USING (op_id)"
+            f" WHERE idempotency_key = '{key}'"
         )
-        return len(self.rows(self._tickets, statement))
+        return [row["state"] for row in self.rows(self._tickets, statement)]
 
-    def differences(self) -> list[str]:
-        """Where the box office and the hall disagree."""
-        ours = self.rows(
-            self._tickets,
-            "SELECT id, version, seat, CASE WHEN returned THEN NULL ELSE holder END AS holder"
-            " FROM tickets WHERE version > 0",
-        )
-        theirs = self.rows(
-            self._seats,
-            "SELECT id, version, seat, CASE status WHEN 'deleted' THEN NULL ELSE holder END"
-            " AS holder FROM seats",
-        )
-        return sorted(
-            {str(sorted(row.items())) for row in ours}
-            ^ {str(sorted(row.items())) for row in theirs}
-        )
+    def differences(self, *, histories: bool = False) -> list[str]:
+        """Where the box office and the hall disagree, and where their operations do."""
+        found = asyncio.run(self._audit(histories=histories))
+        return [f"{each.subject_id}: {each.detail}" for each in found.differences]
 
-    def wait_settled(self) -> None:
-        wait_for(lambda: not self.pending())
+    async def _audit(self, *, histories: bool) -> Findings:
+        engines = [
+            create_async_engine(driver_url(url), poolclass=NullPool)
+            for url in (self._tickets, self._seats)
+        ]
+        here = HereInDatabase(engines[0], tickets.SCHEMA, fact_of=sold_as)
+        there = ThereInDatabase(
+            engines[1],
+            seats.seats,
+            subject_id="id",
+            fact_of=taken_as,
+            decisions=[seats.decisions],
+            own_id="ticket_id",
+        )
+        comparison = Comparison(
+            here,
+            there,
+            nouns=Nouns("ticket", "seat"),
+            outcomes=there if histories else None,
+            pending_at_most=timedelta(seconds=SECONDS),
+        )
+        return await comparison.run()
 
     def rows(self, url: str, statement: str) -> list[dict[str, Any]]:
         with psycopg.connect(url, row_factory=dict_row, connect_timeout=30) as connection:
@@ -169,13 +196,26 @@ class Pair:
         return program
 
 
+def sold_as(ticket: Row[Any]) -> Fact:
+    """What the box office says of a ticket."""
+    return fact_of(ticket, free=ticket.returned)
+
+
+def taken_as(seat: Row[Any]) -> Fact:
+    """What the hall says of it."""
+    return fact_of(seat, free=seat.status == "deleted")
+
+
+def fact_of(row: Row[Any], *, free: bool) -> Fact:
+    content = {"seat": row.seat, "holder": row.holder}
+    return Fact(row.version, "free" if free else "taken", content)
+
+
+def new_seat() -> str:
+    """The name of a seat that is not taken."""
+    return f"S{next(_names)}"
+
+
 def plain(text: str) -> str:
     """A log without its colours."""
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(POLL_SECONDS)

@@ -1,37 +1,25 @@
-"""The second pair on the protocol heals from whatever the shop heals from."""
+"""The second pair on the protocol heals from whatever the shop heals from: the same matrix."""
 
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
-import httpx
 import pytest
-from examples.box_office import seats, tickets
-from tests.pair.running import NEVER, Pair, Program
+from examples.box_office import seats
+from tests.pair.running import Pair
+from tests.pair.stage import POINTS, PairStage
 from tests.together.fixtures import nursery
 from tests.together.processes import Nursery
 
 from devkit.servers import PostgresServer, RedisServer
+from tandem.testing.crashes import ACTIONS, Case, Lane, cases, run_all, within
 
 __all__ = ["nursery"]
 
 pytestmark = pytest.mark.pair
 
-LANES = 3
-ATTEMPTS = 5
-FINAL = {200, 201, 404, 409}
-ALL = tickets.POINTS.names()
-SENT = ALL.index(tickets.POINTS.after_send)
-UNDECIDED, DECIDED = ALL[:SENT], ALL[SENT:]
-ERROR_POINTS = (
-    tickets.POINTS.in_intent,
-    tickets.POINTS.after_intent,
-    tickets.POINTS.in_completion,
-    tickets.POINTS.after_completion,
-)
-# Nobody cancels here.
-HALL_POINTS = (seats.POINTS.before, seats.POINTS.after)
+LANES = 4
 
 
 @pytest.fixture(scope="module")
@@ -40,83 +28,51 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pair(
+def stages(
     folder: Path, nursery: Nursery, postgres_server: PostgresServer, redis_server: RedisServer
-) -> Iterator[Pair]:
-    with Pair(folder, nursery=nursery, postgres=postgres_server, redis=redis_server) as made:
-        yield made
+) -> Iterator[list[PairStage]]:
+    with ExitStack() as stack:
+        pairs = [
+            Pair(folder, nursery=nursery, postgres=postgres_server, redis=redis_server)
+            for _ in range(LANES)
+        ]
+        yield [PairStage(stack.enter_context(pair)) for pair in pairs]
 
 
-def attempt(office: Program, ticket: str, key: str) -> httpx.Response | None:
-    try:
-        return office.send(
-            "PATCH",
-            f"/tickets/{ticket}",
-            json={"holder": "Grace"},
-            headers={"Idempotency-Key": key},
-        )
-    except httpx.TransportError:
-        return None
+@pytest.fixture(scope="module")
+def pair(stages: list[PairStage]) -> Pair:
+    return stages[0].pair
 
 
-def finally_answered(pair: Pair, ticket: str, key: str) -> httpx.Response:
-    while True:
-        answer = attempt(pair.survivor, ticket, key)
-        if answer is not None and answer.status_code in FINAL and "StillRunning" not in answer.text:
-            return answer
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("service", POINTS)
+def test_every_crash_point_heals(stages: list[PairStage], service: str, action: str) -> None:
+    wanted = cases(service, POINTS[service], actions=(action,))
+    found = run_all([Lane(stage) for stage in stages], wanted)
+    assert {str(result.case): result.faults for result in found if result.faults} == {}
+    assert {str(result.case): result.first for result in found if not result.hit} == {}
+    assert [stage.pair.differences(histories=True) for stage in stages] == [[]] * LANES
 
 
-def judge(pair: Pair, ticket: str, key: str, first: httpx.Response | None) -> None:
-    """What was promised holds, whoever asks again gets one answer, and it was done once."""
-    pair.wait_settled()
-    final = finally_answered(pair, ticket, key)
-    assert pair.effects(key) == (final.status_code == httpx.codes.OK)
-    if first is not None and first.status_code in FINAL:
-        assert (first.status_code, first.content) == (final.status_code, final.content)
-
-
-def fail_at(pair: Pair, point: str, action: str) -> bool:
-    """Let a box office fail in the middle of a change; tell whether it got there.
-
-    Its own recovery sleeps: what it leaves behind is for the survivor.
-    """
-    ticket, key = pair.sold(), str(uuid.uuid4())
-    victim = pair.office().start(FAILPOINTS=f"{point}={action}", RECOVERY_SECONDS=NEVER)
-    first = attempt(victim, ticket, key)
-    victim.kill()
-    judge(pair, ticket, key, first)
-    return victim.has_hit(point)
-
-
-def heals(pair: Pair, point: str, action: str) -> None:
-    # A slow machine may lose the lease before: that heals as well, and is tried once more.
-    assert any(fail_at(pair, point, action) for _ in range(ATTEMPTS)), f"{point} was never passed"
-
-
-@pytest.mark.parametrize(
-    ("points", "action"),
-    [
-        pytest.param(UNDECIDED, "kill", id="dies before the hall has decided"),
-        pytest.param(DECIDED, "kill", id="dies after it"),
-        pytest.param(ERROR_POINTS, "error", id="fails"),
-    ],
-)
-def test_it_heals_wherever_a_box_office(pair: Pair, points: tuple[str, ...], action: str) -> None:
-    with ThreadPoolExecutor(LANES) as pool:
-        list(pool.map(lambda point: heals(pair, point, action), points))
-    assert pair.differences() == []
-
-
-def test_it_heals_wherever_the_hall_dies_or_answers_nothing(pair: Pair) -> None:
-    for point in HALL_POINTS:
-        for action in ("kill", "drop*1"):
-            ticket, key = pair.sold(), str(uuid.uuid4())
-            pair.hall.kill()
-            pair.hall.start(FAILPOINTS=f"{point}={action}")
-            first = attempt(pair.survivor, ticket, key)
-            pair.hall.kill()
-            pair.hall.start()
-            judge(pair, ticket, key, first)
+@pytest.mark.parametrize("action", [action for action in ACTIONS if action != "stall"])
+@pytest.mark.parametrize("point", [seats.POINTS.before_abort, seats.POINTS.after_abort])
+def test_a_failed_cancellation_ends_in_one_outcome(pair: Pair, point: str, action: str) -> None:
+    since, key = pair.hall.log_size(), {"Idempotency-Key": str(uuid.uuid4())}
+    pair.hall.kill()
+    pair.hall.start(FAILPOINTS=f"{point}={action};{seats.POINTS.before}=error")
+    body = {"seat": str(uuid.uuid4())[:8], "holder": "Ada"}
+    first = pair.survivor.send("POST", "/tickets", json=body, headers=key)
+    assert first.status_code == 202
+    page = first.json()["operation"]
+    assert pair.survivor.send("POST", f"{page}/cancel").status_code == 200
+    assert pair.hall.has_hit(point, since=since)
+    pair.hall.kill()
+    pair.hall.start()
+    assert within(60, lambda: not pair.pending())
+    final = pair.survivor.send("POST", "/tickets", json=body, headers=key)
+    state = pair.survivor.send("GET", page).json()["state"]
+    assert (final.status_code, state) in {(201, "committed"), (409, "rejected")}
     assert pair.differences() == []
 
 
@@ -147,10 +103,6 @@ def test_a_box_office_that_takes_a_lost_answer_for_a_refusal_is_caught(
         box_office="tests.pair.hasty",
     )
     with broken:
-        ticket = broken.sold()
-        broken.hall.kill()
-        broken.hall.start(FAILPOINTS=f"{seats.POINTS.after}=drop")
-        answer = attempt(broken.survivor, ticket, "k")
-        assert answer is not None
-        assert answer.status_code == 409
-        assert broken.differences() != []
+        result = Lane(PairStage(broken)).run(Case("seats", seats.POINTS.after, "drop", "update"))
+    assert result.hit
+    assert result.faults != []
