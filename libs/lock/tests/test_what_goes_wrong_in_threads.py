@@ -15,6 +15,7 @@ import pytest
 from libs.lock.tests.clients import crash
 from redis import Redis
 from redis.crc import key_slot
+from redis.exceptions import RedisError
 
 from devkit.servers import RedisServer
 from fencelock import LockClient
@@ -115,7 +116,7 @@ class Pottery:
             time.sleep(ttl / 3)
             try:
                 lock.extend()
-            except pottery.PotteryError:
+            except (pottery.PotteryError, RedisError):  # the server may be gone by then
                 return
 
     def leave_behind(self, ttl: float) -> None:
