@@ -70,7 +70,6 @@ def create_app() -> FastAPI:
         await store.close()
 
     app = FastAPI(title="Seats", lifespan=lifespan)
-    app.add_middleware(DroppableConnectionMiddleware)
 
     @app.put("/operations/{op_id}")
     async def decide(
@@ -107,7 +106,8 @@ def create_app() -> FastAPI:
 def main(arguments: Sequence[str]) -> int:
     """Serve on the port given."""
     create_tables(metadata, os.environ["SEATS_DATABASE_URL"])
-    uvicorn.run(create_app(), host="127.0.0.1", port=int(arguments[0]), log_level="warning")
+    app = DroppableConnectionMiddleware(create_app())
+    uvicorn.run(app, host="127.0.0.1", port=int(arguments[0]), log_level="warning")
     return 0
 
 

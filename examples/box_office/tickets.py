@@ -95,7 +95,6 @@ def create_app(decider: Callable[[HttpxAsk], WireDecider] = WireDecider) -> Fast
         await locks.aclose()
 
     app = FastAPI(title="Tickets", lifespan=lifespan)
-    app.add_middleware(DroppableConnectionMiddleware)
 
     async def change(kind: Kind, ticket_id: UUID | None, body: Body, key: str | None) -> Response:
         asked = plain.PlainChange(
@@ -142,7 +141,8 @@ def create_app(decider: Callable[[HttpxAsk], WireDecider] = WireDecider) -> Fast
 def main(arguments: Sequence[str], make_app: Callable[[], FastAPI] = create_app) -> int:
     """Serve on the port given."""
     create_tables(metadata, os.environ["TICKETS_DATABASE_URL"])
-    uvicorn.run(make_app(), host="127.0.0.1", port=int(arguments[0]), log_level="warning")
+    app = DroppableConnectionMiddleware(make_app())
+    uvicorn.run(app, host="127.0.0.1", port=int(arguments[0]), log_level="warning")
     return 0
 
 
