@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -182,8 +183,14 @@ class KeepsNoAnswers(PostgresIntents):
     async def replay(self, key: Key) -> Answer | None:
         return None
 
-    async def record(self, change: Change, attempt: Attempt | None = None) -> Intent[Operation]:
-        return await super().record(replace(change, key=None), attempt)
+    async def record(
+        self,
+        change: Change,
+        attempt: Attempt | None = None,
+        *,
+        told: Callable[[Intent[Operation]], None] = lambda _: None,
+    ) -> Intent[Operation]:
+        return await super().record(replace(change, key=None), attempt, told=told)
 
 
 async def sent_twice(use_cases: UseCases, invoices: FakeInvoices) -> int:

@@ -2,8 +2,9 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -34,6 +35,12 @@ ALIVE = Statement(
     .select_from(_ACTIVITY)
     .where(_ACTIVITY.c.pid == bindparam("pid", type_=Integer))
 )
+PLANNED = Statement(
+    select(column("generic_plans"), column("custom_plans"))
+    .select_from(table("pg_prepared_statements"))
+    .where(column("statement").like("%AS value"))
+)
+MODE = Statement(select(func.current_setting("plan_cache_mode").label("mode")))
 NOTES = Statement(select(func.count().label("found")).select_from(table("notes")))
 
 
@@ -48,8 +55,14 @@ def url(postgres_server: PostgresServer) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def opened(url: str, *, size: int = 2, **limits: float) -> AsyncIterator[Store]:
-    store = Store(url, parameters={"connect_timeout": 10}, size=size, **limits)
+async def opened(
+    url: str,
+    *,
+    size: int = 2,
+    parameters: Mapping[str, Any] = MappingProxyType({}),
+    **limits: float,
+) -> AsyncIterator[Store]:
+    store = Store(url, parameters={"connect_timeout": 10, **parameters}, size=size, **limits)
     try:
         yield store
     finally:
@@ -92,6 +105,22 @@ async def test_one_that_the_server_has_closed_costs_nobody_an_error(store: Store
 async def test_one_that_is_too_old_is_not_used_again(url: str) -> None:
     async with opened(url, lifetime_seconds=0) as store:
         assert (await row_of(store, PROCESS)).pid != (await row_of(store, PROCESS)).pid
+
+
+async def test_a_statement_is_planned_once_a_connection(url: str) -> None:
+    async with opened(url, size=1) as store:
+        for value in range(5):
+            assert (await row_of(store, ECHO, value=value)).value == value
+        planned = await row_of(store, PLANNED)
+    assert (planned.generic_plans, planned.custom_plans) == (4, 0)
+
+
+async def test_behind_a_pooler_nothing_is_prepared_nor_set(url: str) -> None:
+    async with opened(url, size=1, parameters={"prepare_threshold": None}) as store:
+        for value in range(5):
+            assert (await row_of(store, ECHO, value=value)).value == value
+        assert await store.one(PLANNED) is None
+        assert (await row_of(store, MODE)).mode == "auto"
 
 
 async def test_a_failed_statement_leaves_the_connection_good(store: Store) -> None:

@@ -7,12 +7,10 @@ from fastapi import Depends, Header, Request
 from pydantic import WithJsonSchema
 
 from invoice.resources import Resources
-from invoice.service import InvoiceService
 from invoice.terms import Terms
 from servicekit import idempotency
 from servicekit.auth.principal import INTERNAL, PrincipalDependency
 from servicekit.etags import EntityTags, TagsHeader, entity_tags_of, refuse_if_none_match
-from servicekit.failpoints import Failpoints
 from tandem.http import LOCK_TOKEN
 
 LockToken = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[!-~]{1,8192}$"})]
@@ -21,14 +19,6 @@ LockToken = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[!-~]{
 async def _resources(request: Request) -> Resources:
     resources: Resources = request.app.state.resources
     return resources
-
-
-async def _service(resources: Annotated[Resources, Depends(_resources)]) -> InvoiceService:
-    return resources.service
-
-
-async def _failpoints(resources: Annotated[Resources, Depends(_resources)]) -> Failpoints:
-    return resources.runtime.failpoints
 
 
 async def _terms(
@@ -92,8 +82,7 @@ async def _if_none_match(
     )
 
 
-ServiceDependency = Annotated[InvoiceService, Depends(_service)]
-FailpointsDependency = Annotated[Failpoints, Depends(_failpoints)]
+ResourcesDependency = Annotated[Resources, Depends(_resources)]
 TermsDependency = Annotated[Terms, Depends(_terms)]
 IfMatch = Annotated[EntityTags | None, Depends(_if_match)]
 IfNoneMatch = Annotated[EntityTags | None, Depends(_if_none_match)]

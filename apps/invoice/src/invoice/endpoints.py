@@ -8,10 +8,9 @@ from starlette.responses import JSONResponse, Response
 
 from invoice import failpoints
 from invoice.dependencies import (
-    FailpointsDependency,
     IfMatch,
     IfNoneMatch,
-    ServiceDependency,
+    ResourcesDependency,
     TermsDependency,
 )
 from invoice.domain import Body
@@ -39,6 +38,7 @@ from invoice.schemas import (
 from servicekit import access_log, problems
 from servicekit.auth.principal import INTERNAL, PrincipalDependency
 from servicekit.etags import format_etag, require_match
+from servicekit.failpoints import Failpoints
 from servicekit.idempotency import StoredResponse
 from servicekit.json_body import StrictJsonRoute
 from servicekit.pagination import CursorCodec, Page
@@ -101,15 +101,14 @@ _CHANGED: Final[dict[int | str, dict[str, Any]]] = {
 )
 async def create_invoice(
     body: InvoiceCreation,
-    service: ServiceDependency,
+    resources: ResourcesDependency,
     terms: TermsDependency,
-    points: FailpointsDependency,
 ) -> Response:
     """Create an invoice: of an order under the order's lock, or by itself without any."""
     asked = dict(body)
     order_id = asked.pop("order_id")
-    recorded = await service.create(Body(**asked), order_id=order_id, terms=terms)
-    return await _answer(recorded, points)
+    recorded = await resources.service.create(Body(**asked), order_id=order_id, terms=terms)
+    return await _answer(recorded, resources.runtime.failpoints)
 
 
 @router.get(
@@ -118,11 +117,11 @@ async def create_invoice(
     responses=problems.responses(ValidationFailed, ServiceUnavailable),
 )
 async def list_invoices(
-    query: Annotated[InvoiceQuery, Query()], service: ServiceDependency
+    query: Annotated[InvoiceQuery, Query()], resources: ResourcesDependency
 ) -> Page[InvoiceDocument]:
     """List invoices, the newest first; deleted ones stay in the list with that status."""
     codec = CursorCodec(f"invoices user_id={query.user_id} status={query.status}")
-    invoices, walk = await service.page(
+    invoices, walk = await resources.service.page(
         limit=query.limit,
         after=None if query.cursor is None else Walk.decode(codec, query.cursor),
         user_id=query.user_id,
@@ -148,12 +147,12 @@ async def list_invoices(
 )
 async def read_invoice(
     invoice_id: uuid.UUID,
-    service: ServiceDependency,
+    resources: ResourcesDependency,
     if_match: IfMatch,
     if_none_match: IfNoneMatch,
 ) -> Response:
     """Read an invoice as last committed; a deleted one stays readable."""
-    invoice = await service.invoice(invoice_id)
+    invoice = await resources.service.invoice(invoice_id)
     headers = {"ETag": format_etag(invoice.version)}
     require_match(if_match, invoice.version)
     if if_none_match is not None and if_none_match.match_weakly(invoice.version):
@@ -165,25 +164,23 @@ async def read_invoice(
 async def update_invoice(
     invoice_id: uuid.UUID,
     body: InvoiceUpdate,
-    service: ServiceDependency,
+    resources: ResourcesDependency,
     terms: TermsDependency,
-    points: FailpointsDependency,
 ) -> Response:
     """Give an invoice another total; only for the holder of its lock."""
-    recorded = await service.update(invoice_id, dict(body), terms=terms)
-    return await _answer(recorded, points)
+    recorded = await resources.service.update(invoice_id, dict(body), terms=terms)
+    return await _answer(recorded, resources.runtime.failpoints)
 
 
 @router.delete("/invoices/{invoice_id}", status_code=204, tags=["invoices"], responses=_CHANGED)
 async def delete_invoice(
     invoice_id: uuid.UUID,
-    service: ServiceDependency,
+    resources: ResourcesDependency,
     terms: TermsDependency,
-    points: FailpointsDependency,
 ) -> Response:
     """Mark an invoice as deleted; only for the holder of its lock."""
-    recorded = await service.delete(invoice_id, terms=terms)
-    return await _answer(recorded, points)
+    recorded = await resources.service.delete(invoice_id, terms=terms)
+    return await _answer(recorded, resources.runtime.failpoints)
 
 
 @router.get(
@@ -198,11 +195,13 @@ async def delete_invoice(
 async def read_operation(
     op_id: uuid.UUID,
     query: Annotated[OperationQuery, Query()],
-    service: ServiceDependency,
+    resources: ResourcesDependency,
     principal: PrincipalDependency,
 ) -> Response:
     """Tell what has become of an operation; 404 while nothing is recorded, or for other clients."""
-    recorded = await service.operation(op_id, invoice_id=query.invoice_id, asked_by=principal)
+    recorded = await resources.service.operation(
+        op_id, invoice_id=query.invoice_id, asked_by=principal
+    )
     return _operation(recorded)
 
 
@@ -218,16 +217,16 @@ async def read_operation(
 async def abort_operation(
     op_id: uuid.UUID,
     body: AbortRequest,
-    service: ServiceDependency,
+    resources: ResourcesDependency,
     principal: PrincipalDependency,
 ) -> Response:
     """Make sure that an operation is decided: it is aborted, unless it has been decided before."""
     principal.require(INTERNAL, to="abort the operation of an order")
     access_log.bind(operation_id=str(op_id))
-    return _operation(await service.abort(op_id, body.invoice_id))
+    return _operation(await resources.service.abort(op_id, body.invoice_id))
 
 
-async def _answer(recorded: Record, points: FailpointsDependency) -> Response:
+async def _answer(recorded: Record, points: Failpoints) -> Response:
     access_log.bind(operation_id=str(recorded.identity.op_id))
     await points.hit(failpoints.BEFORE_REPLY)
     return StoredResponse(*recorded.answer).to_response()

@@ -144,7 +144,6 @@ invoices: Final = Table(
     CheckConstraint("updated_at >= created_at", "updated_after_created"),
     Index("ix_invoices_created_at_id", "created_at", "id"),
     Index("ix_invoices_user_id_created_at_id", "user_id", "created_at", "id"),
-    Index("ix_invoices_last_op", "last_op"),
     Index("ix_invoices_created_by_xid", "created_by_xid"),
     Index("ix_invoices_status_created_at_id", "status", "created_at", "id"),
     Index("ix_invoices_user_id_status_created_at_id", "user_id", "status", "created_at", "id"),

@@ -7,6 +7,7 @@ waited too long, and after a connection that was found broken it pauses.
 """
 
 import asyncio
+import math
 import select
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -23,27 +24,42 @@ from tandem.statements import Statement
 
 LIFETIME_SECONDS: Final = 1800.0
 WAIT_SECONDS: Final = 3.0
+# Preparing is a round trip of its own, which a statement that is run once is not worth.
+_RUNS_UNPREPARED: Final = 1
 
 Row = Any
 """A named tuple of whichever columns the statement returns."""
 _Connection = psycopg.AsyncConnection[NamedTuple]
+_Cursor = psycopg.AsyncCursor[NamedTuple]
 
 
 class Session:
-    """One connection, for as long as a caller has it."""
+    """One connection, for as long as a caller has it.
+
+    Each statement has a cursor of its own, which knows how its parameters and columns are adapted
+    from the first time that it is run.
+    """
 
     def __init__(self, connection: _Connection) -> None:
-        self._connection = connection
+        self.connection = connection
+        self.expires_at = math.inf
+        self._cursors: dict[Statement, _Cursor] = {}
 
     async def one(self, statement: Statement, **values: object) -> Row | None:
         """Run a statement and return its only row, or None."""
-        cursor = await self._connection.execute(statement.text, statement.with_values(values))
+        cursor = await self._execute(statement, values)
         return await cursor.fetchone()
 
     async def run(self, statement: Statement, **values: object) -> int:
         """Run a statement that returns no rows, and say how many it concerned."""
-        cursor = await self._connection.execute(statement.text, statement.with_values(values))
+        cursor = await self._execute(statement, values)
         return cursor.rowcount
+
+    async def _execute(self, statement: Statement, values: Mapping[str, object]) -> _Cursor:
+        cursor = self._cursors.get(statement)
+        if cursor is None:
+            cursor = self._cursors[statement] = self.connection.cursor()
+        return await cursor.execute(statement.text, statement.with_values(values))
 
 
 class Store:
@@ -67,11 +83,11 @@ class Store:
         lifetime_seconds: float = LIFETIME_SECONDS,
     ) -> None:
         self._conninfo = conninfo
-        self._parameters = dict(parameters)
+        self._parameters = _planning_once(parameters)
         self._wait_seconds = wait_seconds
         self._lifetime_seconds = lifetime_seconds
         self._free = asyncio.Semaphore(size)
-        self._idle: list[tuple[_Connection, float]] = []
+        self._idle: list[Session] = []
         self._closed = False
 
     async def one(self, statement: Statement, **values: object) -> Row | None:
@@ -80,8 +96,11 @@ class Store:
         Raises:
             psycopg.Error: whatever is wrong; ``errors.is_transient`` says whether it will pass.
         """
-        async with self._connection() as connection:
-            return await Session(connection).one(statement, **values)
+        session = await self._borrow()
+        try:
+            return await session.one(statement, **values)
+        finally:
+            await self._give_back(session)
 
     async def rows(self, composed: ClauseElement) -> Sequence[Row]:
         """Run a statement that was composed for this once, and return its rows.
@@ -90,8 +109,10 @@ class Store:
             psycopg.Error: as for ``one``.
         """
         statement = Statement(composed)
-        async with self._connection() as connection:
-            cursor = await connection.execute(statement.text, statement.with_values({}))
+        async with self.session() as session:
+            cursor = await session.connection.execute(
+                statement.text, statement.with_values({}), prepare=False
+            )
             return await cursor.fetchall()
 
     async def run(self, statement: Statement, **values: object) -> int:
@@ -100,8 +121,8 @@ class Store:
         Raises:
             psycopg.Error: as for ``one``.
         """
-        async with self._connection() as connection:
-            return await Session(connection).run(statement, **values)
+        async with self.session() as session:
+            return await session.run(statement, **values)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
@@ -110,8 +131,11 @@ class Store:
         Raises:
             psycopg.Error: none can be had; nothing was sent.
         """
-        async with self._connection() as connection:
-            yield Session(connection)
+        session = await self._borrow()
+        try:
+            yield session
+        finally:
+            await self._give_back(session)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
@@ -120,48 +144,67 @@ class Store:
         Raises:
             psycopg.Error: as for ``one``.
         """
-        async with self._connection() as connection, connection.transaction():
-            yield Session(connection)
+        async with self.session() as session, session.connection.transaction():
+            yield session
 
     async def close(self) -> None:
         """Close every connection; one that is in use, when it is given back."""
         self._closed = True
         while self._idle:
-            await self._idle.pop()[0].close()
+            await self._idle.pop().connection.close()
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[_Connection]:
+    async def _borrow(self) -> Session:
+        await self._wait_for_a_place()
+        try:
+            return await self._take()
+        except BaseException:
+            self._free.release()
+            raise
+
+    async def _wait_for_a_place(self) -> None:
+        if not self._free.locked():
+            await self._free.acquire()  # at once
+            return
         try:
             async with asyncio.timeout(self._wait_seconds):
                 await self._free.acquire()
         except TimeoutError:
             raise NoConnectionFree(f"no connection was free for {self._wait_seconds:g} s") from None
-        try:
-            connection, expires_at = await self._take()
-            try:
-                yield connection
-            finally:
-                await self._give_back(connection, expires_at)
-        finally:
-            self._free.release()
 
-    async def _take(self) -> tuple[_Connection, float]:
+    async def _take(self) -> Session:
         while self._idle:
-            connection, expires_at = self._idle.pop()
-            if expires_at > time.monotonic() and not _has_news(connection):
-                return connection, expires_at
-            await connection.close()
+            session = self._idle.pop()
+            if session.expires_at > time.monotonic() and not _has_news(session.connection):
+                return session
+            await session.connection.close()
         connection = await psycopg.AsyncConnection.connect(
             self._conninfo, autocommit=True, row_factory=namedtuple_row, **self._parameters
         )
-        return connection, time.monotonic() + self._lifetime_seconds
+        session = Session(connection)
+        session.expires_at = time.monotonic() + self._lifetime_seconds
+        return session
 
-    async def _give_back(self, connection: _Connection, expires_at: float) -> None:
-        usable = connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
-        if usable and not self._closed:
-            self._idle.append((connection, expires_at))
-        else:
-            await connection.close()
+    async def _give_back(self, session: Session) -> None:
+        try:
+            status = session.connection.pgconn.transaction_status
+            if status == pq.TransactionStatus.IDLE and not self._closed:
+                self._idle.append(session)
+            else:
+                await session.connection.close()
+        finally:
+            self._free.release()
+
+
+def _planning_once(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Let the server plan a statement once a connection, whatever values come.
+
+    To plan one that finds its rows by their keys costs more than to run it, and the server would do
+    so for each of its first ten times. A statement that is composed for once is not prepared.
+    """
+    if parameters.get("prepare_threshold", 0) is None:
+        return dict(parameters)  # Whatever is between this and the server keeps no connection.
+    options = f"{parameters.get('options', '')} -c plan_cache_mode=force_generic_plan".strip()
+    return {**parameters, "options": options, "prepare_threshold": _RUNS_UNPREPARED}
 
 
 def _has_news(connection: _Connection) -> bool:

@@ -3,13 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 import structlog
 
 _log: Final = structlog.stdlib.get_logger(__name__)
-
-Result = TypeVar("Result")
 
 
 class BackgroundWork(Protocol):
@@ -34,22 +32,6 @@ async def briefly(work: Coroutine[Any, Any, None], *, seconds: float) -> None:
         task.add_done_callback(_report)
         raise TimeoutError
     task.result()
-
-
-async def uninterrupted(work: Coroutine[Any, Any, Result], *, patience_seconds: float) -> Result:
-    """Do ``work`` to its end even if the caller is cancelled, and only then be cancelled.
-
-    A transaction cut off in the middle of its commit leaves nobody knowing whether it was made. If
-    it takes longer than ``patience_seconds`` after the cancellation it goes on alone.
-    """
-    task = asyncio.create_task(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        if not task.done():
-            await asyncio.wait({task}, timeout=patience_seconds)
-        _report(task)
-        raise
 
 
 async def _at_once() -> None:

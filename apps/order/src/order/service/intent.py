@@ -1,6 +1,6 @@
 """What a change means for an order, and what a refusal of it means for the client."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -104,7 +104,13 @@ class PostgresIntents(Intents[Change, Operation, Order]):
         with answering():
             return await super().replay(key)
 
-    async def record(self, change: Change, attempt: Attempt | None = None) -> Intent[Operation]:
+    async def record(
+        self,
+        change: Change,
+        attempt: Attempt | None = None,
+        *,
+        told: Callable[[Intent[Operation]], None] = lambda _: None,
+    ) -> Intent[Operation]:
         """Record the operation that carries out ``change``, unless the order does not admit it.
 
         Raises:
@@ -112,7 +118,7 @@ class PostgresIntents(Intents[Change, Operation, Order]):
             RecordUnknown: it cannot be told whether it is recorded.
         """
         with answering(), _constraints_answering():
-            return await super().record(change, attempt)
+            return await super().record(change, attempt, told=told)
 
 
 _POINTS: Final = failpoints.POINTS

@@ -51,7 +51,7 @@ from tandem.initiator.ports import (
 )
 from tandem.initiator.subject import OpT, SubjectT
 from tandem.operation import Answer
-from tandem.tasks import briefly, uninterrupted
+from tandem.tasks import briefly
 
 # How many operations of others one request finishes before it gives up.
 _HELPED_AT_MOST: Final = 3
@@ -71,6 +71,18 @@ class _Progress(Generic[OpT]):
     attempt: Attempt = field(default_factory=Attempt)
     operation: OpT | None = None
     answer: Answer | None = None
+
+    def note(self, intent: Intent[OpT]) -> None:
+        """Take down what became of the intent, also when nobody waits for it any more."""
+        match intent:
+            case Recorded(operation):
+                self.operation = operation
+            case Answered(response):
+                self.answer = response
+
+    def end(self, answer: Answer) -> None:
+        """Take down the answer that is true from now on."""
+        self.answer = answer
 
     def nothing_is_recorded(self) -> bool:
         """Tell whether that is certain, and see to it that it stays so if it is."""
@@ -193,15 +205,6 @@ class Changes(Generic[ChangeT, OpT, SubjectT]):
         return intent
 
     async def _record_once(self, change: ChangeT, progress: _Progress[OpT]) -> Intent[OpT]:
-        async def record() -> Intent[OpT]:
-            intent = await self._intents.record(change, progress.attempt)
-            match intent:
-                case Recorded(operation):
-                    progress.operation = operation
-                case Answered(response):
-                    progress.answer = response
-            return intent
-
         # Before the last word may be asked for: one that was proved unwritten says nothing of this.
         progress.attempt = Attempt()
         left = self._deadlines.remaining_seconds(at_most_seconds=self._timeout_seconds)
@@ -209,7 +212,7 @@ class Changes(Generic[ChangeT, OpT, SubjectT]):
             lambda: self._last_word(change, progress),
             within_seconds=left + 2 * PATIENCE_SECONDS + HAND_OVER_SECONDS + _MARGIN_SECONDS,
         )
-        return await uninterrupted(record(), patience_seconds=PATIENCE_SECONDS)
+        return await self._intents.record(change, progress.attempt, told=progress.note)
 
     async def _help(self, pending: OpT, lease: Lease) -> None:
         _log.info("helping", **self._intents.schema.logged(pending))
@@ -224,10 +227,7 @@ class Changes(Generic[ChangeT, OpT, SubjectT]):
         decision = await self._delivery.deliver(operation, lease)
         await self._failpoints.hit(self._points.before_completion)
 
-        async def complete() -> None:
-            progress.answer = await self._completions.complete(operation, decision)
-
-        await uninterrupted(complete(), patience_seconds=PATIENCE_SECONDS)
+        await self._completions.complete(operation, decision, told=progress.end)
         await self._failpoints.hit(self._points.after_completion)
 
     async def _answer_despite(

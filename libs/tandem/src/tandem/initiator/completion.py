@@ -1,5 +1,6 @@
 """Make the subject follow what the decider has decided."""
 
+from collections.abc import Callable
 from typing import Any, Final, Generic
 
 import psycopg
@@ -58,11 +59,23 @@ class Completions(Generic[OpT, SubjectT]):
         self._deadlines = deadlines
         self._timeout_seconds = timeout_seconds
 
-    async def complete(self, operation: OpT, decision: Decision) -> Answer:
+    async def complete(
+        self,
+        operation: OpT,
+        decision: Decision,
+        *,
+        told: Callable[[Answer], None] = lambda _: None,
+    ) -> Answer:
         """Make the subject follow the decision and return the answer, the same for whoever asks.
 
         Doing it twice is the same as doing it once, so a lost reply to the commit only costs a
         second try. Whatever else the database does, the decision stands: the subject follows later.
+        When this is cancelled it first waits a moment for the end of its own transaction.
+
+        Args:
+            operation: what was decided.
+            decision: what the decider has recorded.
+            told: called with the answer, also when this was cancelled before.
 
         Raises:
             ProtocolViolated: the subject is not where the operation found it.
@@ -70,9 +83,11 @@ class Completions(Generic[OpT, SubjectT]):
         """
 
         async def work(_: Attempt) -> Answer:
-            return await repeated(
+            answer = await repeated(
                 lambda: self._complete(operation, decision), event="completion_attempt_failed"
             )
+            told(answer)
+            return answer
 
         deadline_seconds = self._deadlines.remaining_seconds(at_most_seconds=self._timeout_seconds)
         try:

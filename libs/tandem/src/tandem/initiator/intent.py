@@ -10,6 +10,7 @@ way, when the statement wrote nothing, and whenever it is not known whether an e
 committed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Generic
@@ -121,12 +122,22 @@ class Intents(Generic[ChangeT, OpT, SubjectT]):
             raise DatabaseUnavailable("The database does not answer.") from error
         return None if known is None else _answer_of(key, known)
 
-    async def record(self, change: ChangeT, attempt: Attempt | None = None) -> Intent[OpT]:
+    async def record(
+        self,
+        change: ChangeT,
+        attempt: Attempt | None = None,
+        *,
+        told: Callable[[Intent[OpT]], None] = lambda _: None,
+    ) -> Intent[OpT]:
         """Record the operation that carries out ``change``, unless the subject does not admit it.
+
+        A transaction cut off in the middle of its commit leaves nobody knowing whether it was made:
+        when this is cancelled it first waits a moment for the end of its own.
 
         Args:
             change: what is asked for.
             attempt: says at any time, also when this is cancelled, how far it has come.
+            told: called with what came of it, also when this was cancelled before.
 
         Raises:
             GivenUp: the time ran out; nothing was written.
@@ -136,9 +147,11 @@ class Intents(Generic[ChangeT, OpT, SubjectT]):
             Exception: what the plan raises; nothing was written.
         """
         try:
-            return await self._record_known(change, attempt)
+            return await self._record_known(change, attempt, told)
         except _KeyTaken:
-            return await self._answer_of_taken_key(change)
+            answered = await self._answer_of_taken_key(change)
+            told(answered)
+            return answered
         except commits.CommitUnknown as error:
             raise RecordUnknown(str(change.op_id)) from error
         except DataError as error:
@@ -151,13 +164,17 @@ class Intents(Generic[ChangeT, OpT, SubjectT]):
                 raise
             raise DatabaseUnavailable("The database does not answer.") from error
 
-    async def _record_known(self, change: ChangeT, attempt: Attempt | None) -> Intent[OpT]:
+    async def _record_known(
+        self, change: ChangeT, attempt: Attempt | None, told: Callable[[Intent[OpT]], None]
+    ) -> Intent[OpT]:
         planned: _Planned[OpT] = _Planned()
 
         async def work(attempt: Attempt) -> Intent[OpT]:
-            return await repeated(
+            intent = await repeated(
                 lambda: self._record(change, planned, attempt), event="intent_attempt_failed"
             )
+            told(intent)
+            return intent
 
         return await commits.known(
             work,
