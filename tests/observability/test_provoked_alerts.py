@@ -45,6 +45,7 @@ PROVOKED = {
         "ErrorBudgetBurnSlow",
     },
     "redis gone": {"LockRedisUnreachable"},
+    "redis refuses": {"LocksMisconfigured"},
     "order gone": {"OrderDown"},
 }
 
@@ -225,6 +226,22 @@ def test_a_redis_that_is_gone_raises_its_alert(stage: Stage, prometheus: Prometh
 
     stage.shop.redis.start()
     until_quiet(prometheus, "redis gone")
+    assert stage.traffic.create().status_code == 201
+
+
+def test_a_redis_that_wants_another_password_raises_its_alert(
+    stage: Stage, prometheus: PrometheusServer
+) -> None:
+    assert stage.traffic.create().status_code == 201
+    with redis.Redis.from_url(stage.shop.redis.url) as server:
+        server.config_set("requirepass", "changed")
+        try:
+            for kind in ("normal", "pubsub"):
+                server.client_kill_filter(_type=kind, skipme=True)
+            until_fired(prometheus, "redis refuses", meanwhile=stage.traffic.create)
+        finally:
+            server.config_set("requirepass", "")
+    until_quiet(prometheus, "redis refuses")
     assert stage.traffic.create().status_code == 201
 
 

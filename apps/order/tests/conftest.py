@@ -38,7 +38,7 @@ def migrated_database(postgres_server: PostgresServer) -> str:
 def database_url(migrated_database: str) -> str:
     """The same, empty: far quicker than a new one for each test."""
     with psycopg.connect(migrated_database, connect_timeout=30) as connection:
-        connection.execute("TRUNCATE orders, operations, idempotency_keys")
+        connection.execute("TRUNCATE orders, operations, idempotency_keys, operations_archive")
     return migrated_database
 
 

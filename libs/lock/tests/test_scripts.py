@@ -39,6 +39,9 @@ async def test_a_place_in_the_line_and_a_hand_over_take_so_many_commands(
         return sum(int(stats[name]["calls"]) for name in ours)
 
     client = clients.make()
+    await client.start()
+    # The look by which a holder is told of a loss comes when it likes.
+    deafen(client)
     leases = [await client.acquire("order:1")]
     first = asyncio.create_task(client.acquire("order:1"))
     await until_queued(admin, 1)
@@ -47,7 +50,6 @@ async def test_a_place_in_the_line_and_a_hand_over_take_so_many_commands(
     await until_queued(admin, 2)
     assert await commands() - before <= 1 + 9
     before = await commands()
-    deafen(client)
     await leases[0].release()
     leases.append(await first)
     # The first was not granted from the line, so nothing of it is taken out there.
