@@ -19,6 +19,7 @@ from libs.lock.tests.contract import (
     test_reentry,
     test_trying_never_queues,
 )
+from libs.lock.tests.topologies import leases
 from libs.lock.tests.topologies.servers import Clustered, Replicated
 
 from devkit.servers import RedisServer
@@ -47,7 +48,13 @@ def _with(contract: Callable[..., Awaitable[None]], kind: Kind) -> Contract:
     return tried
 
 
+# What a lease is good for, and for how long.
+LEASE = [
+    leases.what_a_killed_process_held_is_granted_after_its_lease,
+    leases.a_lease_is_renewed_for_as_long_as_it_is_held,
+]
 EVERYWHERE: list[Contract] = [
+    *[_with(contract, kind) for contract in LEASE for kind in (Kind.EXCLUSIVE, Kind.SHARED)],
     test_all_or_none.test_opposite_orders_do_not_deadlock,
     test_fences_grow.test_fences_of_one_name_and_of_several_are_of_one_order,
     test_kinds.test_readers_are_together_and_writers_alone,
@@ -58,6 +65,7 @@ EVERYWHERE: list[Contract] = [
     test_trying_never_queues.test_a_try_takes_a_free_lock,
 ]
 WITH_A_LINE: list[Contract] = [
+    *[_with(contract, Kind.permits(1)) for contract in LEASE],
     test_fences_grow.test_fences_grow_for_waiters_and_newcomers,
     test_kinds.test_no_more_are_inside_than_there_are_permits,
     test_kinds.test_a_limit_that_changes_counts_for_those_who_ask,
