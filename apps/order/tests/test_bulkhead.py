@@ -135,7 +135,7 @@ async def test_a_repetition_is_not_refused_outside_where_its_answer_is_not_known
     repeated = asyncio.create_task(
         world.ask("PATCH", f"/orders/{HOT}", ("Idempotency-Key", "first"))
     )
-    await world.holds(3)
+    await world.holds(INSIDE_PER_ORDER + 1)
     world.gate.set()
     assert (await repeated).status_code == 204
     await asyncio.gather(*hot)

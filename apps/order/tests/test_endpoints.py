@@ -363,8 +363,9 @@ async def test_what_could_not_be_begun_in_time_is_503_before_any_work(
             first = asyncio.create_task(client.delete(path))
             active = "http_server_requests_active"
             await until(lambda: runtime.registry.get_sample_value(active) == 1)
+            others = [f"/orders/{uuid.uuid4()}" for _ in range(9)]
             shed = await asyncio.gather(
-                *(client.delete(path, headers={"Request-Timeout-Ms": "300"}) for _ in range(9))
+                *(client.delete(each, headers={"Request-Timeout-Ms": "300"}) for each in others)
             )
         assert (await first).status_code == 404
     assert {answer.json()["type"] for answer in shed} == {"/problems/overloaded"}

@@ -1,7 +1,7 @@
 """A bulkhead for each order: many clients of one order take nothing from those of others.
 
 Changes of one order are made one after the other, however many ask. ``OneOrderMiddleware`` lets
-only a few of them in; the others stand in a line outside, where they cost no place, no connection
+one of them in; the others stand in a line outside, where they cost no place, no connection
 and no call. ``BoundedLocks`` is the second bulkhead, for those who cannot be refused outside.
 """
 
@@ -22,8 +22,9 @@ from servicekit.pace import Pace
 from servicekit.problems import response
 from tandem.initiator.ports import Lease, Locks
 
-INSIDE_PER_ORDER: Final = 2
-"""How many changes of one order are let in: one that is made, and the next, ready to begin."""
+INSIDE_PER_ORDER: Final = 1
+"""How many changes of one order are let in. A second one could only wait for the locks, and take a
+place from other orders; out here it costs nothing, and begins as soon as the first ends."""
 _CHANGES: Final = frozenset({"PATCH", "DELETE"})
 _PREFIX: Final = "/orders/"
 _KEY: Final = HEADER.lower().encode()
