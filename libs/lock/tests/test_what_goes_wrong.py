@@ -265,7 +265,6 @@ each_promise = pytest.mark.parametrize(
 
 BROKEN_IN_REDLOCK: dict[Promise, str] = {
     a_hold_has_a_fence: "there is none",
-    a_cancelled_request_leaves_nothing: "only a request that failed is withdrawn",
     waiting_costs_the_server_nothing: "each pause is 0.1 s on average",
 }
 
