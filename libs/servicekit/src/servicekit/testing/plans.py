@@ -1,7 +1,7 @@
 """What Postgres means to do with a statement."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from sqlalchemy import Select, text
@@ -47,12 +47,21 @@ def planning(connection: AsyncConnection) -> Rows:
     return rows
 
 
-async def scans(connection: AsyncConnection) -> dict[str, int]:
+async def scans(
+    connection: AsyncConnection, *, since: Mapping[str, int] | None = None
+) -> dict[str, int]:
     """Return how often the present transaction has read each table as a whole, if it has.
 
     What the database does by itself, such as looking for rows that refer to a deleted one, counts.
+
+    Args:
+        connection: in the transaction.
+        since: what this returned at its begin, if the connection was used before: what earlier
+            transactions read may not have been taken from it yet.
     """
     rows = await connection.execute(
         text("SELECT relname, seq_scan FROM pg_stat_xact_user_tables WHERE seq_scan > 0")
     )
-    return {row.relname: row.seq_scan for row in rows}
+    earlier = since or {}
+    found = {row.relname: row.seq_scan - earlier.get(row.relname, 0) for row in rows}
+    return {table: times for table, times in found.items() if times}
