@@ -69,7 +69,7 @@ class Debts:
         self._connection = connection
         self._on_paid = on_paid
         self._owed: dict[str, _Debt] = {}
-        self.replicated = replicated
+        self._replicated = replicated
         self._paid: deque[_Paid] = deque(maxlen=RECALLED_MAX)
         self._retrying = False
         self._retrier: asyncio.Task[None] | None = None
@@ -93,7 +93,7 @@ class Debts:
 
     def paid(self, owner: str, command: Command, seconds: float) -> None:
         """A release was made of what otherwise ends within ``seconds``."""
-        if self.replicated:
+        if self._replicated:
             moment = now()
             self._paid.append(_Paid(owner, command, moment, moment + seconds))
 

@@ -180,7 +180,7 @@ class Engine:
                 raise
         if not finished:
             self.abandon(lease.request)
-        elif self._debts.replicated:
+        else:
             self._debts.paid(lease.request.owner, command, lease.request.ttl)
         # A repeated release finds nothing if the first one worked. That it worked, and the lease
         # had not ended before, is known from the local deadline.
@@ -267,8 +267,7 @@ class Engine:
 
     def _limit(self, request: Request) -> float:
         """How long a reply about one lease may take: not so long that its renewal comes late."""
-        limit = request.reply_limit
-        return min(self._reply_timeout, limit)
+        return min(self._reply_timeout, request.reply_limit)
 
     async def _ask(
         self, request: Request, term: Term, mode: Mode, wait: float, deadline: float

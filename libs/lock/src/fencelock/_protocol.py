@@ -273,8 +273,7 @@ class Term:
 
     def start(self, sent: float, lease: float) -> None:
         """Count a lease of ``lease`` seconds from ``sent``."""
-        end = sent + lease - lease * DRIFT_FACTOR - DRIFT_SECONDS
-        self.deadline = min(self.cap, end)
+        self.deadline = min(sent + lease - drift_margin(lease), self.cap)
         self._plan(sent, lease)
 
     def grant_pushed(
