@@ -10,7 +10,13 @@ from invoice.resources import Resources
 from invoice.terms import Terms
 from servicekit import idempotency
 from servicekit.auth.principal import INTERNAL, PrincipalDependency
-from servicekit.etags import EntityTags, TagsHeader, entity_tags_of, refuse_if_none_match
+from servicekit.etags import (
+    EntityTags,
+    TagsHeader,
+    conditional,
+    entity_tags_of,
+    refuse_if_none_match,
+)
 from tandem.http import LOCK_TOKEN
 
 LockToken = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[!-~]{1,8192}$"})]
@@ -60,29 +66,13 @@ async def _terms(
     )
 
 
-async def _if_match(
-    request: Request,
-    if_match: Annotated[
-        TagsHeader | None, Header(description="Reads only this version, else answers 412.")
-    ] = None,
-) -> EntityTags | None:
-    return None if if_match is None else entity_tags_of(request.headers, header="If-Match")
-
-
-async def _if_none_match(
-    request: Request,
-    if_none_match: Annotated[
-        TagsHeader | None,
-        Header(description="Answers 304 if the invoice is still at this version."),
-    ] = None,
-) -> EntityTags | None:
-    # FastAPI hands over one line of a header; all of them count.
-    return (
-        None if if_none_match is None else entity_tags_of(request.headers, header="If-None-Match")
-    )
-
-
 ResourcesDependency = Annotated[Resources, Depends(_resources)]
 TermsDependency = Annotated[Terms, Depends(_terms)]
-IfMatch = Annotated[EntityTags | None, Depends(_if_match)]
-IfNoneMatch = Annotated[EntityTags | None, Depends(_if_none_match)]
+IfMatch = Annotated[
+    EntityTags | None,
+    conditional("If-Match", "Reads only this version, else answers 412."),
+]
+IfNoneMatch = Annotated[
+    EntityTags | None,
+    conditional("If-None-Match", "Answers 304 if the invoice is still at this version."),
+]

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from order.errors import OrderLocked
 from servicekit.deadlines import remaining_seconds
+from servicekit.exchange import lines_of
 from servicekit.idempotency import HEADER
 from servicekit.pace import Pace
 from servicekit.problems import response
@@ -91,7 +92,7 @@ class OneOrderMiddleware:
 
     async def _refuse(self, error: OrderLocked, scope: Scope, receive: Receive, send: Send) -> None:
         # What is repeated under its key may have been done already, and only inside is that known.
-        known_inside = any(name == _KEY for name, _ in scope["headers"])
+        known_inside = lines_of(scope, _KEY)
         answer = self.app if known_inside else response(error, instance=scope["path"])
         await answer(scope, receive, send)
 

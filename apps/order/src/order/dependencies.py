@@ -12,7 +12,7 @@ from order.ports import Change
 from order.use_cases import UseCases
 from servicekit import access_log, idempotency
 from servicekit.auth.principal import PrincipalDependency
-from servicekit.etags import EntityTags, TagsHeader, entity_tags_of, refuse_if_none_match
+from servicekit.etags import EntityTags, conditional, refuse_if_none_match
 from tandem.initiator.records import Key
 
 
@@ -71,29 +71,13 @@ async def _terms(
     return Terms(path=request.url.path, key=key, client=principal.client)
 
 
-async def _if_match(
-    request: Request,
-    if_match: Annotated[
-        TagsHeader | None,
-        Header(description="Does it only at this version, else answers 412."),
-    ] = None,
-) -> EntityTags | None:
-    return None if if_match is None else entity_tags_of(request.headers, header="If-Match")
-
-
-async def _if_none_match(
-    request: Request,
-    if_none_match: Annotated[
-        TagsHeader | None, Header(description="Answers 304 if the order is still at this version.")
-    ] = None,
-) -> EntityTags | None:
-    # FastAPI hands over one line of a header; all of them count.
-    return (
-        None if if_none_match is None else entity_tags_of(request.headers, header="If-None-Match")
-    )
-
-
 UseCasesDependency = Annotated[UseCases, Depends(_use_cases)]
 TermsDependency = Annotated[Terms, Depends(_terms)]
-IfMatch = Annotated[EntityTags | None, Depends(_if_match)]
-IfNoneMatch = Annotated[EntityTags | None, Depends(_if_none_match)]
+IfMatch = Annotated[
+    EntityTags | None,
+    conditional("If-Match", "Does it only at this version, else answers 412."),
+]
+IfNoneMatch = Annotated[
+    EntityTags | None,
+    conditional("If-None-Match", "Answers 304 if the order is still at this version."),
+]

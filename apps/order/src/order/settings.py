@@ -40,7 +40,7 @@ class Settings(settings.ServeSettings):
     )
     """How far ahead of our clock an ``update_time`` may lie, and how far behind it at creation."""
     max_requests_per_order: Annotated[int, Field(gt=0)] = 64
-    """How many requests to change one order may be in this process; more get 423. Two of them are
+    """How many requests to change one order may be in this process; more get 423. One of them is
     worked on at a time, the others wait outside and take no place from those of other orders."""
     reconcile_interval_seconds: PositiveSeconds = 1.0
     """How often recovery looks for pending operations without being woken."""

@@ -2,8 +2,9 @@
 
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
+from fastapi import Depends, Header, Request
 from pydantic import WithJsonSchema
 from starlette.datastructures import Headers
 
@@ -94,6 +95,26 @@ def entity_tags_of(headers: Headers, *, header: str) -> EntityTags | None:
     """
     lines = headers.getlist(header)
     return parse_entity_tags(", ".join(lines), header=header) if lines else None
+
+
+def conditional(header: str, description: str) -> Any:  # noqa: ANN401 (as FastAPI's Depends)
+    """Return the dependency that is what a conditional header of the request says, or None.
+
+    Args:
+        header: its name.
+        description: what it does, for the API's document.
+    """
+
+    async def tags_of(
+        request: Request,
+        line: Annotated[
+            TagsHeader | None, Header(alias=header.lower(), description=description)
+        ] = None,
+    ) -> EntityTags | None:
+        # FastAPI hands over one line of a header; all of them count.
+        return None if line is None else entity_tags_of(request.headers, header=header)
+
+    return Depends(tags_of)
 
 
 def require_match(tags: EntityTags | None, version: int) -> None:

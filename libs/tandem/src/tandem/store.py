@@ -7,7 +7,6 @@ waited too long, and after a connection that was found broken it pauses.
 """
 
 import asyncio
-import math
 import select
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -38,11 +37,15 @@ class Session:
 
     Each statement has a cursor of its own, which knows how its parameters and columns are adapted
     from the first time that it is run.
+
+    Args:
+        connection: the connection.
+        expires_at: by the monotonic clock, when it is not to be lent again.
     """
 
-    def __init__(self, connection: _Connection) -> None:
+    def __init__(self, connection: _Connection, *, expires_at: float) -> None:
         self.connection = connection
-        self.expires_at = math.inf
+        self.expires_at = expires_at
         self._cursors: dict[Statement, _Cursor] = {}
 
     async def one(self, statement: Statement, **values: object) -> Row | None:
@@ -180,9 +183,7 @@ class Store:
         connection = await psycopg.AsyncConnection.connect(
             self._conninfo, autocommit=True, row_factory=namedtuple_row, **self._parameters
         )
-        session = Session(connection)
-        session.expires_at = time.monotonic() + self._lifetime_seconds
-        return session
+        return Session(connection, expires_at=time.monotonic() + self._lifetime_seconds)
 
     async def _give_back(self, session: Session) -> None:
         try:
