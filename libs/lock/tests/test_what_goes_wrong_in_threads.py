@@ -98,6 +98,8 @@ class PythonRedisLock:
 class Pottery:
     def __init__(self, url: str, stack: ExitStack) -> None:
         self._redis = stack.enter_context(Redis.from_url(url))
+        self._stack = stack
+        self._over = threading.Event()
 
     def _lock(self, ttl: float) -> Any:
         return pottery.Redlock(key=NAME, masters={self._redis}, auto_release_time=ttl)
@@ -108,15 +110,16 @@ class Pottery:
         # It renews nothing itself: its users do.
         renewing = threading.Thread(target=self._renew, args=(lock, ttl), daemon=True)
         renewing.start()
+        # Before the connections are closed under it.
+        self._stack.callback(renewing.join)
+        self._stack.callback(self._over.set)
         return lock
 
-    @staticmethod
-    def _renew(lock: Any, ttl: float) -> None:
-        while True:
-            time.sleep(ttl / 3)
+    def _renew(self, lock: Any, ttl: float) -> None:
+        while not self._over.wait(ttl / 3):
             try:
                 lock.extend()
-            except (pottery.PotteryError, RedisError):  # the server may be gone by then
+            except (pottery.PotteryError, RedisError):
                 return
 
     def leave_behind(self, ttl: float) -> None:
