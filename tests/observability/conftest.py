@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tests.observability.holder import contended
 from tests.observability.otlp import Receiver
 from tests.observability.rule_files import RULE_FILES
 from tests.observability.stage import Stage, jaeger_if, missing, staged, traceparent, without
@@ -28,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def stage(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stage]:
-    """A shop after a known load: ordinary days, a rush on one order, and lost replies."""
+    """A shop after a known load: ordinary days, a rush on one order and a wait, lost replies."""
     folder = tmp_path_factory.mktemp("observed")
     observed = any(item.get_closest_marker("observed") for item in request.session.items)
     with (
@@ -44,7 +45,7 @@ def stage(
             prometheus=observed and missing(PROMETHEUS) is None,
         ) as made,
     ):
-        known_load(made)
+        known_load(made, receiver)
         yield made
 
 
@@ -64,10 +65,11 @@ def jaeger(stage: Stage) -> JaegerServer:
     return stage.jaeger
 
 
-def known_load(stage: Stage) -> None:
+def known_load(stage: Stage, receiver: Receiver) -> None:
     """What every test may rely on having happened."""
     assert stage.traffic.create().status_code == 202
     stage.traffic.days(6)
     order = stage.traffic.create(headers=traceparent()[1]).json()["id"]
     assert 204 in stage.traffic.rush(order, RUSH)
+    contended(stage, receiver)
     stage.traffic.days(6)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from tests.e2e.harness.waiting import eventually
+from tests.observability.holder import contended
 from tests.observability.otlp import Receiver, Span
 from tests.observability.stage import Stage, traceparent
 
@@ -15,7 +15,7 @@ from devkit.observability.servers import JaegerServer
 pytestmark = pytest.mark.timeout(300)
 
 EXPORT_SECONDS = 60.0
-CONTENDERS = 6
+SERVICES = {"order", "invoice"}
 SERVER_KIND = 2
 CLIENT_KIND = 3
 
@@ -92,42 +92,16 @@ def test_a_create_is_one_trace_over_both_services_both_databases_and_the_lock(
 def test_a_waiter_links_to_the_trace_of_the_holder_that_made_it_wait(
     stage: Stage, receiver: Receiver
 ) -> None:
-    traces = contended(stage)
+    waiter_trace, holder_trace = contended(stage, receiver)
 
-    found = eventually(
-        lambda: linked_waiter(receiver.spans(lambda span: span.trace_id in traces)),
-        what="a link from a waiter to its holder",
-        timeout_seconds=EXPORT_SECONDS,
-    )
+    spans = complete(receiver, waiter_trace)
 
-    assert found is not None
-    waiter, link = found
-    assert link in traces
-    assert link != waiter.trace_id
-    holder = [span for span in receiver.trace(link) if span.name == "lock.hold order"]
-    assert [span.attributes["lock.outcome"] for span in holder] == ["released"]
+    (waiter,) = (span for span in spans if span.name == "lock.acquire order")
+    assert [link.trace_id for link in waiter.links] == [holder_trace]
+    assert waiter.attributes["lock.outcome"] == "acquired"
     assert waiter.attributes["lock.wait_seconds"] > 0
-
-
-def contended(stage: Stage) -> set[str]:
-    """Change one order in several traces at once; the traces' ids."""
-    order = stage.traffic.create().json()["id"]
-    callers = [traceparent() for _ in range(CONTENDERS)]
-    with ThreadPoolExecutor(CONTENDERS) as pool:
-        answers = pool.map(
-            lambda caller: stage.traffic.update(order, headers=caller[1]).status_code, callers
-        )
-    assert 204 in set(answers)
-    return {trace_id for trace_id, _ in callers}
-
-
-def linked_waiter(spans: list[Span]) -> tuple[Span, str] | None:
-    """An acquisition that was blocked and got the lock, and the trace it points to."""
-    for span in spans:
-        if span.name == "lock.acquire order" and span.attributes["lock.outcome"] == "acquired":
-            for link in span.links:
-                return span, link.trace_id
-    return None
+    holder = [span for span in receiver.trace(holder_trace) if span.name == "lock.hold order"]
+    assert [span.attributes["lock.outcome"] for span in holder] == ["released"]
 
 
 def test_recovery_links_to_the_request_that_it_finishes(receiver: Receiver) -> None:
@@ -178,7 +152,7 @@ def test_every_trace_begins_with_a_request_or_a_recovery(stage: Stage, receiver:
     stage.traffic.create(headers=headers)
     complete(receiver, trace_id)
 
-    roots = receiver.spans(lambda span: not span.parent_id)
+    roots = receiver.spans(lambda span: not span.parent_id and span.service in SERVICES)
 
     assert roots
     assert {span.name for span in roots if span.kind != SERVER_KIND} <= {"operation.recover"}
@@ -229,25 +203,27 @@ def test_jaeger_shows_the_create_as_one_trace(stage: Stage, jaeger: JaegerServer
     assert databases == {"order", "invoice"}
 
 
-def test_jaeger_leads_from_a_waiter_to_its_holder(stage: Stage, jaeger: JaegerServer) -> None:
-    traces = contended(stage)
+def test_jaeger_leads_from_a_waiter_to_its_holder(
+    stage: Stage, receiver: Receiver, jaeger: JaegerServer
+) -> None:
+    waiter_trace, holder_trace = contended(stage, receiver)
 
-    def linked() -> tuple[str, str] | None:
-        for trace_id in traces:
-            for span in (of_jaeger(jaeger, trace_id) or {"spans": ()})["spans"]:
-                for reference in span["references"]:
-                    follows = reference["refType"] == "FOLLOWS_FROM"
-                    if follows and reference["traceID"] in traces - {trace_id}:
-                        return span["operationName"], reference["traceID"]
-        return None
+    def followed() -> set[tuple[str, str]]:
+        return {
+            (span["operationName"], reference["traceID"])
+            for span in (of_jaeger(jaeger, waiter_trace) or {"spans": ()})["spans"]
+            for reference in span["references"]
+            if reference["refType"] == "FOLLOWS_FROM"
+        }
 
-    link = eventually(linked, what="a waiter's link in Jaeger", timeout_seconds=EXPORT_SECONDS)
-
-    assert link is not None
-    operation, holder = link
-    assert operation == "lock.acquire order"
+    eventually(
+        followed,
+        until=lambda links: ("lock.acquire order", holder_trace) in links,
+        what="a waiter's link in Jaeger",
+        timeout_seconds=EXPORT_SECONDS,
+    )
     found = eventually(
-        lambda: of_jaeger(jaeger, holder), what="the holder", timeout_seconds=EXPORT_SECONDS
+        lambda: of_jaeger(jaeger, holder_trace), what="the holder", timeout_seconds=EXPORT_SECONDS
     )
     assert found is not None
     assert "lock.hold order" in operations(found)
