@@ -1,9 +1,10 @@
-"""What one pod of each service does in a cluster, and what it takes: ``python -m bench.cluster``.
+"""What the pods of the shop do in a cluster, and what each takes: ``python -m bench.cluster``.
 
-The shop is installed already, with one pod a service, and has nothing else to do. A pod of the
-order service's image brings the load of ``bench.services`` from inside the cluster, through the
-Service. CPU time and memory are those of each container's control group, so that no metrics server
-is needed.
+The shop is installed already, with as many pods as are to be measured, and has nothing else to do.
+A pod of the order service's image brings the load of ``bench.services`` from inside the cluster,
+through the Service. CPU time and memory are those of each container's control group, so that no
+metrics server is needed; beside them stands what the machine of the load's node used in all, so
+that it can be seen whether a pod was at its end or the machine.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from bench.services.figures import percentile
 
 STEP_SECONDS: Final = 120
 SERVICES: Final = ("order", "invoice")
-STORES: Final = ("order-postgres", "invoice-postgres", "redis")
+DATABASES: Final = ("order-postgres", "invoice-postgres")
+STORES: Final = (*DATABASES, "redis")
 WORKS: Final = ("create", "update", "read")
 PORT: Final = 3000
 LOAD_POD: Final = "bench-load"
@@ -40,6 +42,9 @@ else
 $(sed -n 's/^total_inactive_file //p' memory/memory.stat)"
 fi
 """
+LOAD: Final = "load"
+# The machine's jiffies before and after what is in between: user, nice, system, idle, and more.
+WATCHED: Final = 'head -1 /proc/stat; python -c "$1"; echo; head -1 /proc/stat'
 CONNECTIONS: Final = (
     'exec psql -At -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c "SELECT count(*) FROM pg_stat_activity '
     "WHERE datname = current_database() AND backend_type = 'client backend' "
@@ -61,6 +66,18 @@ class Used:
         return cls(nanoseconds / 1e9, (everything - could_go) / 2**20)
 
 
+def busy(before: str, after: str) -> float:
+    """How much of the machine's processors was in use between two first lines of /proc/stat."""
+    spent = [
+        later - sooner
+        for sooner, later in zip(
+            map(int, before.split()[1:9]), map(int, after.split()[1:9]), strict=True
+        )
+    ]
+    idle = spent[3] + spent[4]
+    return 1 - idle / sum(spent)
+
+
 @dataclass(frozen=True)
 class Row:
     """One kind of work by so many clients."""
@@ -74,6 +91,8 @@ class Row:
     failed: Mapping[str, int]
     cores: Mapping[str, float]
     """What each pod used, in cores."""
+    machine: float
+    """How much of all processors of the load's node was in use, by whatever."""
     memory_mib: Mapping[str, float]
     connections: Mapping[str, int]
     """What each database has open."""
@@ -113,8 +132,13 @@ class Namespace:
         return done.stdout
 
     def pods(self) -> dict[str, str]:
-        """The one pod of each service and store."""
-        return {name: self._pod(name) for name in (*SERVICES, *STORES)}
+        """The pods of each service and store, and that of the load; of several, each numbered."""
+        found = {LOAD: LOAD_POD}
+        for name in (*SERVICES, *STORES):
+            pods = self._pods(name)
+            alone = len(pods) == 1
+            found |= {name if alone else f"{name} {n}": pod for n, pod in enumerate(pods, 1)}
+        return found
 
     def image(self) -> str:
         """The image of the order service."""
@@ -133,11 +157,11 @@ class Namespace:
     def connections(self, pods: Mapping[str, str]) -> dict[str, int]:
         """How many connections each database has."""
         return {
-            name: int(self.kubectl("exec", pods[f"{name}-postgres"], "--", "sh", "-c", CONNECTIONS))
-            for name in SERVICES
+            name: int(self.kubectl("exec", pods[name], "--", "sh", "-c", CONNECTIONS))
+            for name in DATABASES
         }
 
-    def _pod(self, name: str) -> str:
+    def _pods(self, name: str) -> list[str]:
         labels = f"app.kubernetes.io/instance={self.release},app.kubernetes.io/name={name}"
         component = "api" if name in SERVICES else "database"
         listed = self.kubectl(
@@ -146,9 +170,9 @@ class Namespace:
             f"--selector={labels},app.kubernetes.io/component={component}",
             "--output=name",
         ).split()
-        if len(listed) != 1:
-            raise SystemExit(f"{name} has {len(listed)} pods: the figures are those of one")
-        return listed[0].removeprefix("pod/")
+        if not listed:
+            raise SystemExit(f"{name} has no pod in this namespace")
+        return [pod.removeprefix("pod/") for pod in listed]
 
 
 @contextmanager
@@ -207,18 +231,19 @@ def bring(
     }
     program = Path(load.__file__).read_text()
     said = namespace.kubectl(
-        *("exec", "--stdin", LOAD_POD, "--", "python", "-c", program),
+        *("exec", "--stdin", LOAD_POD, "--", "sh", "-ec", WATCHED, "sh", program),
         stdin=json.dumps(plan),
         timeout_seconds=seconds + STEP_SECONDS,
     )
-    happened: dict[str, Any] = json.loads(said)
-    return happened
+    before, *lines, after = said.splitlines()
+    happened: dict[str, Any] = json.loads("".join(lines))
+    return happened | {"machine": busy(before, after)}
 
 
 def measure(namespace: Namespace, *, clients: Sequence[int], seconds: float) -> Iterator[Row]:
     """Each kind of work by each number of clients, one after the other."""
-    pods = namespace.pods()
     with load_pod(namespace):
+        pods = namespace.pods()
         orders = bring(namespace, "create", clients=8, seconds=2.0, orders=[])["created"]
         for work in WORKS:
             for count in clients:
@@ -249,6 +274,7 @@ def row(  # noqa: PLR0917 - what one measurement brings
         p99_ms=percentile(done, 0.99),
         failed=found["failed"],
         cores={name: used / seconds for name, used in spent.items()},
+        machine=found["machine"],
         memory_mib={name: used.memory_mib for name, used in after.items()},
         connections=connections,
     )
@@ -265,6 +291,7 @@ def table(rows: Sequence[Row]) -> str:
         "p99",
         "refused",
         *(f"{name}, cores" for name in pods),
+        "of the machine",
     ]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for each in rows:
@@ -276,9 +303,10 @@ def table(rows: Sequence[Row]) -> str:
             f"{each.p99_ms:.0f} ms",
             str(sum(each.failed.values())),
             *(f"{each.cores[name]:.2f}" for name in pods),
+            f"{each.machine:.0%}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    held = ["", "| pod | memory at most | connections to its database |", "|---|---|---|"]
+    held = ["", "| pod | memory at most | connections to it |", "|---|---|---|"]
     for name in pods:
         memory = max(each.memory_mib[name] for each in rows)
         open_now = [each.connections[name] for each in rows if name in each.connections]
