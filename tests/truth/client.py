@@ -42,6 +42,8 @@ class Attempt:
     """The page that the answer named."""
     page: int | None = None
     """The status of that page right after the answer."""
+    said: str = ""
+    """The operation's state by then, as the page has it."""
 
 
 @dataclass
@@ -174,7 +176,9 @@ class Client:
             self.operations.append(f"/operations/{op_id}")
         if answer.status_code == httpx.codes.ACCEPTED:
             attempt.operation = answer.headers["location"]
-            attempt.page = await self._page(http, attempt.operation)
+            page = await self._page(http, attempt.operation)
+            attempt.page = page.status_code
+            attempt.said = page.json().get("state", "")
         return answer
 
     def _headers(self) -> dict[str, str]:
@@ -187,12 +191,12 @@ class Client:
             headers.update(self.dice.choice(_HOSTILE))
         return headers
 
-    async def _page(self, http: httpx.AsyncClient, location: str) -> int:
-        """Return the status of an operation's page, as soon as its database can be read."""
+    async def _page(self, http: httpx.AsyncClient, location: str) -> httpx.Response:
+        """Return an operation's page, as soon as its database can be read."""
         while True:
             page = await http.get(f"{self.order_url}{location}")
             if page.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                return page.status_code
+                return page
             await asyncio.sleep(0.05)
 
 

@@ -1,5 +1,6 @@
 """Compares what clients were told with what both databases hold in the end."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ from tests.together.shop import Shop
 from tests.truth.client import Attempt
 
 _UNKNOWN = {None, 202, 504}
+_UNRECORDED_SECONDS = 30
 _SUCCESS = {200, 201, 204}
 
 
@@ -64,13 +66,24 @@ class Judge:
     def _judge_accepted(self, attempt: Attempt, *, written: bool) -> Iterator[str]:
         if attempt.page != httpx.codes.OK:
             yield f"its page answered {attempt.page}"
-        page = httpx.get(f"{self._order_url}{attempt.operation}", timeout=30, trust_env=False)
+        if attempt.said == "rejected" and written:
+            yield "its page said that nothing is written, and it is"
+        page = self._last_page(f"{self._order_url}{attempt.operation}")
         if page.status_code != httpx.codes.OK:
             yield f"its page ends with {page.status_code}"
         elif attempt.kind != "cancel":
             state = page.json()["state"]
             if state == "pending" or (state == "committed") != written:
                 yield f"its page ends with {state}"
+
+    def _last_page(self, url: str) -> httpx.Response:
+        """Return an operation's page once it is final: what is not recorded may come for a time."""
+        deadline = time.monotonic() + _UNRECORDED_SECONDS
+        while True:
+            page = httpx.get(url, timeout=30, trust_env=False)
+            if "retry-after" not in page.headers or time.monotonic() >= deadline:
+                return page
+            time.sleep(0.2)
 
     def _written(self, attempt: Attempt) -> bool:
         match attempt.kind:

@@ -11,7 +11,13 @@ _PAUSE_SECONDS = (0.1, 0.5)
 _DARK_SECONDS = (0.05, 0.5)
 _DARK_CHANCE = 0.08
 # A connection that stays open and silent is the rarest of losses, and each holds one for a while.
-_LOSSES = (Loss.REPLY_CUT,) * 8 + (Loss.REQUEST_CUT,) * 8 + (Loss.REPLY_SILENT,)
+_LOSSES = (
+    (Loss.REPLY_CUT,) * 8
+    + (Loss.REQUEST_CUT,) * 8
+    + (Loss.REPLY_SILENT,)
+    + (Loss.REQUEST_LATE,) * 2
+)
+_DELIVERY_CHANCE = 0.05
 
 
 class Weather:
@@ -44,11 +50,14 @@ class Weather:
         self._thread.join()
         for proxy in self._proxies.values():
             proxy.forget()
+            proxy.deliver()
             proxy.go_dark(dark=False)
 
     def _run(self) -> None:
         while not self._over.wait(self._dice.uniform(*_PAUSE_SECONDS)):
             proxy = self._dice.choice(list(self._proxies.values()))
+            if self._dice.random() < _DELIVERY_CHANCE:
+                proxy.deliver()
             if self._dice.random() < _DARK_CHANCE:
                 self.nights += 1
                 proxy.go_dark()

@@ -36,8 +36,10 @@ from servicekit.runtime import Runtime
 from servicekit.testing.polling import eventually
 from servicekit.testing.server import serving
 from tandem.errors import Unstorable
+from tandem.initiator.journal import ALWAYS
 from tandem.initiator.ports import Decision
 from tandem.operation import Outcome
+from tandem.store import Session
 
 # A busy machine may need it all before anything is recorded: then 503 is the truth.
 DEADLINE = {"Request-Timeout-Ms": "1500"}
@@ -158,7 +160,8 @@ async def test_an_intent_that_never_reached_the_database_has_a_page_that_says_so
     new_order: dict[str, Any],
     engine: AsyncEngine,
 ) -> None:
-    async with served(behind, invoices) as client:
+    quick = behind.model_copy(update={"request_timeout_seconds": 2.0})
+    async with served(quick, invoices) as client:
         proxy.lose(Loss.REQUEST_CUT, after=INTENT, then_dark=True)
         answer = await client.post("/orders", json=new_order, headers=DEADLINE)
         proxy.go_dark(dark=False)
@@ -166,13 +169,64 @@ async def test_an_intent_that_never_reached_the_database_has_a_page_that_says_so
             return
         assert answer.status_code == 202
         await eventually(nothing_goes_on)
-        page = await client.get(answer.headers["location"])
-        assert page.status_code == 200
-        assert (page.json()["state"], page.json()["recorded"]) == ("rejected", False)
+        page = await dropped(client, answer.headers["location"])
         cancelled = await client.post(answer.headers["location"] + "/cancel")
         assert cancelled.json() == page.json()
         assert (await client.get("/orders")).json()["items"] == []
     assert invoices.rows == {}
+
+
+async def dropped(client: httpx.AsyncClient, location: str) -> httpx.Response:
+    """Return an operation's page as soon as it says that it will never be recorded."""
+    page = await client.get(location)
+
+    async def says_so() -> bool:
+        nonlocal page
+        page = await client.get(location)
+        assert (page.status_code, page.json()["recorded"]) == (200, False)
+        return bool(page.json()["state"] == "rejected")
+
+    await eventually(says_so)
+    return page
+
+
+class TakesWhatIsLate(Journal):
+    """The variant: whatever reaches the database is done, however late."""
+
+    async def record(
+        self, session: Session, operation: Operation, **given: Any
+    ) -> Operation | None:
+        return await super().record(session, operation, **{**given, "until": ALWAYS})
+
+
+@pytest.mark.parametrize(("journal", "recorded"), [(Journal(), 0), (TakesWhatIsLate(), 1)])
+async def test_what_reaches_the_database_after_its_page_said_never_is_not_done(  # noqa: PLR0917
+    behind: Settings,
+    proxy: DatabaseProxy,
+    invoices: FakeInvoices,
+    new_order: dict[str, Any],
+    engine: AsyncEngine,
+    journal: Journal,
+    recorded: int,
+) -> None:
+    """What was sent may still be in the network, or before a database that stands still."""
+    quick = behind.model_copy(update={"request_timeout_seconds": 2.0})
+    async with served(quick, invoices, journal=journal) as client:
+        proxy.lose(Loss.REQUEST_LATE, after=INTENT)
+        answer = await client.post("/orders", json=new_order, headers=DEADLINE)
+        if await refused_before(answer, engine, operations=0):
+            return
+        assert answer.status_code == 202
+        early = await client.get(answer.headers["location"])
+        assert early.json()["state"] == "pending"
+        await dropped(client, answer.headers["location"])
+        proxy.deliver()
+
+        async def arrived() -> bool:
+            return proxy.delivered == 1
+
+        await eventually(arrived)
+        assert await count(engine, "operations") == recorded
 
 
 async def test_a_request_that_waits_for_a_row_is_503_and_is_never_carried_out_later(
@@ -291,7 +345,8 @@ async def test_a_page_waits_for_an_operation_that_is_just_being_recorded(
     client: httpx.AsyncClient, database: OrderDatabase, engine: AsyncEngine
 ) -> None:
     change = a_change(a_creation())
-    op_id = new_operation_id()
+    # Made long ago, so that only a transaction that goes on can record it yet.
+    op_id = new_operation_id(at=datetime.now(UTC) - timedelta(hours=1))
     intents: Any = PostgresIntents(
         database, failpoints=Failpoints(failpoints.NAMES), due_in_seconds=3600
     )

@@ -40,4 +40,4 @@ class Unrecorded:
 
     op_id: UUID
     may_come: bool
-    """Whether a transaction that records it is just going on."""
+    """Whether it may still be recorded: a statement or a transaction may be on its way."""

@@ -10,6 +10,7 @@ from order.answers import OrderAnswers
 from order.bulkhead import INSIDE_PER_ORDER, BoundedLocks
 from order.deadlines import RequestDeadlines
 from order.domain import Operation, Order
+from order.identifiers import recordable_until
 from order.invoice_client import HttpInvoices
 from order.locks import RedisLocks
 from order.metrics import Metrics
@@ -148,7 +149,10 @@ def _assemble(
         lock_wait_seconds=settings.lock_wait_seconds,
         timeout_seconds=settings.request_timeout_seconds,
     )
-    reading = Reading(resources.database)
+    reading = Reading(
+        resources.database,
+        until=recordable_until(timeout_seconds=settings.request_timeout_seconds),
+    )
     wake_up = WakeUp(
         settings.database_url.get_secret_value(),
         channel=ORDERS.channel,

@@ -29,6 +29,8 @@ class Loss(StrEnum):
     """The connection breaks before the server hears of it."""
     REPLY_SILENT = "reply_silent"
     """The server commits; the client hears nothing, on a connection that stays open."""
+    REQUEST_LATE = "request_late"
+    """The server hears of it only when ``deliver`` says so, though the client be gone by then."""
 
 
 class DatabaseProxy:
@@ -48,8 +50,11 @@ class DatabaseProxy:
         self._dark_then = False
         self._sockets: set[socket.socket] = set()
         self._dark = threading.Event()
+        self._delivered = threading.Event()
         self.lost = 0
         """How many COMMITs came to grief so far."""
+        self.delivered = 0
+        """How many requests that were held back the server has answered by now."""
         self.round_trips = 0
         """How often the server has said that it is ready for the next request."""
         threading.Thread(target=self._accept, daemon=True).start()
@@ -80,6 +85,15 @@ class DatabaseProxy:
         with self._guard:
             self._losses.clear()
 
+    def deliver(self) -> None:
+        """Let the server have every request that is held back by now."""
+        delivered, self._delivered = self._delivered, threading.Event()
+        delivered.set()
+
+    def wait_for_delivery(self) -> None:
+        """Return when the next delivery lets a request go on."""
+        self._delivered.wait()
+
     def go_dark(self, *, dark: bool = True) -> None:
         """Keep connections open and forward nothing until told otherwise."""
         (self._dark.set if dark else self._dark.clear)()
@@ -91,6 +105,7 @@ class DatabaseProxy:
             sockets = list(self._sockets)
         for each in sockets:
             _break(each)
+        self.deliver()
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -153,6 +168,10 @@ class _Connection:
                     self._sent = b""
                 if self._loss is Loss.REQUEST_CUT:
                     break
+                if self._loss is Loss.REQUEST_LATE:
+                    self._proxy.wait_for_delivery()
+                    self._server.sendall(data)
+                    return  # The connection ends with the server's reply.
                 self._server.sendall(data)
         self._end()
 
@@ -173,6 +192,9 @@ class _Connection:
                 self._proxy.round_trips += len(states)
                 if states:
                     self._in_transaction = states[-1] != b"I"
+                if self._loss is Loss.REQUEST_LATE:
+                    self._proxy.delivered += 1
+                    break
                 if self._loss is Loss.REPLY_CUT:
                     break
                 if self._loss is None:

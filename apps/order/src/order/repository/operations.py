@@ -1,5 +1,6 @@
 """The table of operations: the journal of what was meant, and what became of it."""
 
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -20,6 +21,8 @@ from tandem.initiator import records
 from tandem.operation import State
 
 OperationRecord = records.OperationRecord[Operation]
+# From the begin of a statement, which is what its time is compared with, to its first row.
+_EXECUTION: Final = timedelta(seconds=2)
 _LISTING: Final = Listing(
     created_at=operations.c.created_at,
     row_id=operations.c.op_id,
@@ -34,16 +37,26 @@ class Operations(protocol.Operations[Operation]):
     def __init__(self, connection: AsyncConnection) -> None:
         super().__init__(ORDERS, connection)
 
-    async def is_being_recorded(self, op_id: UUID, *, wait_seconds: float) -> bool:
-        """Tell whether a transaction that records the operation is just going on.
+    async def may_be_recorded(self, op_id: UUID, *, until: datetime, wait_seconds: float) -> bool:
+        """Tell whether the operation may still be recorded, or is at this moment.
 
-        The caller has looked for it, and rolls back. It is found out by recording it again, for an
-        order that cannot be: that fails unless somebody else was there first, or is about to.
+        The caller has looked for it, and rolls back. Before the end of its time a statement may be
+        on its way. After that a transaction may be going on yet: it is found out by recording it
+        again, for an order that cannot be. That fails unless somebody else was there first, or is
+        about to.
+
+        Args:
+            op_id: the operation.
+            until: the end of its time.
+            wait_seconds: how long to wait for such a transaction.
         """
         limit = f"{round(wait_seconds * 1000)}ms"
-        await self._connection.execute(
-            select(func.set_config("lock_timeout", limit, literal(value=True)))
+        preparing = select(
+            func.set_config("lock_timeout", limit, literal(value=True)),
+            (func.clock_timestamp() < until + _EXECUTION).label("in_time"),
         )
+        if (await self._connection.execute(preparing)).one().in_time:
+            return True
         probe = postgresql.insert(operations).values(
             op_id=op_id,
             order_id=UUID(int=0),

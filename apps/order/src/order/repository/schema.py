@@ -10,6 +10,7 @@ from order.models import idempotency_keys, operations, orders
 from servicekit.walks import this_transaction
 from tandem.initiator import Dated, Schema
 from tandem.initiator import Journal as OperationJournal
+from tandem.initiator.journal import ALWAYS
 from tandem.initiator.records import Key
 from tandem.store import Session
 
@@ -75,6 +76,7 @@ class Journal(OperationJournal[Operation, Order]):
         client: str,
         due_in_seconds: float,
         traceparent: str | None,
+        until: datetime = ALWAYS,
     ) -> Operation | None:
         """Record an operation as pending; None if nothing was written."""
         if not _can_be_read_again(operation.body.update_time):
@@ -86,6 +88,7 @@ class Journal(OperationJournal[Operation, Order]):
             client=client,
             due_in_seconds=due_in_seconds,
             traceparent=traceparent,
+            until=until,
         )
 
 

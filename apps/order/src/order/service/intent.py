@@ -23,6 +23,7 @@ from order.domain import (
     plan_creation,
 )
 from order.errors import CONSTRAINTS, answering, problem_of
+from order.identifiers import recordable_until
 from order.ports import Change
 from servicekit.database import constraint_name
 from servicekit.failpoints import Failpoints
@@ -73,7 +74,7 @@ class PostgresIntents(Intents[Change, Operation, Order]):
         failpoints: where tests make it fail.
         due_in_seconds: how long recovery leaves a new operation to the request that made it.
         skew: how far the clocks of clients may differ from the database's.
-        timeout_seconds: limit for a record where the request brings none.
+        timeout_seconds: the longest time a request may take; later nothing is recorded.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class PostgresIntents(Intents[Change, Operation, Order]):
             deadlines=RequestDeadlines(),
             due_in_seconds=due_in_seconds,
             timeout_seconds=timeout_seconds,
+            until=recordable_until(timeout_seconds=timeout_seconds),
         )
 
     async def replay(self, key: Key) -> Answer | None:

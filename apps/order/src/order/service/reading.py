@@ -1,5 +1,6 @@
 """Reads: the last committed state, without any lock."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -33,9 +34,11 @@ class Reading:
 
     Args:
         database: the order database.
+        until: until when an operation may be recorded, by its id.
     """
 
-    def __init__(self, database: OrderDatabase) -> None:
+    def __init__(self, database: OrderDatabase, *, until: Callable[[UUID], datetime]) -> None:
+        self._until = until
         self._engine = database.engine
         self._store = database.store
         self._journal = database.journal
@@ -78,8 +81,8 @@ class Reading:
         if made is None or datetime.now(UTC) - made > _REMEMBERED:
             raise OperationNotFound(_NO_OPERATION)
         async with reading_back(self._engine) as connection:
-            may_come = await Operations(connection).is_being_recorded(
-                op_id, wait_seconds=_PROBE_SECONDS
+            may_come = await Operations(connection).may_be_recorded(
+                op_id, until=self._until(op_id), wait_seconds=_PROBE_SECONDS
             )
         return Unrecorded(op_id, may_come=may_come)
 

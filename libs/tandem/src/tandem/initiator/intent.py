@@ -37,6 +37,7 @@ from tandem.errors import (
 )
 from tandem.failpoints import Failpoints
 from tandem.initiator.database import Database
+from tandem.initiator.journal import ALWAYS
 from tandem.initiator.points import Points
 from tandem.initiator.ports import (
     Answered,
@@ -80,6 +81,8 @@ class Intents(Generic[ChangeT, OpT, SubjectT]):
         deadlines: how long callers wait.
         due_in_seconds: how long recovery leaves a new operation to the request that made it.
         timeout_seconds: limit for a record where the request brings none.
+        until: the end of the time, by the database's clock, in which an operation may still be
+            recorded, by its id; whoever knows the id can tell then what will never happen.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Intents(Generic[ChangeT, OpT, SubjectT]):
         deadlines: Deadlines,
         due_in_seconds: float,
         timeout_seconds: float = 15.0,
+        until: Callable[[UUID], datetime] = lambda _: ALWAYS,
     ) -> None:
         self._database = database
         self._plan_of = plan
@@ -100,6 +104,7 @@ class Intents(Generic[ChangeT, OpT, SubjectT]):
         self._deadlines = deadlines
         self._due_in_seconds = due_in_seconds
         self._timeout_seconds = timeout_seconds
+        self._until = until
 
     @property
     def schema(self) -> Schema[OpT, SubjectT]:
@@ -237,6 +242,7 @@ class Intents(Generic[ChangeT, OpT, SubjectT]):
                 client=change.client,
                 due_in_seconds=self._due_in_seconds,
                 traceparent=change.traceparent,
+                until=self._until(operation.id),
             )
         except psycopg.Error as error:
             if is_transient(error):

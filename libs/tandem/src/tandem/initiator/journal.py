@@ -9,7 +9,7 @@ path, which has the same steps one by one and says why.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic
+from typing import Any, Final, Generic
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -17,6 +17,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
+    DateTime,
     Integer,
     Interval,
     Numeric,
@@ -47,6 +48,9 @@ from tandem.initiator.subject import OpT, SubjectT
 from tandem.operation import Answer, Kind, State
 from tandem.statements import Statement
 from tandem.store import Session, Store
+
+ALWAYS: Final = datetime.max.replace(tzinfo=UTC)
+"""No end to the time in which an operation may be recorded."""
 
 
 class Journal(Generic[OpT, SubjectT]):
@@ -87,7 +91,7 @@ class Journal(Generic[OpT, SubjectT]):
         """Return the subject at any version, and the time by the database's clock."""
         row = await store.one(self._look, id=subject_id)
         if row is None:
-            return None, datetime.max.replace(tzinfo=UTC)
+            return None, ALWAYS
         return self.schema.subject_of(row), row.moment
 
     async def operation(self, store: Store, op_id: UUID) -> OperationRecord[OpT] | None:
@@ -114,12 +118,14 @@ class Journal(Generic[OpT, SubjectT]):
         client: str,
         due_in_seconds: float,
         traceparent: str | None,
+        until: datetime = ALWAYS,
     ) -> OpT | None:
         """Record an operation as pending, and return it as recorded; None if nothing was written.
 
         In the same statement the database proves that the subject's row will take what the
         operation says, since there is no way back from a decision. A creation gets the database's
-        time, if the schema says so.
+        time, if the schema says so. Should the statement reach the database after ``until``, by the
+        database's own clock, it does nothing: no network brings back what was given up.
 
         Raises:
             psycopg.Error: whatever is wrong; unless it is transient, nothing was written.
@@ -133,6 +139,7 @@ class Journal(Generic[OpT, SubjectT]):
             "due_in": timedelta(seconds=due_in_seconds),
             "client": client,
             "traceparent": traceparent,
+            "until": until,
         }
         if key is not None:
             values |= key_columns(key)
@@ -228,7 +235,8 @@ class Journal(Generic[OpT, SubjectT]):
             *(cast(value, columns[name].type).label(name) for name, value in given.items())
         ).subquery("typed")
         kept = [typed.c[name] == value for name, value in given.items()]
-        return select(typed).where(self.schema.admitted(), *kept).cte("completed")
+        in_time = func.now() < bindparam("until", type_=DateTime(timezone=True))
+        return select(typed).where(self.schema.admitted(), *kept, in_time).cte("completed")
 
     def _reserving(self, completed: CTE) -> Any:  # noqa: ANN401
         """The row of a subject to come, which no reader sees yet."""
