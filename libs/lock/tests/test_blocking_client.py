@@ -1,5 +1,7 @@
 """What is particular to the blocking client: threads, signals, forks and the end of a process."""
 
+import asyncio
+import contextlib
 import contextvars
 import gc
 import multiprocessing
@@ -19,6 +21,7 @@ from redis import Redis
 from devkit.servers import RedisServer
 from fencelock import (
     AcquireTimeout,
+    AsyncLockClient,
     ConfigurationError,
     Contended,
     Lease,
@@ -393,3 +396,211 @@ def test_a_lock_object_is_for_one_block_at_a_time(client: LockClient) -> None:
     lease.release()
     with pytest.raises(NotOwner):
         lease.check()
+
+
+class Ending(Observation):
+    """An observer that wants to end the process."""
+
+    __slots__ = ("_error", "_hook")
+
+    def __init__(self, hook: str, error: type[BaseException]) -> None:
+        self._hook = hook
+        self._error = error
+
+    def _at(self, hook: str) -> None:
+        if hook == self._hook:
+            raise self._error
+
+    def observe(self, subject: Subject) -> Observation:
+        self._at("observe")
+        return self
+
+    def annotation(self) -> str | None:
+        self._at("annotation")
+        return None
+
+    def acquired(self, fence: int, waited: float) -> None:
+        self._at("acquired")
+
+    def not_acquired(self, outcome: str, waited: float) -> None:
+        self._at("not_acquired")
+
+    def lost(self, reason: str, held: float) -> None:
+        self._at("lost")
+
+    def released(self, held: float) -> None:
+        self._at("released")
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
+@pytest.mark.parametrize(
+    "hook", ["observe", "annotation", "acquired", "not_acquired", "lost", "released"]
+)
+def test_an_observer_that_wants_to_end_the_process_ends_no_client(
+    hook: str, error: type[BaseException], redis_server: RedisServer, admin: Redis
+) -> None:
+    with make(redis_server.url, instrumentation=[Ending(hook, error)]) as client:
+        with client.lock("order:{1}"), pytest.raises(Contended):
+            client.acquire("order:{1}", wait=0)
+        lost = client.acquire("order:{1}")
+        admin.delete("fencelock:l:order:{1}")
+        eventually(lambda: lost.remaining() == 0.0, "told of the loss")
+        with client.lock("order:{1}"):
+            pass
+    assert keys(admin) == []
+
+
+def test_a_callback_that_wants_to_end_its_thread_keeps_no_other_from_being_called(
+    client: LockClient, admin: Redis
+) -> None:
+    first, second = client.acquire("order:{1}"), client.acquire("order:{2}")
+    ended, told = threading.Event(), threading.Event()
+
+    def end(_: str) -> None:
+        ended.set()
+        sys.exit("lost")
+
+    first.on_lost(end)
+    second.on_lost(lambda _: told.set())
+    admin.delete("fencelock:l:order:{1}")
+    assert ended.wait(PATIENCE_SECONDS)
+    admin.delete("fencelock:l:order:{2}")
+    assert told.wait(PATIENCE_SECONDS)
+
+
+def test_a_lease_that_is_over_when_it_gets_to_its_thread_is_not_handed_out(
+    redis_server: RedisServer, admin: Redis
+) -> None:
+    class Blocking(Observation):
+        __slots__ = ()
+
+        def observe(self, subject: Subject) -> Observation:
+            return self
+
+        def acquired(self, fence: int, waited: float) -> None:
+            # Between the end of the acquisition and the news of it.
+            asyncio.get_running_loop().call_soon(time.sleep, 0.5)
+
+    with make(redis_server.url, ttl=0.4, reply_timeout=0.1, instrumentation=[Blocking()]) as client:
+        with pytest.raises(LeaseLost):
+            client.acquire("order:{1}")
+        eventually(lambda: keys(admin) == [], "given back")
+
+
+def test_an_observer_may_close_the_client(redis_server: RedisServer, admin: Redis) -> None:
+    class Closing(Observation):
+        __slots__ = ()
+
+        def observe(self, subject: Subject) -> Observation:
+            return self
+
+        def acquired(self, fence: int, waited: float) -> None:
+            ours.close()
+
+    before = threading.active_count()
+    lost: list[Lease] = []
+    ours = make(redis_server.url, instrumentation=[Closing()])
+    # The end of the client and the news of the grant race.
+    with contextlib.suppress(LeaseLost):
+        lost.append(ours.acquire("order:{1}"))
+    eventually(lambda: threading.active_count() == before, "its thread has ended")
+    assert [lease for lease in lost if lease.remaining() > 0] == []
+    assert keys(admin) == []
+
+
+def test_a_lease_that_was_released_may_be_released_again_after_the_end_of_its_client(
+    redis_server: RedisServer,
+) -> None:
+    client = make(redis_server.url)
+    with client.lock("order:{1}") as lease:
+        lease.release()
+        client.close()
+    lease.release()
+
+
+def test_closing_that_is_interrupted_goes_on(redis_server: RedisServer, admin: Redis) -> None:
+    class TimeLimit(Exception):
+        pass
+
+    def ring(number: int, frame: object) -> None:
+        raise TimeLimit
+
+    threads = threading.active_count()
+    client = make(redis_server.url)
+    client.acquire("order:{1}")
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        admin.client_pause(500)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(TimeLimit):
+            client.close()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    eventually(lambda: threading.active_count() == threads, "its thread has ended")
+    assert keys(admin) == []
+
+
+def test_a_client_that_a_signal_handler_closes_while_it_starts_leaves_no_thread(
+    redis_server: RedisServer,
+) -> None:
+    def interrupted() -> AsyncLockClient:
+        ours.close()
+        return AsyncLockClient.from_url(redis_server.url)
+
+    threads = threading.active_count()
+    ours = LockClient(interrupted)
+    with pytest.raises(RedisUnavailable, match="closed"):
+        ours.start()
+    eventually(lambda: threading.active_count() == threads, "its thread has ended")
+
+
+def test_a_client_that_a_signal_handler_uses_while_it_starts_has_one_thread(
+    redis_server: RedisServer,
+) -> None:
+    leases: list[Lease | None] = []
+
+    def interrupted() -> AsyncLockClient:
+        if not leases:
+            leases.append(None)
+            leases[0] = ours.acquire("order:{1}")
+        return AsyncLockClient.from_url(redis_server.url)
+
+    threads = threading.active_count()
+    ours = LockClient(interrupted)
+    ours.start()
+    eventually(lambda: threading.active_count() == threads + 1, "one thread")
+    (lease,) = leases
+    assert lease is not None
+    lease.release()
+    ours.close()
+
+
+def test_that_no_thread_can_be_had_is_said_and_leaves_nothing_open(
+    redis_server: RedisServer,
+) -> None:
+    client = make(redis_server.url)
+    before = threading.stack_size(2**60)  # more than there are addresses
+    try:
+        with pytest.raises(RedisUnavailable, match="no thread"):
+            client.start()
+    finally:
+        threading.stack_size(before)
+    client.start()
+    client.close()
+    gc.collect()  # which would warn of a loop that was not closed
+
+
+def test_a_forked_child_cannot_watch_a_lease_of_its_parent(client: LockClient) -> None:
+    lease = client.acquire("order:{1}")
+
+    def watch() -> None:
+        client.start()
+        try:
+            lease.on_lost(print)
+        except NotOwner:
+            os._exit(0)
+
+    child = multiprocessing.get_context("fork").Process(target=watch)
+    child.start()
+    child.join(PATIENCE_SECONDS)
+    assert child.exitcode == 0

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -20,6 +21,8 @@ from fencelock._kinds import EXCLUSIVE, Kind
 from fencelock._lease import AsyncLease, OnLost
 from fencelock._loop_thread import LoopThread
 from fencelock._reentry import Reentry
+
+logger = logging.getLogger("fencelock")
 
 CALLBACK_SECONDS = 5.0
 
@@ -55,7 +58,8 @@ class LockClient:
         _refuse_green_threads()
         self._make = make
         self._closed = False
-        self._guard = threading.Lock()
+        # A signal handler may close the client that its own thread is just starting.
+        self._guard = threading.RLock()
         self._running: _Running | None = None
         _remember(self)
 
@@ -104,7 +108,8 @@ class LockClient:
         """Release every lease that is still held, end the thread, and disconnect.
 
         Takes no longer than the reply timeout and, if leases are lost by it, a few seconds for
-        their callbacks. Holders find their lease lost. Repeating it does nothing.
+        their callbacks. Holders find their lease lost. Repeating it does nothing. An observer that
+        calls it, or an exception that interrupts it, does not wait for that end.
         """
         with self._guard:
             self._closed = True
@@ -112,7 +117,14 @@ class LockClient:
         if running is None:
             return
         running.finalizer.detach()
-        running.thread.call(running.client.aclose)
+        if running.thread.is_current:
+            running.thread.wind_up(running.client.aclose)
+            return
+        try:
+            running.thread.call(running.client.aclose)
+        except BaseException:
+            running.thread.wind_up(running.client.aclose)
+            raise
         running.thread.stop()
         running.announcer.stop(CALLBACK_SECONDS)
 
@@ -182,6 +194,7 @@ class LockClient:
             Contended: ``wait`` is 0 and the lock is not free.
             AcquireTimeout: it did not become free in time.
             RedisUnavailable: the server did not answer in time.
+            LeaseLost: the process stood still for so long that the lease was over.
             InvalidName, CrossSlot, ConfigurationError: the request makes no sense.
         """
         running = self._start()
@@ -191,6 +204,12 @@ class LockClient:
             ),
             unclaimed=_give_back,
         )
+        try:
+            # Other threads may have kept us from running since it was granted.
+            inner.check()
+        except LeaseLost:
+            running.thread.undo(lambda: _give_back(inner))
+            raise
         return Lease(self, inner)
 
     def verify(self, proof: str, names: Sequence[str], *, timeout: float | None = None) -> Verified:
@@ -205,7 +224,8 @@ class LockClient:
 
     def give_back(self, lease: AsyncLease) -> None:
         """Release a lease (called by the lease)."""
-        self._running_for(lease).thread.call(lease.release)
+        if not lease.released:
+            self._running_for(lease).thread.call(lease.release)
 
     def watch(self, lease: AsyncLease, callback: OnLost) -> None:
         """Call back when a lease is lost (called by the lease)."""
@@ -216,7 +236,7 @@ class LockClient:
     def forget_parent(self) -> None:
         """Start anew in a child process (called after a fork)."""
         running, self._running = self._running, None
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()
         if running is not None:
             running.finalizer.detach()
             running.thread.forsake(keep=running)
@@ -232,12 +252,28 @@ class LockClient:
         with self._guard:
             if self._closed:
                 raise RedisUnavailable("the client is closed")
-            if self._running is None:
+            running = self._running
+            if running is None:
                 client, thread = self._make(), LoopThread("fencelock")
                 finalizer = weakref.finalize(self, thread.wind_up, client.aclose)
                 finalizer.atexit = False  # close() is called then
-                self._running = _Running(thread, client, Announcer(), finalizer)
+                running = self._adopt(_Running(thread, client, Announcer(), finalizer))
+            return running
+
+    def _adopt(self, made: _Running) -> _Running:
+        """Run with these parts from now on, unless a signal handler was here meanwhile.
+
+        Raises:
+            RedisUnavailable: it closed the client.
+        """
+        if self._running is not None:
+            made.finalizer()
             return self._running
+        self._running = made
+        if self._closed:
+            self.close()
+            raise RedisUnavailable("the client is closed")
+        return made
 
     def _running_for(self, lease: AsyncLease) -> _Running:
         """The running parts; if the client is closed, what that means for the lease is raised."""
@@ -269,7 +305,10 @@ def _forked() -> None:
 
 def _close_all() -> None:
     for client in list(_clients):
-        client.close()
+        try:
+            client.close()
+        except Exception:  # the others are to be closed too
+            logger.exception("a client could not be closed")
 
 
 async def _give_back(lease: AsyncLease) -> None:

@@ -84,7 +84,12 @@ class Lease:
 
         All callbacks of a client run in one thread of their own, one after the other: a slow one
         holds up the others, and neither the renewal of leases nor :meth:`check`.
+
+        Raises:
+            LeaseLost: it was lost when the client was closed.
+            NotOwner: it was released and the client closed, or a process that forked off calls.
         """
+        self._require_own_process()
         self._bridge.watch(self._inner, callback)
 
     def release(self) -> None:
@@ -177,8 +182,9 @@ class Announcer:
     def announce(self, callback: OnLost, reason: LossReason) -> None:
         """Call ``callback(reason)`` soon. Called in the loop's thread only."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="fencelock-lost", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="fencelock-lost", daemon=True)
+            thread.start()
+            self._thread = thread
         self._news.put((callback, reason))
 
     def stop(self, timeout: float) -> None:
@@ -193,5 +199,5 @@ class Announcer:
             callback, reason = news
             try:
                 callback(reason)
-            except Exception:
+            except BaseException:  # also SystemExit, which ends no process here
                 logger.exception("a callback for the loss of a lease raised")

@@ -6,7 +6,7 @@ What they raise is theirs. It is logged, and neither the lock nor the next callb
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 logger = logging.getLogger("fencelock")
 
@@ -14,9 +14,24 @@ _T = TypeVar("_T")
 
 
 def isolated(call: Callable[..., _T], *args: object) -> _T | None:
-    """Call it; None if it raised. Only what ends the process (`KeyboardInterrupt`) passes."""
+    """Call it; None if it raised.
+
+    What ends the process (`KeyboardInterrupt`, `SystemExit`) is raised by the event loop in its
+    next turn: it ends the loop as it would have done, but not in the middle of what we do.
+    """
     try:
         return call(*args)
-    except (Exception, asyncio.CancelledError):  # any error of foreign code ends here
+    except (KeyboardInterrupt, SystemExit) as error:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # nobody's work is in the way
+            raise error from None
+        logger.exception("%r ends the event loop", call)
+        loop.call_soon(_end, error)
+    except BaseException:  # any error of foreign code ends here
         logger.exception("%r raised", call)
-        return None
+    return None
+
+
+def _end(error: BaseException) -> NoReturn:
+    raise error

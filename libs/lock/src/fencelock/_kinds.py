@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
 from fencelock._errors import ConfigurationError
+from fencelock._shown import shown
 
 PERMITS_MAX: Final = 100_000
 
@@ -33,7 +34,7 @@ class Kind:
         """
         given: object = limit
         if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= PERMITS_MAX:
-            raise ConfigurationError(f"permits are 1 to {PERMITS_MAX}, not {limit!r}")
+            raise ConfigurationError(f"permits are 1 to {PERMITS_MAX}, not {shown(limit)}")
         return Kind("permits", limit)
 
     def __str__(self) -> str:
@@ -67,5 +68,5 @@ def validate(kind: object) -> None:
     """
     if not isinstance(kind, Kind) or kind not in (EXCLUSIVE, SHARED, _permits_like(kind)):
         raise ConfigurationError(
-            f"kind is Kind.EXCLUSIVE, Kind.SHARED or Kind.permits(n), not {kind!r}"
+            f"kind is Kind.EXCLUSIVE, Kind.SHARED or Kind.permits(n), not {shown(kind)}"
         )

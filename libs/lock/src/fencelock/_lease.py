@@ -91,6 +91,11 @@ class AsyncLease:
         """A number that is higher than that of every earlier lease of any of the names."""
         return self._fence
 
+    @property
+    def released(self) -> bool:
+        """Whether it was given back, in order or in vain."""
+        return self._released
+
     def remaining(self) -> float:
         """Seconds that the lease certainly still runs if it is not renewed; 0.0 once it ended."""
         if self._lost or self._released:

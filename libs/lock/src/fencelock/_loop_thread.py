@@ -31,10 +31,27 @@ class LoopThread:
     """One event loop that runs in a thread of its own until it is stopped."""
 
     def __init__(self, name: str) -> None:
+        """Start it.
+
+        Raises:
+            RedisUnavailable: the system, or an interpreter that ends, gives no thread.
+        """
         self._selector = selectors.DefaultSelector()
         self._loop = asyncio.SelectorEventLoop(self._selector)
+        self._stopped = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._loop.close()
+            unavailable = RedisUnavailable(f"no thread for locks could be started: {error}")
+            unavailable.reached = False
+            raise unavailable from error
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller runs in this thread."""
+        return threading.get_ident() == self._thread.ident
 
     def call(
         self,
@@ -53,7 +70,7 @@ class LoopThread:
         Raises:
             RuntimeError: called in the loop's own thread, which would wait for itself for ever.
         """
-        if threading.get_ident() == self._thread.ident:
+        if self.is_current:
             raise RuntimeError("a blocking call in the event loop of the client would never end")
         job = _Job(self._loop, work, unclaimed)
         self.post(job.start, context=contextvars.copy_context())
@@ -81,8 +98,8 @@ class LoopThread:
 
     def stop(self) -> None:
         """End the loop and wait for its thread; what still runs in it is cancelled."""
-        self._post_if_open(self._loop.stop)
-        if threading.get_ident() != self._thread.ident:
+        self._post_if_open(self._halt)
+        if not self.is_current:
             self._thread.join(JOIN_SECONDS)
 
     def wind_up(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
@@ -90,10 +107,14 @@ class LoopThread:
 
         def begin() -> None:
             ending.append(self._loop.create_task(_quietly(work())))
-            ending[0].add_done_callback(lambda _: self._loop.stop())
+            ending[0].add_done_callback(lambda _: self._halt())
 
         ending: list[asyncio.Task[None]] = []
         self._post_if_open(begin)
+
+    def undo(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Run a coroutine soon, without waiting for it."""
+        self._post_if_open(lambda: _undo(self._loop, work()))
 
     def forsake(self, keep: object) -> None:
         """Called in a forked child, where the thread does not exist: let go of what is shared.
@@ -121,9 +142,16 @@ class LoopThread:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_forever()
+            while not self._stopped:
+                # What an observer raises to end the process ends no process here.
+                with contextlib.suppress(KeyboardInterrupt, SystemExit):
+                    self._loop.run_forever()
         finally:
             self._end()
+
+    def _halt(self) -> None:
+        self._stopped = True
+        self._loop.stop()
 
     def _end(self) -> None:
         # What was posted last gets its turn, so that nobody waits for a task that never began.
@@ -185,12 +213,16 @@ class _Job(Generic[T]):
     def _give_up(self, task: asyncio.Task[T]) -> None:
         if task.cancelled() or task.exception() is not None or self._unclaimed is None:
             return
-        undo = self._loop.create_task(_quietly(self._unclaimed(task.result())))
-        _undoing.add(undo)
-        undo.add_done_callback(_undoing.discard)
+        _undo(self._loop, self._unclaimed(task.result()))
 
 
 _undoing: set[asyncio.Task[None]] = set()
+
+
+def _undo(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, object]) -> None:
+    undo = loop.create_task(_quietly(work))
+    _undoing.add(undo)
+    undo.add_done_callback(_undoing.discard)
 
 
 async def _quietly(work: Coroutine[Any, Any, object]) -> None:

@@ -7,11 +7,13 @@ from functools import lru_cache
 from redis.crc import key_slot
 
 from fencelock._errors import CrossSlot, InvalidName
+from fencelock._shown import shown
 
 OTHER_CLASS = "other"
 MAX_NAME_LENGTH = 256
 # What one script does stays below a few milliseconds, and a ticket below 256 KiB.
 MAX_NAMES = 1000
+_SLOTS_SHOWN = 4
 # Printable ASCII without white space: names become fields of space-separated records in Redis.
 # At most one pair of braces, the Cluster hash tag, and it is not empty.
 _NAME = re.compile(r"[!-z|~]*(?:\{[!-z|~]+\}[!-z|~]*)?")
@@ -25,7 +27,7 @@ def normalise(names: Iterable[str]) -> tuple[str, ...]:
         CrossSlot: the names would live on different nodes of a Redis Cluster.
     """
     if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
-        raise InvalidName(f"{names!r}: names are a list of str, even if it is one name")
+        raise InvalidName(f"{shown(names)}: names are a list of str, even if it is one name")
     given = tuple(names)
     if len(given) > _REMEMBERED_NAMES:
         return _normalise(given)
@@ -43,7 +45,7 @@ _REMEMBERED_NAMES = 8
 def _normalise(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if not isinstance(name, str):
-            raise InvalidName(f"{name!r}: a lock name is a str")
+            raise InvalidName(f"{shown(name)}: a lock name is a str")
     chosen = tuple(sorted(set(names)))
     if not chosen:
         raise InvalidName("a lock needs at least one name")
@@ -77,8 +79,9 @@ def lock_class(name: str) -> str:
 def _validate(name: str) -> None:
     if not 0 < len(name) <= MAX_NAME_LENGTH or not _NAME.fullmatch(name):
         raise InvalidName(
-            f"{name!r}: a lock name is 1 to {MAX_NAME_LENGTH} printable ASCII characters without "
-            "spaces; one pair of braces may mark the Cluster hash tag, and must not be empty"
+            f"{shown(name)}: a lock name is 1 to {MAX_NAME_LENGTH} printable ASCII characters "
+            "without spaces; one pair of braces may mark the Cluster hash tag, and must not be "
+            "empty"
         )
 
 
@@ -86,7 +89,10 @@ def _require_one_slot(names: tuple[str, ...]) -> None:
     slots = {name: key_slot(body(name).encode()) for name in names}
     if len(set(slots.values())) == 1:
         return
-    where = ", ".join(f"{name} in slot {slot}" for name, slot in slots.items())
+    some = list(slots.items())[:_SLOTS_SHOWN]
+    where = ", ".join(f"{name} in slot {slot}" for name, slot in some)
+    if len(slots) > len(some):
+        where += f", and {len(slots) - len(some)} more"
     example = " and ".join(f"{name.partition(':')[0]}:{{42}}" for name in names[:2])
     raise CrossSlot(
         f"one lock, several Cluster slots ({where}). Give the names a common hash tag in braces, "

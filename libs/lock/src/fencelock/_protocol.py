@@ -17,6 +17,7 @@ from fencelock import _names, _proof
 from fencelock._errors import ConfigurationError, RedisUnavailable
 from fencelock._kinds import EXCLUSIVE, Kind
 from fencelock._scripts import Script, Scripts
+from fencelock._shown import shown
 
 LOCK_PREFIX: Final = "fencelock:l:"
 PERMIT_PREFIX: Final = "fencelock:r:"
@@ -389,7 +390,7 @@ def _validate_seconds(what: str, value: object, *, at_least: float) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not at_least <= value <= MAX_SECONDS:  # type: ignore[operator]
         raise ConfigurationError(
-            f"{what} must be {at_least:g} to {MAX_SECONDS:.0f} seconds, not {value!r}"
+            f"{what} must be {at_least:g} to {MAX_SECONDS:.0f} seconds, not {shown(value)}"
         )
 
 

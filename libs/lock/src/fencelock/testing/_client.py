@@ -55,6 +55,11 @@ class FakeLease(AsyncLease):
         """A number that is higher than that of every earlier lease of any of the names."""
         return self._number
 
+    @property
+    def released(self) -> bool:
+        """Whether it was given back."""
+        return self._returned
+
     def remaining(self) -> float:
         """Seconds that the lease still runs if it is not renewed; 0.0 once it ended."""
         if self._reason or self._returned:
