@@ -66,7 +66,7 @@ class Judge:
     def _judge_accepted(self, attempt: Attempt, *, written: bool) -> Iterator[str]:
         if attempt.page != httpx.codes.OK:
             yield f"its page answered {attempt.page}"
-        if attempt.said == "rejected" and written:
+        if attempt.said == "rejected" and attempt.kind != "cancel" and written:
             yield "its page said that nothing is written, and it is"
         page = self._last_page(f"{self._order_url}{attempt.operation}")
         if page.status_code != httpx.codes.OK:

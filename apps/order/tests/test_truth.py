@@ -300,6 +300,39 @@ async def test_once_it_is_recorded_no_stall_of_the_whole_process_makes_it_a_503(
         await eventually(nothing_goes_on)
 
 
+@pytest.mark.parametrize(
+    ("point", "recorded", "status"),
+    [
+        (failpoints.AFTER_LOCK, 0, 503),
+        (failpoints.AFTER_T1, 1, 202),
+        (failpoints.AFTER_SEND, 1, 202),
+        (failpoints.AFTER_T3, 1, 201),
+    ],
+)
+async def test_a_request_that_the_end_of_the_process_cuts_off_is_answered_what_is_true(  # noqa: PLR0917
+    settings: Settings,
+    invoices: FakeInvoices,
+    new_order: dict[str, Any],
+    engine: AsyncEngine,
+    point: str,
+    recorded: int,
+    status: int,
+) -> None:
+    points = Failpoints(failpoints.NAMES, armed=f"{point}=delay:60*1")
+    runtime = Runtime.bare(service="order", failpoints=points)
+    app = create_app(settings, runtime=runtime, invoices=invoices, locks=FakeLocks())
+    async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+        async with serving(app, stop_seconds=0) as url:
+            asked = asyncio.create_task(client.post(f"{url}/orders", json=new_order))
+
+            async def is_inside() -> bool:
+                return points.hits[point] == 1
+
+            await eventually(is_inside)
+        assert (await asked).status_code == status
+    assert await count(engine, "operations") == recorded
+
+
 async def test_a_cancellation_that_the_order_cannot_follow_now_is_202_and_happens(
     settings: Settings, invoices: FakeInvoices, new_order: dict[str, Any], engine: AsyncEngine
 ) -> None:

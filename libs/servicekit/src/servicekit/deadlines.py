@@ -15,7 +15,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from servicekit.exchange import lines_of, watch
-from servicekit.problems import DeadlineExceeded, ValidationFailed, response
+from servicekit.problems import (
+    DeadlineExceeded,
+    ServiceUnavailable,
+    ValidationFailed,
+    response,
+)
 
 HEADER: Final = "Request-Timeout-Ms"
 _HEADER: Final = HEADER.lower().encode()
@@ -73,6 +78,9 @@ def commit_to(last_word: Callable[[], Response], *, within_seconds: float) -> No
 class DeadlineMiddleware:
     """Sets the deadline of each request and answers 503 when it passes.
 
+    A request that the end of the process cuts off is answered here too: what is true of it, or
+    else 503.
+
     Args:
         app: the application.
         limit_seconds: this service's own limit for a request.
@@ -108,6 +116,11 @@ class DeadlineMiddleware:
             if exchange.answered or not cut.limit.expired():
                 raise
             await _last_word(cut, scope)(scope, receive, send)
+        except asyncio.CancelledError:
+            # Without an answer of ours it would be 500, whatever has been written.
+            if not exchange.answered:
+                await _word_at_the_end(cut, scope)(scope, receive, watched_send)
+            raise
         finally:
             _cut.reset(token)
 
@@ -116,6 +129,13 @@ def _last_word(cut: _Cut, scope: Scope) -> Response:
     if cut.last_word is not None:
         return cut.last_word()
     problem = DeadlineExceeded("The time for this request ran out before it was done.")
+    return response(problem, instance=scope["path"])
+
+
+def _word_at_the_end(cut: _Cut, scope: Scope) -> Response:
+    if cut.last_word is not None:
+        return cut.last_word()
+    problem = ServiceUnavailable("The service is stopping; this was not done.")
     return response(problem, instance=scope["path"])
 
 

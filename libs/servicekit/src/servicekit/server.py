@@ -2,9 +2,9 @@
 
 SIGTERM: ``/readyz`` says draining, and every answer that its connection closes, for
 ``drain_seconds``; then the listener closes. A request that still comes on a connection within
-``idle_grace_seconds`` is answered, requests in flight get ``shutdown_seconds``, the resources are
-closed, the spans are flushed, and the process ends with 0. A second signal skips the draining; a
-third, if it is SIGINT, the requests too.
+``idle_grace_seconds`` is answered, requests in flight get ``shutdown_seconds`` (then each is cut
+off, and answered what is true of it), the resources are closed, the spans are flushed, and the
+process ends with 0. A second signal skips the draining; a third, if it is SIGINT, the requests too.
 """
 
 import math

@@ -33,8 +33,12 @@ async def serving(
     limits: HttpLimits | None = None,
     connections: Connections | None = None,
     lifecycle: Lifecycle | None = None,
+    stop_seconds: int = _STOP_SECONDS,
 ) -> AsyncIterator[str]:
-    """Serve ``app``, lifespan included, and yield its base URL; failpoints may drop connections."""
+    """Serve ``app``, lifespan included, and yield its base URL; failpoints may drop connections.
+
+    At the end requests that go on get ``stop_seconds``, and are cut off then.
+    """
     front = Front(
         limits=limits or HttpLimits(idle_grace_seconds=0.0),
         connections=Connections(maximum=1000, registry=CollectorRegistry())
@@ -52,7 +56,7 @@ async def serving(
                 log_config=None,
                 access_log=False,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=_STOP_SECONDS,
+                timeout_graceful_shutdown=stop_seconds,
             )
         )
         task = asyncio.create_task(server.serve(sockets=[listener]))
