@@ -1,13 +1,17 @@
 import asyncio
 import math
+import time
+from collections.abc import Callable
+from typing import cast
 
 import pytest
-from libs.lock.tests.clients import Clients
+from libs.lock.tests.clients import Clients, engine_of
 from libs.lock.tests.eventually import eventually
 from libs.lock.tests.server_view import lock_connections, lock_keys, queue_length
 from redis.asyncio import Redis
 
 from fencelock import (
+    AsyncLease,
     AsyncLockClient,
     ConfigurationError,
     LeaseLost,
@@ -15,6 +19,8 @@ from fencelock import (
     RedisUnavailable,
     _forks,
 )
+from fencelock._protocol import Request, Term
+from fencelock._replication import Replication
 
 
 def test_making_a_client_does_no_io() -> None:
@@ -145,3 +151,93 @@ async def test_a_child_process_has_a_name_and_a_connection_of_its_own(
         await client._running.close()
     client._running, client._generation = parent, _forks.generation()
     await lease.release()
+
+
+async def test_a_child_process_does_not_hold_what_its_parent_holds(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = await clients.make().acquire("order:{1}")
+    with monkeypatch.context() as child:
+        child.setattr(_forks, "_generation", _forks.generation() + 1)
+        assert lease.remaining() == 0.0
+        with pytest.raises(NotOwner, match="forked"):
+            lease.check()
+        with pytest.raises(NotOwner, match="forked"):
+            await lease.release()
+        with pytest.raises(NotOwner, match="forked"):
+            lease.on_lost(print)
+    lease.check()
+    await lease.release()
+
+
+async def test_another_event_loop_neither_releases_nor_closes(
+    clients: Clients, admin: Redis
+) -> None:
+    client = clients.make()
+    lease = await client.acquire("order:{1}")
+
+    def elsewhere() -> None:
+        with pytest.raises(ConfigurationError, match="another event loop"):
+            asyncio.run(lease.release())
+        with pytest.raises(ConfigurationError, match="another event loop"):
+            asyncio.run(client.aclose())
+
+    await asyncio.to_thread(elsewhere)
+    lease.check()
+    await lease.release()
+    assert await lock_keys(admin) == []
+
+
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
+def test_what_a_closed_event_loop_had_is_closed_elsewhere_without_an_error(url: str) -> None:
+    client = AsyncLockClient.from_url(url, ttl=1.0)
+
+    async def take() -> AsyncLease:
+        return await client.acquire("order:{closed}")
+
+    async def end(lease: AsyncLease) -> None:
+        with pytest.raises(ConfigurationError, match="another event loop"):
+            await lease.release()
+        await client.aclose()
+        with pytest.raises(RedisUnavailable, match="closed"):
+            await client.acquire("order:{1}")
+
+    asyncio.run(end(asyncio.run(take())))
+
+
+class Confirming:
+    """In the place of the replicas that confirm a grant."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        self._meanwhile = meanwhile
+
+    async def confirm(self, request: Request, term: Term, limit: float) -> None:
+        self._meanwhile()
+        await asyncio.sleep(0)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+async def test_a_client_that_is_closed_while_replicas_confirm_hands_nothing_out(
+    clients: Clients, admin: Redis
+) -> None:
+    client = clients.make()
+    await client.start()
+    closing: list[asyncio.Task[None]] = []
+    confirming = Confirming(lambda: closing.append(asyncio.create_task(client.aclose())))
+    engine_of(client)._replication = cast("Replication", confirming)
+    with pytest.raises(RedisUnavailable, match="closed"):
+        await client.acquire("order:{1}")
+    await asyncio.gather(*closing)
+    assert await lock_keys(admin) == []
+
+
+async def test_a_lease_that_is_over_when_replicas_have_confirmed_it_is_not_handed_out(
+    clients: Clients, admin: Redis
+) -> None:
+    client = clients.make(ttl=0.4, reply_timeout=0.1)
+    await client.start()
+    engine_of(client)._replication = cast("Replication", Confirming(lambda: time.sleep(0.5)))
+    with pytest.raises(RedisUnavailable, match="over"):
+        await client.acquire("order:{1}")

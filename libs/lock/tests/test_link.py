@@ -1,4 +1,8 @@
 import asyncio
+import gc
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Self
 
 import pytest
@@ -128,3 +132,50 @@ async def test_another_protocol_ends_the_link() -> None:
         linked.peer.say(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         with pytest.raises(RedisUnavailable, match="does not speak"):
             await waiting
+
+
+@asynccontextmanager
+async def unread() -> AsyncIterator[tuple[Link, socket.socket, asyncio.Future[object]]]:
+    """A link, the server's end of it, which reads nothing, and a command that does not fit."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        accepting = asyncio.ensure_future(loop.sock_accept(listening))
+        made = await loop.create_connection(
+            lambda: Link(loop, reply_timeout=30.0, on_push=print, on_lost=lambda _: None),
+            *listening.getsockname(),
+        )
+        server, _ = await accepting
+    with server:
+        yield made[1], server, made[1].send(("ECHO", "x" * 50_000_000))
+
+
+async def test_a_server_that_says_no_more_and_reads_no_more_ends_the_link() -> None:
+    """Else what is not sent yet would keep it closing for ever, and its successor from coming."""
+    async with unread() as (link, server, waiting), asyncio.timeout(10.0):
+        server.shutdown(socket.SHUT_WR)
+        await link.closed
+        with pytest.raises(RedisUnavailable, match="closed by the server"):
+            await waiting
+
+
+async def test_a_link_that_is_closing_is_dropped_when_it_is_to_be() -> None:
+    async with unread() as (link, _, waiting), asyncio.timeout(10.0):
+        assert link._transport is not None
+        link._transport.close()
+        link.abort("given up")
+        await link.closed
+        with pytest.raises(RedisUnavailable):
+            await waiting
+
+
+async def test_that_nobody_waits_for_a_reply_is_nothing_to_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Linked(30.0) as linked:
+        linked.link.send(("CLIENT", "CACHING", "YES"))
+        linked.link.abort("broken")
+        await linked.link.closed
+        linked.link.send(("CLIENT", "CACHING", "YES"))
+        gc.collect()
+    assert caplog.records == []

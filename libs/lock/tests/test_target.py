@@ -75,3 +75,19 @@ def test_a_url_that_cannot_be_read_says_so_without_a_part_of_the_password(url: s
     while error is not None:
         assert "s3cret" not in str(error)
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+@pytest.mark.parametrize(
+    "host", ["a" * 64, "a" * 70_000, "a..b", ".a", "\0", "a\0b", "\ud800", ":\ud800@h"]
+)
+def test_a_host_that_no_host_can_have_is_refused(host: str) -> None:
+    with pytest.raises(ConfigurationError, match="not a Redis URL"):
+        Target.from_url(f"redis://{host}:6379/0")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["h", "a-b.c_d.example.", "10.0.0.1", "[::1]", "[fe80::1%25eth0]", "b\u00fccher.example"],
+)
+def test_other_hosts_are_read(host: str) -> None:
+    Target.from_url(f"redis://{host}:6379/0")

@@ -121,11 +121,20 @@ class AsyncLockClient:
 
         Takes no longer than the reply timeout. Holders find their lease lost, and calls that are
         under way fail with :class:`RedisUnavailable`. If the caller is cancelled it goes on.
+
+        Raises:
+            ConfigurationError: it runs in another event loop.
         """
+        running = self._running
+        # What a parent process has open is not for its child to close, and of an event loop that
+        # was closed nothing is left.
+        if running is None or self._generation != _forks.generation() or running.loop.is_closed():
+            self._closed = True
+            return
+        if running.loop is not asyncio.get_running_loop():
+            raise ConfigurationError("this client runs in another event loop: close it there")
         self._closed = True
-        # What a parent process has open is not for its child to close.
-        if self._running is not None and self._generation == _forks.generation():
-            await self._running.close()
+        await running.close()
 
     async def __aenter__(self) -> Self:
         return self

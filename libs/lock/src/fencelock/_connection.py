@@ -442,7 +442,7 @@ class Connection:
                 f"{self._target}: the server's certificate is not one to trust: "
                 f"{error.verify_message or error}. Check ssl_ca_certs and the host name in the URL"
             ) from error
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, UnicodeError) as error:
             reason = str(error) or f"no connection within {self._connect_timeout:g} s"
             raise RedisUnavailable(f"cannot reach {self._target}: {reason}") from error
         try:

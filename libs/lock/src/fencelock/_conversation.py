@@ -44,7 +44,7 @@ async def conversation(
     try:
         async with asyncio.timeout(ASK_SECONDS):
             made = await loop.create_connection(make, address.host, address.port, ssl=address.tls)
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, UnicodeError) as error:
         reason = str(error) or f"no connection within {ASK_SECONDS:g} s"
         raise RedisUnavailable(f"cannot reach {partner.what} {address}: {reason}") from error
     link = made[1]

@@ -135,6 +135,7 @@ class Engine:
                 granted = await self._obtain(request, term, wait, started + wait, observations)
                 if self._replication is not None:
                     await self._replication.confirm(request, term, self._limit(request))
+                    self._require_lasting(request, term)
             except BaseException as error:
                 never_sent = not getattr(error, "reached", True) and not term.granted
                 if request.since or not (never_sent or isinstance(error, Contended)):
@@ -154,6 +155,18 @@ class Engine:
             observations=observations,
         )
         return hand_out(lease, self._keeper, now() - started, observations)
+
+    def _require_lasting(self, request: Request, term: Term) -> None:
+        """Hand out nothing that nobody looks after, or that was over before it could be.
+
+        Raises:
+            RedisUnavailable: the client was closed meanwhile, or the time of the lease is over.
+        """
+        if self._operations.closing:
+            raise RedisUnavailable("the client was closed")
+        if now() >= term.deadline:
+            text = f"{', '.join(request.names)}: the grant was confirmed when its lease was over"
+            raise RedisUnavailable(text)
 
     async def give_back(self, lease: AsyncLease) -> None:
         """Release a lease and hand over to the next in line.

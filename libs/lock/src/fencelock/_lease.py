@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from fencelock import _proof
+from fencelock import _forks, _proof
 from fencelock._clock import now
-from fencelock._errors import LeaseLost, NotOwner
+from fencelock._errors import ConfigurationError, LeaseLost, NotOwner
 from fencelock._instrumentation import LossReason, Observation, tell
 from fencelock._isolation import isolated
 from fencelock._kinds import Kind
@@ -39,6 +39,7 @@ class AsyncLease:
     __slots__ = (
         "_acquired_at",
         "_fence",
+        "_generation",
         "_keeper",
         "_loop",
         "_lost",
@@ -64,6 +65,7 @@ class AsyncLease:
         self.term: Term = term
         self._keeper = keeper
         self._loop = loop
+        self._generation = _forks.generation()
         self._fence = fence
         self._acquired_at = acquired_at
         self._observations = observations
@@ -98,7 +100,7 @@ class AsyncLease:
 
     def remaining(self) -> float:
         """Seconds that the lease certainly still runs if it is not renewed; 0.0 once it ended."""
-        if self._lost or self._released:
+        if self._lost or self._released or self._generation != _forks.generation():
             return 0.0
         return max(0.0, self.term.deadline - now())
 
@@ -107,8 +109,9 @@ class AsyncLease:
 
         Raises:
             LeaseLost: it was lost.
-            NotOwner: it was released.
+            NotOwner: it was released, or a process that forked off calls.
         """
+        self._require_own_process()
         if self._lost is not None:
             raise self._lost_error(self._lost)
         if self._released:
@@ -127,7 +130,11 @@ class AsyncLease:
         """Call ``callback(reason)`` in the event loop when the lease is lost; now if it was.
 
         What it raises is logged and keeps no other callback from being called.
+
+        Raises:
+            NotOwner: a process that forked off calls.
         """
+        self._require_own_process()
         if self._lost is not None:
             isolated(callback, self._lost)
         else:
@@ -139,13 +146,18 @@ class AsyncLease:
         Raises:
             LeaseLost: it had been lost before; or its time was over, and nothing says that it was
                 held to the end.
-            NotOwner: the server says that it was not the holder any more.
+            NotOwner: the server says that it was not the holder any more, or a process that forked
+                off calls.
             RedisUnavailable: no answer; the names stay locked until the lease ends, unless one of
                 the further attempts that are made in the background gets through.
+            ConfigurationError: the client runs in another event loop; nothing was done.
         """
+        self._require_own_process()
         if self._lost is not None:
             raise self._lost_error(self._lost)
         if not self._released:
+            if asyncio.get_running_loop() is not self._loop:
+                raise ConfigurationError("the client of this lease runs in another event loop")
             self._released = True
             await self._keeper.give_back(self)
 
@@ -181,6 +193,13 @@ class AsyncLease:
         self._lost = reason
         self.report_end(reason)
         return self._lost_error(reason)
+
+    def _require_own_process(self) -> None:
+        if self._generation != _forks.generation():
+            raise NotOwner(
+                f"the lease of {', '.join(self.names)} is that of the process from which this one "
+                "was forked"
+            )
 
     def _lost_error(self, reason: LossReason) -> LeaseLost:
         return LeaseLost(f"the lease of {', '.join(self.names)} was lost: {_REASONS[reason]}")

@@ -74,7 +74,7 @@ class Link(asyncio.Protocol):
         future: asyncio.Future[Reply] = self._loop.create_future()
         transport = self._transport
         if transport is None or transport.is_closing():
-            future.set_exception(self._error())
+            self._fail(future)
             return future
         packed = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub knows 1-tuples
         if self._pending:
@@ -100,9 +100,11 @@ class Link(asyncio.Protocol):
         What the system has not sent yet is never sent: a request that its sender has given up must
         not be carried out after something that the sender does later.
         """
-        self._reason, self._cause = reason, cause
-        if self._transport is None or self._transport.is_closing():
+        if self._transport is None:
             return
+        # One that is closing already may wait for ever to send what it still has.
+        if not self._transport.is_closing():
+            self._reason, self._cause = reason, cause
         sock = self._transport.get_extra_info("socket")
         if sock is not None:
             with contextlib.suppress(OSError, ValueError):
@@ -129,6 +131,10 @@ class Link(asyncio.Protocol):
         except (hiredis.ProtocolError, IndexError) as error:
             self.abort(f"the server does not speak the Redis protocol: {error}", error)
 
+    def eof_received(self) -> None:
+        # Not closed in peace: who says no more may also read no more.
+        self.abort(self._reason)
+
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
             self._reason, self._cause = f"connection lost: {exc}", exc
@@ -136,16 +142,18 @@ class Link(asyncio.Protocol):
             self._watchdog.cancel()
         for future, _, _ in self._pending:
             if not future.done():
-                future.set_exception(self._error())
+                self._fail(future)
         self._pending.clear()
         if not self.closed.done():
             self.closed.set_result(None)
         self._on_lost(self)
 
-    def _error(self) -> RedisUnavailable:
+    def _fail(self, future: asyncio.Future[Reply]) -> None:
         error = RedisUnavailable(self._reason)
         error.__cause__ = self._cause
-        return error
+        future.set_exception(error)
+        # Not everybody waits for what it sent: that is nothing to be logged.
+        future.exception()
 
     def _flush(self) -> None:
         outbox, self._outbox = self._outbox, []

@@ -151,7 +151,7 @@ class QuorumEngine:
         started = now()
         with self._operations:
             try:
-                await self._greet()
+                await self._greet(self._connect_timeout)
                 request, term, fence = await self._persist(
                     request, max_hold, wait, started + wait, observations
                 )
@@ -202,8 +202,8 @@ class QuorumEngine:
     async def verify(self, claim: Claim, names: tuple[str, ...], seconds: float) -> Verified:
         """Ask whether the lease behind a claim holds all of the names at a majority."""
         command = _protocol.verify(self._scripts, claim.owner, claim.fence, names)
-        await self._greet()
         deadline = now() + seconds
+        await self._greet(seconds)
 
         async def ask(node: _Node) -> float | None:
             answer = await node.connection.call(command, deadline=deadline)
@@ -237,11 +237,12 @@ class QuorumEngine:
         finally:
             await asyncio.gather(*[node.close() for node in self._nodes])
 
-    async def _greet(self) -> None:
-        """Give every server time to be connected to, once; a majority is enough."""
+    async def _greet(self, seconds: float) -> None:
+        """Give every server time to be connected to, once, and for at most ``seconds`` here."""
         if self._greeted is None:
             self._greeted = self._loop.create_task(self._connect_all(), name="fencelock-quorum")
-        await asyncio.shield(self._greeted)
+        if not self._greeted.done():
+            await asyncio.wait([self._greeted], timeout=max(0.0, seconds))
 
     async def _connect_all(self) -> None:
         deadline = now() + self._connect_timeout

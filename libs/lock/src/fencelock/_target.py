@@ -83,6 +83,8 @@ def _validate(url: object) -> None:
     """Refuse what would be read as something else than was meant."""
     if not isinstance(url, str):
         raise unreadable("it is not a str")
+    if "\0" in url or not _is_encodable(url):
+        raise unreadable("it has characters that cannot be sent")
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -95,6 +97,14 @@ def _validate(url: object) -> None:
     _validate_options(parts)
     if parts.scheme != "unix":
         _validate_address(parts, port)
+
+
+def _is_encodable(text: str, encoding: str = "utf-8") -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeError:
+        return False
+    return True
 
 
 def _validate_options(parts: SplitResult) -> None:
@@ -129,6 +139,9 @@ def _validate_option(name: str, value: str, scheme: str) -> None:
 def _validate_address(parts: SplitResult, port: int | None) -> None:
     if port is not None and port not in _PORTS:
         raise unreadable("a port is 1 to 65535")
+    # What name resolution refuses: parts that are empty, or longer than 63 characters.
+    if not _is_encodable(parts.hostname or "", "idna"):
+        raise unreadable("its host is not a name that a host can have")
     if "," in parts.netloc.rpartition("@")[2]:
         raise unreadable("it names one host")
     db = parts.path.strip("/")

@@ -1,7 +1,9 @@
 """A majority decides; a minority may be dead, slow, or have forgotten everything."""
 
 import asyncio
+import socket
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -20,6 +22,8 @@ from fencelock import (
     LockClient,
     NotOwner,
     RedisUnavailable,
+    _proof,
+    _protocol,
 )
 from fencelock._quorum import QuorumEngine
 
@@ -299,3 +303,18 @@ async def test_a_semaphore_on_a_quorum_is_refused(
     """Three of five servers admit two each: three clients could find a majority."""
     with pytest.raises(ConfigurationError, match="no semaphores"):
         await made(clients, five).acquire(NAME, kind=Kind.permits(2))
+
+
+async def test_a_verification_ends_in_its_own_time_though_no_server_answers(
+    clients: Clients,
+) -> None:
+    with ExitStack() as stack:
+        # Whoever connects waits for an answer.
+        mute = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        addresses = [f"redis://127.0.0.1:{each.getsockname()[1]}" for each in mute]
+        client = clients.make(url=",".join(addresses), connect_timeout=60.0)
+        proof = _proof.encode(_protocol.new_client_id() + ".owner", _proof.new_secret(), 1)
+        async with asyncio.timeout(20.0):
+            with pytest.raises(RedisUnavailable):
+                await client.verify(proof, [NAME], timeout=0.1)
+        await client.aclose()
