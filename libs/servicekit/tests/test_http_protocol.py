@@ -383,3 +383,45 @@ async def test_once_the_listener_is_closed_a_request_on_an_open_connection_is_an
         assert (await late).endswith(b"ok")
     finally:
         await world.close()
+
+
+OFFER = (
+    b"POST /x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+    b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Content-Length: 5\r\n\r\nhello",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("piece", [1, 7, 10_000])
+async def test_a_request_that_offers_another_protocol_keeps_its_body_and_its_connection(
+    body: bytes, piece: int
+) -> None:
+    async with world_with() as world:
+        raw = await world.connect()
+        sent = OFFER + body + GET + OFFER + body
+        for start in range(0, len(sent), piece):
+            raw.send(sent[start : start + piece])
+            await raw.writer.drain()
+        for _ in range(3):
+            assert (await raw.answer()).startswith(b"HTTP/1.1 200 ")
+        assert world.app.bodies == [b"hello", b"", b"hello"]
+        assert {b"upgrade", b"http2-settings", b"connection"}.isdisjoint(world.app.headers[0])
+
+
+async def test_an_offer_takes_no_request_beyond_the_limits() -> None:
+    async with world_with(head_bytes=1000) as world:
+        raw = await world.connect()
+        raw.send(OFFER + b"X: " + b"y" * 1000 + b"\r\n\r\n")
+        assert (await raw.to_the_end()).startswith(b"HTTP/1.1 431 ")
+    async with world_with() as world:
+        for first in (b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", OFFER + b"Host: y\r\n\r\n"):
+            raw = await world.connect()
+            raw.send(first)
+            assert (await raw.to_the_end()).startswith(b"HTTP/1.1 400 ")
+        assert world.app.begun == 0

@@ -24,10 +24,12 @@ from uvicorn.server import ServerState
 from servicekit import health
 from servicekit.connections import Connections, Place
 from servicekit.lifecycle import Lifecycle
+from servicekit.plain_parser import PlainParser, head_without_offer
 
 _CHECK_SECONDS: Final = 1.0
 # How long the rest of a refused request is read and dropped: a reset would overtake the answer.
 _LINGER_SECONDS: Final = 1.0
+_TUNNEL: Final = b"CONNECT"
 # A chunk of one byte comes with five of framing.
 _FRAMING: Final = 8
 
@@ -114,6 +116,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refused = False
         self._last = False
         """Whether no request is taken after the next one."""
+        self._offered = False
+        """Whether the head that was parsed came with an offer, and is parsed again without."""
+        self.parser: Any = PlainParser(self)
 
     # The connection
 
@@ -212,6 +217,9 @@ class BoundedProtocol(HttpToolsProtocol):
             or self._head_bytes + len(self.url) > self._limits.head_bytes
         ):
             raise _TooLargeHead
+        if self.parser.should_upgrade() and self.parser.get_method() != _TUNNEL:
+            self._offered = True
+            return
         if not self._says_for_whom():
             raise _NoValidHost
         self._in_head = False
@@ -220,6 +228,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self._since = self.loop.time()
         self._unwatch()
         super().on_headers_complete()
+
+    def take_offer(self) -> bytes | None:
+        """Return a head that came with an offer, to be parsed again; see ``PlainParser``."""
+        if not self._offered:
+            return None
+        self._offered = False
+        return head_without_offer(
+            self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers
+        )
 
     def _says_for_whom(self) -> bool:
         hosts = [value for name, value in self.headers if name == b"host"]
@@ -239,6 +256,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Hand the request to the application."""
+        if self._offered:
+            return
         self._in_body = False
         self._received = 0
         super().on_message_complete()
