@@ -7,7 +7,8 @@ variants of ours that do as they do:
 - Redisson's counters are kept for ever, or begin anew: `contract/test_fences_grow.py`;
 - Redisson's line goes by the clients' clocks: here, at the end;
 - Redisson tells nobody that a renewal failed: `contract/test_loss_ends_the_body.py`;
-- redsync and node-redlock: `Redlock` here, which is pottery's, and `topologies/test_quorum.py`;
+- redsync and node-redlock: `Redlock` here, which is pottery's, and on several servers
+  `topologies/test_what_goes_wrong_in_redlocks.py`;
 - etcd's lock alone lets a late writer in: `test_guard.py`.
 
 A promise is a function that raises if it is not kept. Those in `BROKEN_THERE` are kept by fencelock
