@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from fencelock import AsyncLockClient, Lease, LockClient, Verified
+from fencelock._engine import Engine
 
 T = TypeVar("T")
 
@@ -46,15 +47,31 @@ class BlockingLease:
         self._lease.on_lost(lambda reason: loop.call_soon_threadsafe(callback, reason))
 
 
+def open_shortcut(client: LockClient) -> None:
+    """Open the short way of a client that is connected, where there is one."""
+    running = client._start()
+    engine = running.client.engine
+    if isinstance(engine, Engine):
+        running.thread.call(lambda: running.shortcut._open(engine))
+
+
 class BlockingAsAsync:
     """A :class:`LockClient` that is awaited."""
 
     def __init__(self, make: Callable[[], AsyncLockClient]) -> None:
         self._threads = Threads()
         self.blocking = LockClient(make)
+        self._opened = False
 
     async def start(self) -> None:
         await self._threads.run(self.blocking.start)
+        await self._threads.run(self._open)
+
+    def _open(self) -> None:
+        """Have the short way to free locks opened now, not after some calls."""
+        if not self._opened:
+            self._opened = True
+            open_shortcut(self.blocking)
 
     async def aclose(self) -> None:
         await self._threads.run(self.blocking.close)
@@ -62,6 +79,7 @@ class BlockingAsAsync:
 
     async def acquire(self, *names: str, **options: Any) -> BlockingLease:
         lease = await self._threads.run(lambda: self.blocking.acquire(*names, **options))
+        await self._threads.run(self._open)
         return BlockingLease(self._threads, lease)
 
     @asynccontextmanager

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 from fencelock._blocking_lease import Announcer, Lease, Lock
 from fencelock._client import AsyncLockClient
+from fencelock._clock import now
 from fencelock._engine import Verified
 from fencelock._errors import ConfigurationError, LeaseLost, NotOwner, RedisUnavailable
 from fencelock._instrumentation import Instrumentation
@@ -21,10 +22,12 @@ from fencelock._kinds import EXCLUSIVE, Kind
 from fencelock._lease import AsyncLease, OnLost
 from fencelock._loop_thread import LoopThread
 from fencelock._reentry import Reentry
+from fencelock._shortcut import Shortcut
 
 logger = logging.getLogger("fencelock")
 
 CALLBACK_SECONDS = 5.0
+CALL_SECONDS = 2.0
 
 T = TypeVar("T")
 
@@ -35,17 +38,19 @@ class _Running(NamedTuple):
     thread: LoopThread
     client: AsyncLockClient
     announcer: Announcer
+    shortcut: Shortcut
     # A client that is dropped without being closed must not leave its thread behind.
     finalizer: "weakref.finalize[..., LockClient]"
 
 
 class LockClient:
-    """Locks on Redis for threads: they share one connection to each server, and nothing else runs.
+    """Locks on Redis for threads, which share its connections.
 
     Making it does no I/O and starts nothing. At the first use it starts one daemon thread, which
-    keeps the connection and renews all leases. After a fork the child starts anew, with a
-    connection and an identity of its own, and holds nothing of what its parent holds. What is still
-    held when the interpreter ends is released.
+    keeps a connection to each server and renews all leases; a second one, to a single server, is
+    for a thread at a time that takes a free lock or gives it back. After a fork the child starts
+    anew, with connections and an identity of its own, and holds nothing of what its parent holds.
+    What is still held when the interpreter ends is released.
     """
 
     def __init__(self, make: Callable[[], AsyncLockClient]) -> None:
@@ -107,9 +112,10 @@ class LockClient:
     def close(self) -> None:
         """Release every lease that is still held, end the thread, and disconnect.
 
-        Takes no longer than the reply timeout and, if leases are lost by it, a few seconds for
-        their callbacks. Holders find their lease lost. Repeating it does nothing. An observer that
-        calls it, or an exception that interrupts it, does not wait for that end.
+        Takes no longer than the reply timeout, two seconds more if a thread waits for a reply, and
+        a few seconds for callbacks if leases are lost by it. Holders find their lease lost.
+        Repeating it does nothing. An observer that calls it, or an exception that interrupts it,
+        does not wait for that end.
         """
         with self._guard:
             self._closed = True
@@ -118,14 +124,16 @@ class LockClient:
             return
         running.finalizer.detach()
         if running.thread.is_current:
-            running.thread.wind_up(running.client.aclose)
+            _wind_up(running.thread, running.client, running.shortcut)
             return
         try:
+            running.shortcut.close(CALL_SECONDS)
             running.thread.call(running.client.aclose)
         except BaseException:
-            running.thread.wind_up(running.client.aclose)
+            _wind_up(running.thread, running.client, running.shortcut)
             raise
         running.thread.stop()
+        running.shortcut.close(0.0)
         running.announcer.stop(CALLBACK_SECONDS)
 
     def __enter__(self) -> Self:
@@ -198,17 +206,18 @@ class LockClient:
             InvalidName, CrossSlot, ConfigurationError: the request makes no sense.
         """
         running = self._start()
-        inner = running.thread.call(
-            lambda: running.client.acquire(
-                *names, ttl=ttl, wait=wait, max_hold=max_hold, kind=kind
-            ),
-            unclaimed=_give_back,
-        )
+        began = now()
+        asked = running.client.asked(names, ttl, wait, max_hold, kind)
+        inner = running.shortcut.acquire(asked)
+        if inner is None:
+            inner = running.thread.call(
+                lambda: running.client.obtain(asked, waited=now() - began), unclaimed=_give_back
+            )
         try:
             # Other threads may have kept us from running since it was granted.
             inner.check()
         except LeaseLost:
-            running.thread.undo(lambda: _give_back(inner))
+            running.thread.spawn(lambda: _give_back(inner))
             raise
         return Lease(self, inner)
 
@@ -224,8 +233,11 @@ class LockClient:
 
     def give_back(self, lease: AsyncLease) -> None:
         """Release a lease (called by the lease)."""
-        if not lease.released:
-            self._running_for(lease).thread.call(lease.release)
+        if lease.released:
+            return
+        running = self._running_for(lease)
+        if not running.shortcut.release(lease):
+            running.thread.call(lease.release)
 
     def watch(self, lease: AsyncLease, callback: OnLost) -> None:
         """Call back when a lease is lost (called by the lease)."""
@@ -239,6 +251,7 @@ class LockClient:
         self._guard = threading.RLock()
         if running is not None:
             running.finalizer.detach()
+            running.shortcut.forsake()
             running.thread.forsake(keep=running)
 
     def _run(self, work: Callable[[AsyncLockClient], Coroutine[Any, Any, T]]) -> T:
@@ -255,9 +268,10 @@ class LockClient:
             running = self._running
             if running is None:
                 client, thread = self._make(), LoopThread("fencelock")
-                finalizer = weakref.finalize(self, thread.wind_up, client.aclose)
+                shortcut = Shortcut(thread, client)
+                finalizer = weakref.finalize(self, _wind_up, thread, client, shortcut)
                 finalizer.atexit = False  # close() is called then
-                running = self._adopt(_Running(thread, client, Announcer(), finalizer))
+                running = self._adopt(_Running(thread, client, Announcer(), shortcut, finalizer))
             return running
 
     def _adopt(self, made: _Running) -> _Running:
@@ -309,6 +323,11 @@ def _close_all() -> None:
             client.close()
         except Exception:  # the others are to be closed too
             logger.exception("a client could not be closed")
+
+
+def _wind_up(thread: LoopThread, client: AsyncLockClient, shortcut: Shortcut) -> None:
+    shortcut.close(0.0)
+    thread.wind_up(client.aclose)
 
 
 async def _give_back(lease: AsyncLease) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from fencelock import _forks, _kinds, _names, _proof, _protocol, _topology
 from fencelock._classes import Classes
@@ -20,6 +20,18 @@ from fencelock._reentry import Reentry
 from fencelock._scripts import Scripts, packaged
 from fencelock._target import Target
 from fencelock._topology import Quorum, Single, Topology
+
+
+class Asked(NamedTuple):
+    """What somebody asks for."""
+
+    names: tuple[str, ...]
+    ttl: float
+    wait: float
+    max_hold: float
+    kind: Kind
+    first: str
+    """The name that was given first."""
 
 
 class AsyncLockClient:
@@ -203,6 +215,31 @@ class AsyncLockClient:
             LeaseLost: an observer blocked for so long that the lease was over.
             InvalidName, CrossSlot, ConfigurationError: the request makes no sense.
         """
+        return await self.obtain(self.asked(names, ttl, wait, max_hold, kind))
+
+    async def obtain(self, asked: Asked, *, waited: float = 0.0) -> AsyncLease:
+        """What :meth:`acquire` does with valid arguments, of whose wait a part is over."""
+        engine = self._engine()
+        observations: tuple[Observation, ...] = ()
+        annotation: str | None = None
+        if self._instrumentation:
+            observations, annotation = self._observe(asked)
+        request = Request(asked.names, engine.client_id, asked.ttl, annotation, asked.kind)
+        return await engine.acquire(request, asked.wait, asked.max_hold, observations, waited)
+
+    def asked(
+        self,
+        names: tuple[str, ...],
+        ttl: float | None,
+        wait: float | None,
+        max_hold: float | None,
+        kind: Kind,
+    ) -> Asked:
+        """Fill in the defaults of what :meth:`acquire` is given.
+
+        Raises:
+            InvalidName, CrossSlot, ConfigurationError: it makes no sense.
+        """
         if ttl is None and max_hold is None:
             ttl, max_hold = self._ttl, self._max_hold
         else:
@@ -217,19 +254,21 @@ class AsyncLockClient:
             _protocol.validate_wait(wait)
         if kind is not EXCLUSIVE:
             _kinds.validate(kind)
-        chosen = _names.normalise(names)
-        engine = self._engine()
-        observations: tuple[Observation, ...] = ()
-        annotation: str | None = None
-        if self._instrumentation:
-            observations, annotation = self._observe(names[0], chosen, kind)
-        request = Request(chosen, engine.client_id, ttl, annotation, kind)
-        return await engine.acquire(request, wait, max_hold, observations)
+        return Asked(_names.normalise(names), ttl, wait, max_hold, kind, names[0])
 
-    def _observe(
-        self, first: str, names: tuple[str, ...], kind: Kind
-    ) -> tuple[tuple[Observation, ...], str | None]:
-        subject = Subject(self._classes.value(_names.lock_class(first)), names, kind.name)
+    @property
+    def observed(self) -> bool:
+        """Whether somebody watches what it does."""
+        return bool(self._instrumentation)
+
+    @property
+    def engine(self) -> Engine | QuorumEngine | None:
+        """What runs in the event loop of this process; None before the first use."""
+        return self._running if self._generation == _forks.generation() else None
+
+    def _observe(self, asked: Asked) -> tuple[tuple[Observation, ...], str | None]:
+        lock_class = self._classes.value(_names.lock_class(asked.first))
+        subject = Subject(lock_class, asked.names, asked.kind.name)
         made = [isolated(each.observe, subject) for each in self._instrumentation]
         observations = tuple([each for each in made if each is not None])
         for each in observations:

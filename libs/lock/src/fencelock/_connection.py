@@ -19,9 +19,10 @@ from fencelock import _fitness, _forks, _protocol
 from fencelock._clock import now
 from fencelock._errors import ConfigurationError, RedisUnavailable
 from fencelock._link import Link, Reply, Word
-from fencelock._protocol import Command
+from fencelock._protocol import Command, ServerClock
 from fencelock._route import Route
 from fencelock._scripts import Scripts
+from fencelock._spare import Spare
 from fencelock._target import Target
 
 BACKOFF_SECONDS_FIRST = 0.02
@@ -117,6 +118,8 @@ class Connection:
         self._link: Link | None = None
         # The connection before this one, as the server knew it.
         self._predecessor: tuple[int, str] | None = None
+        # Connections of threads that were dropped while there was none.
+        self._disowned: list[tuple[int, str]] = []
         self._opening: asyncio.Future[Link] | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._failures = 0
@@ -260,6 +263,46 @@ class Connection:
     async def links(self, *, deadline: float) -> list[Link]:
         """Be connected to every server there is; see :meth:`ready`."""
         return [await self.ready(deadline=deadline)]
+
+    def uses(self, link: Link) -> bool:
+        """Whether this is the link over which it talks now."""
+        return link is self._link and link.usable and self._mine()
+
+    def sure(self, link: Link) -> bool:
+        """Whether locks may be asked for beside this link with nothing to look at before."""
+        return self.uses(link) and self._fitness.sure(now())
+
+    async def spare(self) -> Spare | None:
+        """Another connection to the server of the present link, for a thread that blocks.
+
+        None if there is no such server now, or it is reached by TLS, which belongs to the loop.
+
+        Raises:
+            OSError, RedisUnavailable: it cannot be opened.
+        """
+        beside, target = self._link, self._target
+        if beside is None or not isinstance(target, Target) or target.tls is not None:
+            return None
+        async with asyncio.timeout(self._connect_timeout):
+            link = await self._dial(target)
+            try:
+                greeting = [*_introduction(target), ("CLIENT", "INFO")]
+                *replies, info = await asyncio.gather(*[link.send(words) for words in greeting])
+                if any(isinstance(reply, hiredis.ReplyError) for reply in replies):
+                    return None
+                return Spare(link.detach(), _fitness.identity(info), beside)
+            finally:
+                link.abort("handed over")
+
+    def disown(self, identity: tuple[int, str] | None) -> None:
+        """See to it that nothing more is done of what another connection has under way."""
+        if identity is None:
+            return
+        link = self._link
+        if link is not None and link.usable:
+            link.send(_kill(identity))
+        else:
+            self._disowned.append(identity)
 
     def look_again(self) -> None:
         """Something vanished before its time: see soon whether the server still is fit."""
@@ -474,19 +517,17 @@ class Connection:
 
     def _greeting(self, target: Target) -> tuple[list[tuple[Word, ...]], list[tuple[Word, ...]]]:
         """What to say on a new connection: what must succeed, the probe last; and what may."""
-        must: list[tuple[Word, ...]] = [target.hello, ("CLIENT", "SETNAME", "fencelock")]
-        if target.db:
-            must.append(("SELECT", target.db))
+        must = _introduction(target)
         must.append(("SUBSCRIBE", self._channel))
         must += [("SCRIPT", "LOAD", script.text) for script in self._scripts]
         tag = None if self._probe_tag is None else self._probe_tag()
         must.append(_fitness.probe(self._scripts.probe, self._channel, tag))
         may: list[tuple[Word, ...]] = [_fitness.SETTINGS, ("CLIENT", "INFO"), _fitness.TRACKING]
         # What the last connection still has under way must not come after what this one sends.
+        former, self._disowned = self._disowned, []
         if self._predecessor is not None:
-            number, address = self._predecessor
-            may.append(("CLIENT", "KILL", "ID", number, "ADDR", address))
-        return must, may
+            former.append(self._predecessor)
+        return must, [*may, *map(_kill, former)]
 
     async def _introduce(self, link: Link, target: Target) -> None:
         must, may = self._greeting(target)
@@ -540,6 +581,19 @@ class Connection:
             self._on_down()
 
 
+def _introduction(target: Target) -> list[tuple[Word, ...]]:
+    """What is said first on every connection."""
+    said: list[tuple[Word, ...]] = [target.hello, ("CLIENT", "SETNAME", "fencelock")]
+    if target.db:
+        said.append(("SELECT", target.db))
+    return said
+
+
+def _kill(identity: tuple[int, str]) -> tuple[Word, ...]:
+    number, address = identity
+    return ("CLIENT", "KILL", "ID", number, "ADDR", address)
+
+
 async def _itself(link: Link, _: RedisUnavailable | None) -> Link:
     """What :meth:`Connection.ready` attempts: being connected is all."""
     return link
@@ -566,14 +620,21 @@ def _send(
     link: Link, command: Command, sent: float, limit: float, *, whole: bool = False
 ) -> asyncio.Future[Reply]:
     """Send a script by its digest, or its whole text, with what it needs to be known just now."""
-    script, keys, args, dated, tracked, _ = command
-    if tracked and link.tracks:
+    if command.tracked and link.tracks:
         # Holds for the next command only. Whether it was heard shows in the pushes.
         link.send(_fitness.CACHING, limit)
+    return link.send(words_of(command, link.clock, sent, limit, whole=whole), limit, sent)
+
+
+def words_of(
+    command: Command, clock: ServerClock, sent: float, limit: float, *, whole: bool = False
+) -> tuple[Word, ...]:
+    """What to send: a script by its digest, or its whole text."""
+    script, keys, args, dated, _, _ = command
     if dated:
-        args = (*args, link.clock.not_after(sent, limit))
+        args = (*args, clock.not_after(sent, limit))
     if not script.digest:
-        return link.send((script.text, *keys, *args), limit, sent)
+        return (script.text, *keys, *args)
     if whole:
-        return link.send(("EVAL", script.text, len(keys), *keys, *args), limit, sent)
-    return link.send(("EVALSHA", script.digest, len(keys), *keys, *args), limit, sent)
+        return ("EVAL", script.text, len(keys), *keys, *args)
+    return ("EVALSHA", script.digest, len(keys), *keys, *args)

@@ -24,11 +24,12 @@ from fencelock._lease import AsyncLease
 from fencelock._link import Link
 from fencelock._operations import Operations
 from fencelock._proof import Claim
-from fencelock._protocol import Blocked, Changed, Granted, Mode, Push, Request, Term
+from fencelock._protocol import Blocked, Changed, Command, Granted, Mode, Push, Request, Term
 from fencelock._replication import Replication
 from fencelock._route import route_to
 from fencelock._scripts import Scripts
 from fencelock._slots import slot_of
+from fencelock._spare import Spare
 from fencelock._topology import Cluster, Sentinels, Single
 from fencelock._waiting import Waiter, WaitingRoom
 
@@ -37,6 +38,7 @@ from fencelock._waiting import Waiter, WaitingRoom
 SETTLE_SECONDS = 0.02
 # The channel of a connection that asks replicas only.
 WITNESS = ".w"
+HELD_OR_WAITED_FOR = "{}: held, or waited for, by somebody else"
 
 
 class Verified(NamedTuple):
@@ -116,6 +118,16 @@ class Engine:
         """The event loop in which it runs."""
         return self._loop
 
+    @property
+    def scripts(self) -> Scripts:
+        """What it runs at the server."""
+        return self._scripts
+
+    @property
+    def settled(self) -> bool:
+        """Whether all who held know by now what the server forgot."""
+        return now() >= self._settled_at
+
     async def ping(self, seconds: float) -> None:
         """Raise :class:`RedisUnavailable` unless the server answers within ``seconds``."""
         await self._connection.ping(deadline=now() + seconds)
@@ -126,22 +138,23 @@ class Engine:
         wait: float,
         max_hold: float,
         observations: tuple[Observation, ...],
+        waited: float = 0.0,
     ) -> AsyncLease:
-        """Obtain a lease, or leave nothing behind."""
-        started = now()
+        """Obtain a lease, or leave nothing behind. A part of the wait may be over."""
+        started = now() - waited
         term = Term(request.ttl, max_hold)
         with self._operations:
             try:
                 granted = await self._obtain(request, term, wait, started + wait, observations)
                 if self._replication is not None:
-                    await self._replication.confirm(request, term, self._limit(request))
+                    await self._replication.confirm(request, term, self.limit(request))
                     self._require_lasting(request, term)
             except BaseException as error:
                 never_sent = not getattr(error, "reached", True) and not term.granted
                 if request.since or not (never_sent or isinstance(error, Contended)):
                     self.abandon(request, queued=wait > 0)
-                said, waited = outcome(error), now() - started
-                tell(observations, lambda each: each.not_acquired(said, waited))
+                said, took = outcome(error), now() - started
+                tell(observations, lambda each: each.not_acquired(said, took))
                 raise
             finally:
                 self._room.forget(request.owner)
@@ -168,8 +181,12 @@ class Engine:
             text = f"{', '.join(request.names)}: the grant was confirmed when its lease was over"
             raise RedisUnavailable(text)
 
-    async def give_back(self, lease: AsyncLease) -> None:
+    async def give_back(self, lease: AsyncLease, *, repeated: bool = False) -> None:
         """Release a lease and hand over to the next in line.
+
+        Args:
+            lease: what to release.
+            repeated: an earlier attempt may have reached the server.
 
         Raises:
             LeaseLost: its time was over, and the server did not say that it was held to the end.
@@ -182,7 +199,7 @@ class Engine:
         with self._operations:
             try:
                 answer = await self._connection.call(
-                    command, deadline=began + self._reply_timeout, limit=self._limit(lease.request)
+                    command, deadline=began + self._reply_timeout, limit=self.limit(lease.request)
                 )
                 released, finished = _protocol.read_release(answer.reply)
             except BaseException as error:
@@ -191,22 +208,69 @@ class Engine:
                     raise lease.found_lost("expired") from error
                 lease.report_end(None)
                 raise
+        self.returned(lease, command, finished=finished)
+        # A repeated release finds nothing if the first one worked. That it worked, and the lease
+        # had not ended before, is known from the local deadline.
+        repeated = repeated or answer.repeated
+        held = released or (repeated and answer.sent < lease.term.deadline)
+        lease.report_end(None if held else "taken")
+        if not held:
+            raise NotOwner(f"{', '.join(lease.names)}: not, or no longer, held by this lease")
+
+    def returned(self, lease: AsyncLease, command: Command, *, finished: bool) -> None:
+        """The server answered a release."""
+        self._keeper.discard(lease)
         if not finished:
             self.abandon(lease.request)
         else:
             self._debts.paid(lease.request.owner, command, lease.request.ttl)
-        # A repeated release finds nothing if the first one worked. That it worked, and the lease
-        # had not ended before, is known from the local deadline.
-        held = released or (answer.repeated and answer.sent < lease.term.deadline)
-        lease.report_end(None if held else "taken")
-        if not held:
-            raise NotOwner(f"{', '.join(lease.names)}: not, or no longer, held by this lease")
 
     def abandon(self, request: Request, *, queued: bool = False) -> None:
         """Undo a request in the background, ahead of whatever this client sends next."""
         seconds = max(request.ttl, self._reply_timeout, TICKET_SECONDS if queued else 0.0)
         command = request.release(self._scripts, queued=queued)
         self._debts.owe(request.owner, command, seconds)
+
+    def lease(self, request: Request, term: Term, fence: int) -> AsyncLease:
+        """A lease that nobody observes, to be adopted."""
+        return AsyncLease(
+            self, self._loop, request, term, fence, acquired_at=now(), observations=()
+        )
+
+    def adopt(self, lease: AsyncLease) -> None:
+        """Look after a lease that was obtained beside this client's connection."""
+        if self._operations.closing:
+            lease.lose("closed")
+        else:
+            self._keeper.add(lease)
+
+    async def spare(self) -> Spare | None:
+        """A connection for a thread that blocks; see :meth:`Connection.spare`.
+
+        None too where locks are kept on several servers, or replicas are asked.
+        """
+        if self._replication is not None or not isinstance(self._connection, Connection):
+            return None
+        return await self._connection.spare()
+
+    def talks_over(self, link: Link) -> bool:
+        """Whether this is the link over which it talks now."""
+        return isinstance(self._connection, Connection) and self._connection.uses(link)
+
+    def undisturbed(self, link: Link) -> bool:
+        """Whether locks may be asked for beside this link: nothing must come before it."""
+        return (
+            not self._operations.closing
+            and not len(self._debts)
+            and self.settled
+            and isinstance(self._connection, Connection)
+            and self._connection.sure(link)
+        )
+
+    def disown(self, identity: tuple[int, str] | None) -> None:
+        """Have the server drop what a spare connection has under way."""
+        if isinstance(self._connection, Connection):
+            self._connection.disown(identity)
 
     async def verify(self, claim: Claim, names: tuple[str, ...], seconds: float) -> Verified:
         """Ask whether the lease behind a claim holds all of the names."""
@@ -278,7 +342,7 @@ class Engine:
                 raise AcquireTimeout(text) if wait else RedisUnavailable(text)
             mode = "again"
 
-    def _limit(self, request: Request) -> float:
+    def limit(self, request: Request) -> float:
         """How long a reply about one lease may take: not so long that its renewal comes late."""
         return min(self._reply_timeout, request.reply_limit)
 
@@ -293,7 +357,7 @@ class Engine:
                 request.acquire(scripts, mode, wait),
                 # Near the end of the wait an answer still gets its time.
                 deadline=max(deadline, now() + self._reply_timeout),
-                limit=self._limit(request),
+                limit=self.limit(request),
                 repeat=lambda: request.acquire(scripts, "again" if wait else "try", wait),
             )
             reply = _protocol.read_acquire(answer.reply, answer.sent)
@@ -322,7 +386,7 @@ class Engine:
     ) -> Granted:
         if not reply.queued:
             _report_blocker(reply, observations)
-            raise Contended(f"{', '.join(request.names)}: held, or waited for, by somebody else")
+            raise Contended(HELD_OR_WAITED_FOR.format(", ".join(request.names)))
         blocker = reply.blocker
         tell(observations, lambda each: each.waiting(blocker))
         waiter = Waiter(self._loop, request, reply.stamp)
@@ -371,7 +435,7 @@ class Engine:
         self, leases: Sequence[tuple[Request, float]], deadline: float
     ) -> tuple[list[bool], float]:
         command = _protocol.renew(self._scripts, leases)
-        limit = min(self._limit(request) for request, _ in leases)
+        limit = min(self.limit(request) for request, _ in leases)
         answer = await self._connection.call(command, deadline=deadline, limit=limit)
         extended = _protocol.read_renew(answer.reply, len(leases))
         if not all(extended):
@@ -386,7 +450,7 @@ class Engine:
             # The answer would be old at once, and the next renewal asks anyhow.
             return [True] * len(requests)
         command = _protocol.look(requests, tracked=tracked)
-        limit = min(self._limit(request) for request in requests)
+        limit = min(self.limit(request) for request in requests)
         answer = await self._connection.call(command, deadline=deadline, limit=limit)
         held = _protocol.read_look(answer.reply, requests)
         if not all(held):

@@ -46,6 +46,7 @@ class AsyncLease:
         "_observations",
         "_on_lost",
         "_released",
+        "_undone",
         "request",
         "term",
     )
@@ -72,6 +73,8 @@ class AsyncLease:
         self._on_lost: list[OnLost] = []
         self._lost: LossReason | None = None
         self._released = False
+        # What is in here goes to the one who releases it: taking it is one step for all threads.
+        self._undone = [None]
 
     def __repr__(self) -> str:
         # Without the owner token: whoever has it can pass for the holder.
@@ -155,11 +158,21 @@ class AsyncLease:
         self._require_own_process()
         if self._lost is not None:
             raise self._lost_error(self._lost)
-        if not self._released:
-            if asyncio.get_running_loop() is not self._loop:
-                raise ConfigurationError("the client of this lease runs in another event loop")
-            self._released = True
+        if not self._released and asyncio.get_running_loop() is not self._loop:
+            raise ConfigurationError("the client of this lease runs in another event loop")
+        if self.leave():
             await self._keeper.give_back(self)
+
+    def leave(self) -> bool:
+        """Begin to release it, unless that was begun or it is lost (called from any thread)."""
+        if self._lost is not None:
+            return False
+        try:
+            self._undone.pop()
+        except IndexError:
+            return False
+        self._released = True
+        return True
 
     def lose(self, reason: LossReason) -> None:
         """End the lease (called by the keeper)."""

@@ -7,6 +7,7 @@ yet: if one takes too long the connection is dead, whatever the network says.
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 from collections import deque
@@ -110,6 +111,14 @@ class Link(asyncio.Protocol):
             with contextlib.suppress(OSError, ValueError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD_UNSENT)
         self._transport.abort()
+
+    def detach(self) -> socket.socket:
+        """A socket of the same connection, which stays open when this one is dropped."""
+        if self._transport is None:
+            raise RedisUnavailable(self._reason)
+        self._transport.pause_reading()
+        sock: socket.socket = self._transport.get_extra_info("socket")
+        return socket.socket(fileno=os.dup(sock.fileno()))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not isinstance: uvloop's transports are no subclasses of asyncio's.

@@ -112,9 +112,9 @@ class LoopThread:
         ending: list[asyncio.Task[None]] = []
         self._post_if_open(begin)
 
-    def undo(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Run a coroutine soon, without waiting for it."""
-        self._post_if_open(lambda: _undo(self._loop, work()))
+        self._post_if_open(lambda: _spawn(self._loop, work()))
 
     def forsake(self, keep: object) -> None:
         """Called in a forked child, where the thread does not exist: let go of what is shared.
@@ -213,16 +213,16 @@ class _Job(Generic[T]):
     def _give_up(self, task: asyncio.Task[T]) -> None:
         if task.cancelled() or task.exception() is not None or self._unclaimed is None:
             return
-        _undo(self._loop, self._unclaimed(task.result()))
+        _spawn(self._loop, self._unclaimed(task.result()))
 
 
-_undoing: set[asyncio.Task[None]] = set()
+_unattended: set[asyncio.Task[None]] = set()
 
 
-def _undo(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, object]) -> None:
-    undo = loop.create_task(_quietly(work))
-    _undoing.add(undo)
-    undo.add_done_callback(_undoing.discard)
+def _spawn(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, object]) -> None:
+    task = loop.create_task(_quietly(work))
+    _unattended.add(task)
+    task.add_done_callback(_unattended.discard)
 
 
 async def _quietly(work: Coroutine[Any, Any, object]) -> None:

@@ -142,13 +142,14 @@ class QuorumEngine:
         wait: float,
         max_hold: float,
         observations: tuple[Observation, ...],
+        waited: float = 0.0,
     ) -> AsyncLease:
-        """Obtain a lease, or leave nothing behind."""
+        """Obtain a lease, or leave nothing behind. A part of the wait may be over."""
         if request.kind.limit > 1:
             # Any two majorities have a server in common, which sees to it that two exclude each
             # other; that three of a limit of two had one in common is not certain.
             raise ConfigurationError("a quorum keeps exclusive and shared locks, no semaphores")
-        started = now()
+        started = now() - waited
         with self._operations:
             try:
                 await self._greet(self._connect_timeout)
@@ -156,8 +157,8 @@ class QuorumEngine:
                     request, max_hold, wait, started + wait, observations
                 )
             except BaseException as error:
-                said, waited = outcome(error), now() - started
-                tell(observations, lambda each: each.not_acquired(said, waited))
+                said, took = outcome(error), now() - started
+                tell(observations, lambda each: each.not_acquired(said, took))
                 raise
         lease = AsyncLease(
             self, self._loop, request, term, fence, acquired_at=now(), observations=observations

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fencelock import _kinds, _names, _proof, _protocol
-from fencelock._client import AsyncLockClient
+from fencelock._client import Asked, AsyncLockClient
 from fencelock._engine import Verified
 from fencelock._errors import LeaseLost, NotOwner, RedisUnavailable
 from fencelock._instrumentation import LossReason
-from fencelock._kinds import EXCLUSIVE, Kind
+from fencelock._kinds import Kind
 from fencelock._lease import AsyncLease, OnLost
 from fencelock._protocol import Request
 
@@ -124,15 +124,19 @@ class FakeLockClient(AsyncLockClient):
         self._ended = True
         self._server.leave(self._id)
 
-    async def acquire(
+    @property
+    def engine(self) -> None:
+        """Nothing runs."""
+
+    def asked(
         self,
-        *names: str,
-        ttl: float | None = None,
-        wait: float | None = None,
-        max_hold: float | None = None,
-        kind: Kind = EXCLUSIVE,
-    ) -> FakeLease:
-        """Take all of the names or none, with the errors of the real client."""
+        names: tuple[str, ...],
+        ttl: float | None,
+        wait: float | None,
+        max_hold: float | None,
+        kind: Kind,
+    ) -> Asked:
+        """Fill in the defaults, with the errors of the real client."""
         given = (ttl, wait, max_hold)
         ttl, wait, max_hold = [
             default if each is None else each
@@ -141,9 +145,17 @@ class FakeLockClient(AsyncLockClient):
         _protocol.validate_ttl(ttl, max_hold)
         _protocol.validate_wait(wait)
         _kinds.validate(kind)
-        request = Request(_names.normalise(names), self._id, ttl, kind=kind)
+        return Asked(_names.normalise(names), ttl, wait, max_hold, kind, names[0])
+
+    async def obtain(self, asked: Asked, *, waited: float = 0.0) -> FakeLease:  # noqa: ARG002
+        """Take all of the names or none, with the errors of the real client.
+
+        Time that was waited before went by on no clock of this server.
+        """
+        request = Request(asked.names, self._id, asked.ttl, kind=asked.kind)
         self._require_open()
-        ticket = self._server.enter(request, wait, max_hold, asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        ticket = self._server.enter(request, asked.wait, asked.max_hold, loop)
         try:
             return await ticket.outcome
         except BaseException:

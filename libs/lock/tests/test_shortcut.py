@@ -1,0 +1,330 @@
+"""The short way of a thread to a free lock: what it saves, and what it leaves when it fails."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import hiredis
+import pytest
+from libs.lock.tests.blocking import open_shortcut
+from libs.lock.tests.test_blocking_client import connections, eventually, keys, make
+from redis import Redis
+
+from devkit.servers import RedisServer
+from fencelock import Contended, LockClient, NotOwner, RedisUnavailable
+from fencelock._engine import Engine
+from fencelock._shortcut import OPEN_AFTER_CALLS, Shortcut
+from fencelock._spare import Spare
+
+NAME = "order:{1}"
+KEY = "fencelock:l:order:{1}"
+
+
+class Interrupted(Exception):
+    """What a signal handler raises."""
+
+
+@pytest.fixture
+def admin(redis_server: RedisServer) -> Iterator[Redis]:
+    with Redis.from_url(redis_server.url, decode_responses=True) as redis:
+        redis.flushall()
+        yield redis
+
+
+@pytest.fixture
+def client(redis_server: RedisServer, admin: Redis) -> Iterator[LockClient]:
+    with make(redis_server.url) as made:
+        made.start()
+        open_shortcut(made)
+        assert spare_of(made) is not None
+        yield made
+
+
+def shortcut_of(client: LockClient) -> Shortcut:
+    return client._start().shortcut
+
+
+def spare_of(client: LockClient) -> Spare | None:
+    return shortcut_of(client)._spare
+
+
+def engine_of(client: LockClient) -> Engine:
+    engine = client._start().client.engine
+    assert isinstance(engine, Engine)
+    return engine
+
+
+def fail_after_sending(client: LockClient, error: BaseException) -> None:
+    """Let the next reply be lost: the server does what it is asked, and the caller never knows."""
+    spare = spare_of(client)
+    assert spare is not None
+    real = spare.ask
+
+    def ask(words: Any, seconds: float) -> Any:
+        real(words, seconds)
+        raise error
+
+    spare.ask = ask  # type: ignore[method-assign]
+
+
+def commands(admin: Redis, name: str) -> int:
+    found: dict[str, Any] = admin.info("commandstats")
+    return int(found.get(f"cmdstat_{name}", {"calls": 0})["calls"])
+
+
+def test_a_second_connection_is_there_once_locks_are_taken_often(
+    redis_server: RedisServer, admin: Redis
+) -> None:
+    with make(redis_server.url) as client:
+        for _ in range(OPEN_AFTER_CALLS + 1):
+            with client.lock(NAME):
+                assert connections(admin) == 1
+        with client.lock(NAME):
+            pass
+        eventually(lambda: spare_of(client) is not None, "the second connection")
+        for _ in range(20):
+            with client.lock(NAME):
+                assert connections(admin) == 2
+    eventually(lambda: connections(admin) == 0, "both are closed")
+
+
+def test_a_free_lock_costs_two_requests_and_none_of_the_event_loop(
+    client: LockClient, admin: Redis
+) -> None:
+    link = engine_of(client)._connection._link  # type: ignore[union-attr]
+    sent: list[object] = []
+    link.send = lambda *words: sent.append(words)  # type: ignore[union-attr, method-assign]
+    before = commands(admin, "evalsha")
+
+    for _ in range(10):
+        client.acquire(NAME).release()
+
+    assert commands(admin, "evalsha") == before + 20
+    # Others may be looked after there: a lease that is held for long is watched.
+    assert not [words for words in sent if words[0][0] == "EVALSHA"]  # type: ignore[index]
+    assert keys(admin) == []
+
+
+def test_a_lease_of_the_short_way_is_renewed(redis_server: RedisServer, admin: Redis) -> None:
+    with make(redis_server.url, ttl=0.6, reply_timeout=0.25) as client:
+        client.start()
+        open_shortcut(client)
+        with client.lock(NAME) as lease:
+            ends = time.monotonic() + 1.5
+            while time.monotonic() < ends:
+                lease.check()
+                assert admin.pttl(KEY) > 0
+                time.sleep(0.02)
+
+
+def test_who_does_not_wait_is_told_by_the_short_way_too(client: LockClient, admin: Redis) -> None:
+    with client.lock(NAME):
+        before = commands(admin, "evalsha")
+        with pytest.raises(Contended, match="held, or waited for, by somebody else"):
+            client.acquire(NAME, wait=0)
+        assert commands(admin, "evalsha") == before + 1
+
+
+def test_a_lost_grant_is_undone_before_the_names_are_asked_for_again(
+    client: LockClient, admin: Redis
+) -> None:
+    fail_after_sending(client, TimeoutError("lost"))
+
+    lease = client.acquire(NAME, wait=5.0)
+
+    assert admin.exists(KEY)
+    lease.release()
+    assert keys(admin) == []
+
+
+def test_a_lost_grant_is_not_undone_by_a_variant_that_leaves_it(
+    client: LockClient, admin: Redis
+) -> None:
+    """The test above would fail without the undoing."""
+    engine_of(client).abandon = lambda *_, **__: None  # type: ignore[method-assign]
+    fail_after_sending(client, TimeoutError("lost"))
+
+    with pytest.raises(Exception, match="not free within"):
+        client.acquire(NAME, wait=0.3)
+
+
+@pytest.mark.parametrize("caught", [True, False], ids=["as it is", "broken variant"])
+def test_what_was_under_way_when_it_was_dropped_is_never_done(
+    client: LockClient, admin: Redis, *, caught: bool
+) -> None:
+    """The network may deliver a request long after its sender gave it up."""
+    spare, engine = spare_of(client), engine_of(client)
+    assert spare is not None
+    delayed: list[tuple[Any, ...]] = []
+    # Somebody else on the way keeps the connection open, and the request.
+    network = socket.socket(fileno=os.dup(spare._sock.fileno()))
+    if not caught:
+        engine.disown = lambda _: None  # type: ignore[method-assign, assignment]
+
+    def ask(words: tuple[Any, ...], seconds: float) -> Any:
+        delayed.append(words)
+        raise TimeoutError(f"no reply within {seconds} s")
+
+    spare.ask = ask  # type: ignore[method-assign]
+    client.acquire(NAME).release()
+    assert keys(admin) == []
+
+    with network:
+        try:
+            network.sendall(hiredis.pack_command(delayed[0]))
+            network.recv(1000)
+        except OSError:
+            pass  # the server ended the connection
+
+    assert keys(admin) == ([] if caught else [KEY])
+
+
+def test_a_lost_reply_to_a_release_is_no_error(client: LockClient, admin: Redis) -> None:
+    lease = client.acquire(NAME)
+    fail_after_sending(client, ConnectionResetError("lost"))
+
+    lease.release()
+
+    assert keys(admin) == []
+    with client.lock(NAME, wait=0):
+        pass
+
+
+@pytest.mark.parametrize("step", ["acquire", "release"])
+def test_a_signal_handler_that_raises_leaves_nothing_held(
+    client: LockClient, admin: Redis, step: str
+) -> None:
+    if step == "acquire":
+        fail_after_sending(client, Interrupted())
+        with pytest.raises(Interrupted):
+            client.acquire(NAME)
+    else:
+        lease = client.acquire(NAME)
+        fail_after_sending(client, Interrupted())
+        with pytest.raises(Interrupted):
+            lease.release()
+    eventually(lambda: not keys(admin), "given back")
+    eventually(lambda: not engine_of(client)._keeper.held(), "nobody renews it")
+    with client.lock(NAME, wait=5.0):
+        pass
+
+
+def test_a_real_signal_ends_the_wait_for_a_silent_server(
+    client: LockClient, redis_server: RedisServer, admin: Redis
+) -> None:
+    def ring(number: int, frame: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        admin.client_pause(1500)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(Interrupted):
+            client.acquire(NAME)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    with client.lock(NAME):
+        pass
+    assert keys(admin) == []
+
+
+def test_two_threads_that_release_one_lease_release_it_once(
+    client: LockClient, admin: Redis
+) -> None:
+    for _ in range(30):
+        lease = client.acquire(NAME)
+        before = commands(admin, "evalsha")
+        with ThreadPoolExecutor(4) as pool:
+            releases = [pool.submit(lease.release) for _ in range(4)]
+        assert [release.exception() for release in releases] == [None] * 4
+        assert commands(admin, "evalsha") == before + 1
+
+
+def test_a_lease_that_is_gone_is_not_released_in_silence(client: LockClient, admin: Redis) -> None:
+    lease = client.acquire(NAME)
+    engine_of(client)._keeper._look = None  # nobody tells
+    admin.delete(KEY)
+
+    with pytest.raises(NotOwner):
+        lease.release()
+
+
+def test_the_names_of_a_gone_holder_in_the_same_process_are_not_held_twice(
+    client: LockClient, admin: Redis
+) -> None:
+    first = client.acquire(NAME)
+    engine_of(client)._keeper._look = None
+    admin.delete(KEY)
+
+    second = client.acquire(NAME)
+
+    eventually(lambda: first.remaining() == 0.0, "the former holder is told")
+    second.check()
+    second.release()
+
+
+def test_a_connection_that_broke_is_replaced(client: LockClient, admin: Redis) -> None:
+    spare = spare_of(client)
+    assert spare is not None
+    assert spare.identity is not None
+    admin.client_kill_filter(_id=str(spare.identity[0]))
+
+    with client.lock(NAME):
+        pass
+
+    shortcut_of(client)._open_at = 0.0
+    for _ in range(OPEN_AFTER_CALLS + 1):
+        with client.lock(NAME):
+            pass
+    eventually(lambda: spare_of(client) is not None, "a new one")
+    assert spare_of(client) is not spare
+
+
+def test_what_is_owed_to_the_server_comes_first(client: LockClient) -> None:
+    engine = engine_of(client)
+    spare = spare_of(client)
+    assert spare is not None
+    assert engine.undisturbed(spare.beside)
+    engine._debts._owed["owner"] = object()  # type: ignore[assignment]
+    try:
+        assert not engine.undisturbed(spare.beside)
+    finally:
+        engine._debts._owed.clear()
+
+
+def test_a_forked_child_has_a_short_way_of_its_own(client: LockClient, admin: Redis) -> None:
+    spare = spare_of(client)
+    assert spare is not None
+
+    def run() -> None:
+        for _ in range(OPEN_AFTER_CALLS + 5):
+            with client.lock("order:{2}"):
+                pass
+
+    with client.lock(NAME) as lease:
+        child = multiprocessing.get_context("fork").Process(target=run)
+        child.start()
+        child.join(30)
+        assert child.exitcode == 0
+        lease.check()
+    assert spare_of(client) is spare
+    assert keys(admin) == []
+
+
+def test_closing_ends_a_call_that_is_under_way(
+    client: LockClient, redis_server: RedisServer, admin: Redis
+) -> None:
+    shortcut = shortcut_of(client)
+    admin.client_pause(4000)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.acquire, NAME)
+        eventually(shortcut._guard.locked, "a call on the short way")
+        client.close()
+    assert isinstance(call.exception(), RedisUnavailable)
+    eventually(lambda: not keys(admin), "nothing is left")
