@@ -27,6 +27,8 @@ class App:
         self.headers: list[dict[bytes, bytes]] = []
         self.gate = asyncio.Event()
         self.gated = {"/gate"}
+        self.answered = 0
+        self.answer = b"ok"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -40,10 +42,11 @@ class App:
         self.bodies.append((await receive())["body"])
         if scope["path"] in self.gated:
             await self.gate.wait()
-        await send(
-            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
-        )
-        await send({"type": "http.response.body", "body": b"ok"})
+        answer = b"ok" if scope["path"] == "/x" else self.answer
+        length = (b"content-length", b"%d" % len(answer))
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        await send({"type": "http.response.body", "body": answer})
+        self.answered += 1
 
 
 class Raw:
@@ -425,3 +428,41 @@ async def test_an_offer_takes_no_request_beyond_the_limits() -> None:
             raw.send(first)
             assert (await raw.to_the_end()).startswith(b"HTTP/1.1 400 ")
         assert world.app.begun == 0
+
+
+# More than the buffers of both ends take.
+LARGE = b"x" * 32_000_000
+GET_LARGE = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def test_whoever_does_not_read_an_answer_gets_no_further_request_begun() -> None:
+    async with world_with() as world:
+        world.app.answer = LARGE
+        reader, other = await world.connect(), await world.connect()
+        reader.send(GET_LARGE * 3)
+
+        async def answered() -> bool:
+            return world.app.answered == 1
+
+        await eventually(answered)
+        for _ in range(3):
+            other.send(GET)
+            await other.answer()
+        assert world.app.begun == 1 + 3
+        for _ in range(3):
+            await reader.head()
+            await reader.reader.readexactly(len(LARGE))
+        assert world.app.begun == 3 + 3
+
+
+async def test_whoever_stops_reading_an_answer_is_cut_off() -> None:
+    async with world_with(answer_seconds=0.2) as world:
+        world.app.answer = LARGE
+        reader = await world.connect()
+        reader.send(GET_LARGE * 2)
+
+        async def cut_off() -> bool:
+            return (world.refused("slow_reader"), world.connected()) == (1, 0)
+
+        await eventually(cut_off)
+        assert world.app.begun == 1

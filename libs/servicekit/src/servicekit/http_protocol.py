@@ -52,6 +52,10 @@ class HttpLimits:
     """How fast a body must come after that."""
     idle_grace_seconds: float = 2.0
     """How long a connection may still bring a request once the listener is closed."""
+    answer_seconds: float = 10.0
+    """How often it is looked whether a client goes on reading what it was answered."""
+    answer_bytes_per_second: int = 1024
+    """How fast it must do so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._offered = False
         """Whether the head that was parsed came with an offer, and is parsed again without."""
         self.parser: Any = PlainParser(self)
+        self._unread: tuple[Any, Any] | None = None
+        """The request that waits until its client has read what it was answered before."""
+        self._unsent = 0
+        self._reader_timer: asyncio.TimerHandle | None = None
 
     # The connection
 
@@ -137,7 +145,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Give the place back; a request that was not there as a whole is forgotten."""
         self._connections.leave(self)
         self._unwatch()
-        self._held = None
+        self._unwatch_reader()
+        self._held = self._unread = None
         super().connection_lost(exc)
 
     def evict(self) -> None:
@@ -154,13 +163,13 @@ class BoundedProtocol(HttpToolsProtocol):
         """Close after the present request; without one, after a grace in which one may come."""
         self._last = True
         self.drain()
-        if self._waits():
+        if self._waits() or self._unread is not None:
             self.loop.call_later(self._limits.idle_grace_seconds, self._close_unless_busy)
         else:
             self.cycle.keep_alive = False
 
     def _close_unless_busy(self) -> None:
-        if self._waits():
+        if self._waits() or self._unread is not None:
             self.transport.close()
 
     def _waits(self) -> bool:
@@ -284,6 +293,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._place is Place.PROBES_ONLY and cycle.scope["path"] not in health.PATHS:
             self._refuse(503, "full")
             return
+        if self.flow.write_paused:
+            # It could not be answered: it would keep its place until the client reads again.
+            self._unread = (cycle, app)
+            self._connections.idle(self)
+            return
         if self._last or self._lifecycle.draining:
             cycle.keep_alive = False
         self._connections.working(self)
@@ -303,6 +317,47 @@ class BoundedProtocol(HttpToolsProtocol):
                 # The parser has refused what is no number.
                 return len(value) > 18 or int(value) > self._limits.body_bytes  # noqa: PLR2004 - 64 bits
         return False
+
+    # Answers
+
+    def pause_writing(self) -> None:
+        """Wait until the client has read more of its answers, and see to it that it does."""
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        """Go on with its next request."""
+        super().resume_writing()
+        self._unwatch_reader()
+        if self._unread is not None:
+            unread, self._unread = self._unread, None
+            self._start_asgi_task(*unread)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection, once its client has read the last answer."""
+        super().timeout_keep_alive_handler()
+        self._watch_reader()
+
+    def _watch_reader(self) -> None:
+        self._unsent = self.transport.get_write_buffer_size()
+        if self._unsent and self._reader_timer is None:
+            seconds = self._limits.answer_seconds
+            self._reader_timer = self.loop.call_later(seconds, self._look_at_reader)
+
+    def _unwatch_reader(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None
+
+    def _look_at_reader(self) -> None:
+        self._reader_timer = None
+        demanded = self._limits.answer_seconds * self._limits.answer_bytes_per_second
+        unsent = self.transport.get_write_buffer_size()
+        if unsent > 0 and self._unsent - unsent < demanded:
+            self._connections.refused("slow_reader")
+            self.transport.abort()
+        else:
+            self._watch_reader()
 
     # Time
 
@@ -349,7 +404,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._connections.refused(reason)
         self._unwatch()
         answerable = self._waits() or reason == "full"
-        self._held = None
+        self._held = self._unread = None
         if (cycle := self._present()) is not None:
             cycle.disconnected = True
         if not answerable or not self.transport.can_write_eof():
