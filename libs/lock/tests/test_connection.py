@@ -1,14 +1,16 @@
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from libs.lock.tests.clients import Clients
+from libs.lock.tests.clients import Clients, connection_of
 from libs.lock.tests.proxy import Proxy
 from libs.lock.tests.server_view import lock_connections
 from redis.asyncio import Redis
 
 from fencelock import AsyncLockClient, ConfigurationError, RedisUnavailable
+from fencelock._clock import now
 from fencelock._connection import BACKOFF_SECONDS_MAX, _backoff
 from fencelock._fitness import check_mode, eviction
 
@@ -143,3 +145,32 @@ async def test_a_closed_client_says_so(clients: Clients) -> None:
 def test_the_pause_between_attempts_is_bounded_however_long_the_outage() -> None:
     assert 0 < _backoff(1) <= BACKOFF_SECONDS_MAX
     assert 0 < _backoff(100_000) <= BACKOFF_SECONDS_MAX
+
+
+async def test_who_waits_for_a_connection_does_so_in_its_own_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"redis://127.0.0.1:{mute.getsockname()[1]}"
+        async with AsyncLockClient.from_url(url, reply_timeout=0.3, connect_timeout=60.0) as client:
+            async with asyncio.timeout(20.0):
+                with pytest.raises(RedisUnavailable, match="no answer"):
+                    await client.acquire("order:{1}", wait=0)
+
+
+async def test_after_an_outage_the_next_attempt_comes_within_the_time_of_a_call(
+    clients: Clients, proxy: Proxy
+) -> None:
+    client = clients.make(url=proxy.url, reply_timeout=0.4)
+    await client.start()
+    connection = connection_of(client)
+    proxy.refusing = True
+    proxy.cut()
+    # A long outage.
+    connection._failures = 1000
+    with pytest.raises(RedisUnavailable):
+        await client.ping(timeout=0.1)
+    assert connection._retry_at - now() <= 0.2
+    assert connection._failures > 1000
+    # It counts from the attempt that failed, not from the next call.
+    connection._retry_at = now() - 1.0
+    proxy.refusing = False
+    await client.ping(timeout=20.0)

@@ -6,8 +6,10 @@ from contextlib import asynccontextmanager
 from typing import Self
 
 import pytest
+from libs.lock.tests.eventually import eventually
 
 from fencelock import RedisUnavailable
+from fencelock._clock import now
 from fencelock._link import Link
 
 
@@ -179,3 +181,44 @@ async def test_that_nobody_waits_for_a_reply_is_nothing_to_log(
         linked.link.send(("CLIENT", "CACHING", "YES"))
         gc.collect()
     assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("overdue", "heard", "usable"),
+    [
+        (1.0, 10.0, True),  # it is busy with others
+        (1.0, 31.0, False),  # it is silent
+        (121.0, 10.0, False),  # but not for ever
+    ],
+)
+async def test_a_server_that_is_busy_with_others_is_not_dead(
+    overdue: float, heard: float, usable: bool
+) -> None:
+    """To give it everything anew would keep it busy for ever."""
+    async with Linked(30.0) as linked:
+        link = linked.link
+        waiting = link.send(("PING",))
+        moment = now()
+        link._pending[0] = (link._pending[0][0], moment - overdue, 30.0)
+        link._heard_at = moment - heard
+        link._watch()
+        assert link.usable == usable
+        if not usable:
+            with pytest.raises(RedisUnavailable, match="no reply"):
+                await waiting
+
+
+async def test_a_reply_is_heard_and_a_push_is_none() -> None:
+    async with Linked(30.0) as linked:
+        reply = linked.link.send(("PING",))
+        await linked.peer.received.wait()
+        linked.peer.say(b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nx\r\n")
+
+        async def pushed() -> bool:
+            return linked.pushes != []
+
+        await eventually(pushed, "the push is there")
+        assert linked.link._heard_at == 0.0
+        linked.peer.say(b"+PONG\r\n")
+        await reply
+        assert linked.link._heard_at > 0.0

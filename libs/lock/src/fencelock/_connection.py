@@ -123,6 +123,8 @@ class Connection:
         self._opening: asyncio.Future[Link] | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._failures = 0
+        # Not before this moment is the next attempt to connect.
+        self._retry_at = 0.0
         self._trouble: Exception | None = None
         self._fitness = _fitness.Fitness()
         self._closed = False
@@ -405,16 +407,18 @@ class Connection:
             )
         if text.startswith(_MOVED_ON):
             # The same name may lead to the right server soon.
-            self._failures += 1
+            self._failed()
             link.abort(text)
         if text.startswith(_PASSING):
             raise _Passing(f"{self._target}: {text}")
         raise RedisUnavailable(f"{self._target}: {text}")
 
-    async def _bounded(self, future: asyncio.Future[_T], deadline: float) -> _T:
+    async def _bounded(
+        self, future: asyncio.Future[_T], deadline: float, *, watched: bool = True
+    ) -> _T:
         seconds = deadline - now()
         # The link's own watchdog ends what takes longer than the reply timeout: no second timer.
-        if seconds >= self._reply_timeout * 0.9:
+        if watched and seconds >= self._reply_timeout * 0.9:
             return await future
         try:
             async with asyncio.timeout(max(0.0, seconds)):
@@ -436,7 +440,7 @@ class Connection:
             raise RedisUnavailable("the client is closed")
         opening = self._opening or self._begin()
         # Shielded: others may be waiting for the same connection.
-        return await self._bounded(asyncio.shield(opening), deadline)
+        return await self._bounded(asyncio.shield(opening), deadline, watched=False)
 
     def _begin(self) -> asyncio.Future[Link]:
         opening = self._opening = self._loop.create_future()
@@ -449,13 +453,13 @@ class Connection:
     async def _connect(self, opening: asyncio.Future[Link]) -> None:
         try:
             # Also before the first attempt of an eager task, others must have their turn.
-            await asyncio.sleep(_backoff(self._failures) if self._failures else 0)
+            await asyncio.sleep(max(0.0, self._retry_at - now()) if self._failures else 0)
             link = await self._establish()
         except GeneratorExit:
             raise  # the loop is gone, and with it everybody who waits
         except BaseException as error:
             self._opening = None
-            self._failures += 1
+            self._failed()
             closed = self._closed or isinstance(error, asyncio.CancelledError)
             shown = RedisUnavailable("the client is closed") if closed else error
             if not closed and isinstance(error, Exception):
@@ -514,6 +518,11 @@ class Connection:
         sock: socket.socket = made[0].get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return made[1]
+
+    def _failed(self) -> None:
+        self._failures += 1
+        # Whoever waits for a reply at most gets a fresh attempt in that time.
+        self._retry_at = now() + min(_backoff(self._failures), self._reply_timeout / 2)
 
     def _greeting(self, target: Target) -> tuple[list[tuple[Word, ...]], list[tuple[Word, ...]]]:
         """What to say on a new connection: what must succeed, the probe last; and what may."""

@@ -25,6 +25,9 @@ Reply = object
 Word = str | bytes | int
 
 _DISCARD_UNSENT = struct.pack("ii", 1, 0)
+# While replies come the server is busy, not dead: to begin anew would give it all of it once more.
+# So many more times its limit a reply may take then.
+_BUSY_LIMITS = 4
 
 
 class Link(asyncio.Protocol):
@@ -49,6 +52,8 @@ class Link(asyncio.Protocol):
         self._pending: deque[tuple[asyncio.Future[Reply], float, float]] = deque()
         self._watchdog: asyncio.TimerHandle | None = None
         self._watch_at = 0.0
+        # When the last reply came.
+        self._heard_at = 0.0
         self._reason = "connection closed by the server"
         self._cause: Exception | None = None
         self.closed = loop.create_future()
@@ -70,7 +75,8 @@ class Link(asyncio.Protocol):
 
         That may be an error reply. It fails with :class:`RedisUnavailable` if the connection
         breaks first, which it does when the reply takes longer than ``limit`` seconds (the reply
-        timeout if None). A caller may cancel it; the reply is then thrown away when it comes.
+        timeout if None), or a few times that while the server answers others. A caller may cancel
+        it; the reply is then thrown away when it comes.
         """
         future: asyncio.Future[Reply] = self._loop.create_future()
         transport = self._transport
@@ -126,6 +132,7 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
+        waiting = len(self._pending)
         try:
             while (message := self._reader.gets()) is not False:
                 # In RESP3 the answer to SUBSCRIBE is a push.
@@ -139,6 +146,8 @@ class Link(asyncio.Protocol):
                     future.set_result(message)
         except (hiredis.ProtocolError, IndexError) as error:
             self.abort(f"the server does not speak the Redis protocol: {error}", error)
+        if len(self._pending) < waiting:
+            self._heard_at = now()
 
     def eof_received(self) -> None:
         # Not closed in peace: who says no more may also read no more.
@@ -181,7 +190,8 @@ class Link(asyncio.Protocol):
             return
         moment = now()
         due, limit = min((due, limit) for _, due, limit in self._pending)
-        if due <= moment:
-            self.abort(f"no reply within {limit:g} s")
+        busy_until = min(self._heard_at + limit, due + _BUSY_LIMITS * limit)
+        if moment < max(due, busy_until):
+            self._watch_from(moment, max(due, busy_until))
         else:
-            self._watch_from(moment, due)
+            self.abort(f"no reply within {limit:g} s")
