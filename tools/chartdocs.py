@@ -1,7 +1,9 @@
 """Writes every chart's values.schema.json and README.md from the comments in its values.yaml.
 
 A value's meaning is the comment above it; a line ``# schema: {...}`` in that comment narrows what
-is accepted. Everything else follows from the default: its type, and that no other key is allowed.
+is accepted. Everything else follows from the key and its default: its type, that no other key is
+allowed, that a whole number is one that Kubernetes can count to, that a text is one line, and that
+what is a name in Kubernetes is written as one.
 ``python -m tools.chartdocs`` writes the files, ``--check`` only says which ones are out of date.
 """
 
@@ -25,6 +27,31 @@ TYPES = {
     "str": "string",
     "seq": "array",
     "map": "object",
+}
+
+# Of an int32, as Kubernetes has it for replicas and seconds; fewer than none needs a rule.
+WHOLE = {"minimum": 0, "maximum": 2**31 - 1}
+SWITCH = {
+    "type": "boolean",
+    "description": "Read by the chart that contains this one: whether to install it.",
+}
+ONE_LINE = {"pattern": "^[^\\x00-\\x1f\\x7f]*$"}
+NAME = "[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
+NAMED = {"pattern": f"^({NAME})?$", "maxLength": 253}
+# A name, or a template that makes one.
+FILLED = {"pattern": f"^({NAME}|[^\\x00-\\x1f\\x7f]*[{{]{{2}}[^\\x00-\\x1f\\x7f]*)?$"}
+BY_KEY = {
+    "existingSecret": FILLED,
+    "existingClaim": FILLED,
+    "claim": FILLED,
+    "tokenSecret": FILLED,
+    "tlsSecret": NAMED,
+    "storageClass": NAMED,
+    "priorityClassName": NAMED,
+    "className": NAMED,
+    "nameOverride": {"pattern": "^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", "maxLength": 63},
+    "loadBalancerClass": {"pattern": "^([a-z0-9.-]+/)?[-A-Za-z0-9_.]*$"},
+    "topologyKey": {"pattern": "^([a-z0-9.-]+/)?[-A-Za-z0-9_.]+$"},
 }
 
 
@@ -76,7 +103,7 @@ def comment_above(line: int, lines: list[str]) -> Iterator[str]:
 
 def schema_of(value: Value, subcharts: set[str]) -> dict[str, Any]:
     """What one value accepts. A subchart's other values are checked by its own schema."""
-    schema: dict[str, Any] = {"type": value.kind}
+    schema: dict[str, Any] = {"type": value.kind} | usual(value)
     if value.meaning:
         schema["description"] = value.meaning
     if value.inside:
@@ -88,6 +115,15 @@ def schema_of(value: Value, subcharts: set[str]) -> dict[str, Any]:
     return schema | value.rules
 
 
+def usual(value: Value) -> dict[str, Any]:
+    """What holds for every value of this kind, or with this key, unless its comment says more."""
+    if value.kind == "integer":
+        return WHOLE
+    if value.kind == "string" and "enum" not in value.rules and "const" not in value.rules:
+        return BY_KEY.get(value.name, ONE_LINE)
+    return {}
+
+
 def open_up(schema: dict[str, Any]) -> None:
     """Let a subchart's section hold keys that only the subchart knows, at every depth."""
     schema.pop("additionalProperties", None)
@@ -95,9 +131,18 @@ def open_up(schema: dict[str, Any]) -> None:
         open_up(inner)
 
 
-def chart_schema(values: list[Value], dependencies: list[str]) -> dict[str, Any]:
-    """The schema of a chart: its own keys, and one for each chart in it."""
-    properties = {name: {"type": "object"} for name in dependencies}
+def chart_schema(
+    values: list[Value], dependencies: list[str], *, switched: bool = False
+) -> dict[str, Any]:
+    """The schema of a chart: its own keys, and one for each chart in it.
+
+    One that others switch by ``NAME.enabled`` takes that key and has no default for it: where a
+    parent's section was set to null, its defaults are gone, and the parent's schema finds the
+    switch missing instead of installing something else in silence.
+    """
+    properties: dict[str, Any] = {name: {"type": "object"} for name in dependencies}
+    if switched:
+        properties["enabled"] = SWITCH
     properties |= {value.name: schema_of(value, set(dependencies)) for value in values}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -152,6 +197,17 @@ def readme(chart: Path, table: dict[str, Any], values: list[Value]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def switched_charts() -> set[str]:
+    """The charts that another one installs on a condition."""
+    tables = [yaml.safe_load(path.read_text()) for path in CHARTS.glob("*/Chart.yaml")]
+    return {
+        dependency["name"]
+        for table in tables
+        for dependency in table.get("dependencies", [])
+        if dependency.get("condition") == f"{dependency['name']}.enabled"
+    }
+
+
 def documents(chart: Path) -> dict[Path, str]:
     """The files of one chart that are made from its values, and what they should hold."""
     table = yaml.safe_load((chart / "Chart.yaml").read_text())
@@ -159,9 +215,9 @@ def documents(chart: Path) -> dict[Path, str]:
         return {}
     values = read_values(chart / "values.yaml")
     dependencies = [dependency["name"] for dependency in table.get("dependencies", [])]
+    schema = chart_schema(values, dependencies, switched=chart.name in switched_charts())
     return {
-        chart / "values.schema.json": json.dumps(chart_schema(values, dependencies), indent=2)
-        + "\n",
+        chart / "values.schema.json": json.dumps(schema, indent=2) + "\n",
         chart / "README.md": readme(chart, table, values),
     }
 

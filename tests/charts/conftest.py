@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.charts.combinations import ALL, Combination
+from tests.charts.conforming import write_schemas
 from tests.charts.rendering import LONG, Charts, Manifest
 
 
@@ -25,6 +26,16 @@ def charts(tmp_path_factory: pytest.TempPathFactory, rendered: Path) -> Charts:
     if shutil.which("helm") is None:
         pytest.skip("the helm binary is not on the PATH")
     return Charts.copy_to(tmp_path_factory.mktemp("charts"), kept=rendered / "charts")
+
+
+@pytest.fixture(scope="session")
+def schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The schemas by which kubeconform judges."""
+    if shutil.which("kubeconform") is None:
+        pytest.skip("the kubeconform binary is not on the PATH")
+    directory = tmp_path_factory.mktemp("schemas")
+    write_schemas(directory)
+    return directory
 
 
 @pytest.fixture(params=ALL, ids=str)

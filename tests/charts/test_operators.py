@@ -349,7 +349,8 @@ def test_a_backup_reaches_both_databases_and_nothing_else(charts: Charts) -> Non
 
 
 def test_a_backup_verifies_the_databases_as_the_services_do(charts: Charts) -> None:
-    external = {"existingSecret": "s", "sslMode": "verify-full", "tlsSecret": "t"}
+    shown = {"tlsSecret": "t", "clientCertificate": True}
+    external = {"existingSecret": "s", "sslMode": "verify-full", **shown}
     service = {"postgres": {"enabled": False}, "externalDatabase": external}
     values = {"order": service, "invoice": service, "backup": {"enabled": True}}
     manifests = charts.render("shop", values)
@@ -359,9 +360,14 @@ def test_a_backup_verifies_the_databases_as_the_services_do(charts: Charts) -> N
         env = {each["name"]: each.get("value") for each in container["env"]}
         mounts = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
         assert env["PGSSLMODE"] == "verify-full"
-        assert env["PGSSLROOTCERT"] == f"{mounts['database-tls']}/ca.crt"
+        files = {"PGSSLROOTCERT": "ca.crt", "PGSSLCERT": "tls.crt", "PGSSLKEY": "tls.key"}
+        for variable, file in files.items():
+            assert env[variable] == f"{mounts['database-tls']}/{file}"
         volumes = {each["name"]: each for each in spec["volumes"]}
-        assert volumes["database-tls"]["secret"]["secretName"] == "t"
+        # libpq refuses a key that others may read: it is the group's that the pod's user is in.
+        secret = {"secretName": "t", "defaultMode": 0o440}
+        assert volumes["database-tls"]["secret"] == secret
+        assert spec["securityContext"]["fsGroup"] == spec["securityContext"]["runAsGroup"]
     other = merged(values, {"invoice": {"externalDatabase": {"sslMode": "require"}}})
     with pytest.raises(Refused, match="sslMode differ"):
         charts.render("shop", other)

@@ -15,6 +15,18 @@ from devkit.services import SERVICES
 
 NEGATIVES: dict[str, tuple[str, Values, str]] = {
     "nothing where something is needed": ("order", {"networkPolicy": None}, "networkPolicy"),
+    "no subchart at all, instead of its switch": ("shop", {"redis": None}, "'/redis': missing"),
+    "no subchart of a subchart": ("shop", {"order": {"postgres": None}}, "'/postgres': missing"),
+    "more pods than Kubernetes can count": ("order", {"replicaCount": 2**32}, "/replicaCount"),
+    "fewer pods than none": ("order", {"replicaCount": -1}, "/replicaCount"),
+    "half a pod": ("order", {"replicaCount": 1.5}, "/replicaCount"),
+    "a class that is no name": ("redis", {"priorityClassName": "a: b"}, "/priorityClassName"),
+    "a text of two lines": ("order", {"image": {"repository": "a\nb"}}, "/image/repository"),
+    "an address without a scheme": (
+        "order",
+        {"invoice": {"url": "invoice:3001"}},
+        'invoice.url is "invoice:3001": it must start with http:// or https://',
+    ),
     "nothing deep inside": (
         "shop",
         {"order": {"shutdown": {"drainSeconds": None}}},

@@ -163,7 +163,6 @@ ELSEWHERE = {
     "global.lockRedis.port": "needs the Redis of the release to be another: test_shop",
     "auth.required": "needs tokens at the same time: test_auth",
     "allowEmptyMajor": "takes a check away: test_stores",
-    "enabled": "the switch of a subchart, read by the parent: order.redis.enabled below",
     "redis.enabled": "needs another Redis at the same time: test_schema, combinations",
     "postgres.enabled": "needs another database at the same time: test_schema, combinations",
     "order.redis.enabled": "may only be false: test_schema",

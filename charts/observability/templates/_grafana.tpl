@@ -25,7 +25,7 @@ datasources:
       {{- end }}
 {{- end }}
 {{- with $traces }}
-  - name: {{ title . }}
+  - name: {{ title . | quote }}
     uid: {{ . }}
     type: {{ . }}
     url: http://{{ include "observability.name" (list $ .) }}:{{ ternary 3200 16686 (eq . "tempo") }}
@@ -118,7 +118,7 @@ volumeMounts:
 {{- define "grafana.volumes" -}}
 - name: config
   configMap:
-    name: {{ include "observability.name" (list . "grafana") }}
+    name: {{ include "observability.name" (list . "grafana") | quote }}
 {{ include "workload.scratch" (dict "name" "tmp" "size" "64Mi") }}
 {{ include "observability.optionalFiles" (dict "name" "dashboards" "from" .Values.grafana.dashboardsFrom) }}
 {{- end }}

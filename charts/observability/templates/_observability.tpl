@@ -54,7 +54,7 @@ spec:
         {{- if $persistence.enabled }}
         - name: data
           persistentVolumeClaim:
-            claimName: {{ $name }}
+            claimName: {{ $name | quote }}
         {{- else }}
         {{- include "workload.scratch" (dict "name" "data" "size" $persistence.size) | nindent 8 }}
         {{- end }}
@@ -73,7 +73,7 @@ spec:
 spec:
   accessModes: [ReadWriteOnce]
   {{- with $persistence.storageClass }}
-  storageClassName: {{ . }}
+  storageClassName: {{ . | quote }}
   {{- end }}
   resources:
     requests:
@@ -82,9 +82,9 @@ spec:
 {{- end }}
 
 {{- define "observability.selector" -}}
-app.kubernetes.io/name: {{ .part }}
+app.kubernetes.io/name: {{ .part | quote }}
 app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
-app.kubernetes.io/component: {{ ternary "traces" .part (or (eq .part "tempo") (eq .part "jaeger")) }}
+app.kubernetes.io/component: {{ ternary "traces" .part (or (eq .part "tempo") (eq .part "jaeger")) | quote }}
 {{- end }}
 
 {{/* The labels of a resource of one part; the chart's own win over those that the values add. Takes {root, part}. */}}
@@ -101,7 +101,7 @@ app.kubernetes.io/component: {{ ternary "traces" .part (or (eq .part "tempo") (e
 apiVersion: {{ .api }}
 kind: {{ .kind }}
 metadata:
-  name: {{ .name }}
+  name: {{ .name | quote }}
   namespace: {{ .namespace | default .root.Release.Namespace }}
   labels:
     {{- include "observability.labels" . | nindent 4 }}
@@ -152,11 +152,11 @@ spec:
 
 {{/* A volume of ConfigMaps that need not exist. Takes {name, from}. */}}
 {{- define "observability.optionalFiles" -}}
-- name: {{ .name }}
+- name: {{ .name | quote }}
   projected:
     sources:
       {{- range .from }}
-      - configMap: {name: {{ . }}, optional: true}
+      - configMap: {name: {{ . | quote }}, optional: true}
       {{- end }}
       {{- if not .from }}
       []

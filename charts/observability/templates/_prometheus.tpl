@@ -66,7 +66,7 @@ and good for reading pods only.
 {{- define "prometheus.volumes" -}}
 - name: config
   configMap:
-    name: {{ include "observability.name" (list . "prometheus") }}
+    name: {{ include "observability.name" (list . "prometheus") | quote }}
 {{ include "observability.optionalFiles" (dict "name" "rules" "from" .Values.prometheus.rulesFrom) }}
 - name: token
   projected:

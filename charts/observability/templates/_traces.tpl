@@ -56,7 +56,7 @@ volumeMounts:
 {{- define "tempo.volumes" -}}
 - name: config
   configMap:
-    name: {{ include "observability.name" (list . "tempo") }}
+    name: {{ include "observability.name" (list . "tempo") | quote }}
 {{- end }}
 
 {{- define "jaeger.container" -}}

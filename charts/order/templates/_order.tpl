@@ -1,6 +1,10 @@
 {{/* Settings that are not in `config` because other values decide them. */}}
 {{- define "order.settings" -}}
-invoiceUrl: {{ tpl .Values.invoice.url . | quote }}
+{{- $url := tpl .Values.invoice.url . -}}
+{{- if not (regexMatch "^https?://[^/ ]+" $url) -}}
+{{- fail (printf "invoice.url is %q: it must start with http:// or https:// and a host" $url) -}}
+{{- end -}}
+invoiceUrl: {{ $url | quote }}
 {{- end }}
 
 {{- define "order.egress" -}}

@@ -64,10 +64,10 @@ maxmemory-policy noeviction
 {{- define "redis.volumes" -}}
 - name: config
   configMap:
-    name: {{ include "workload.fullname" . }}
+    name: {{ include "workload.fullname" . | quote }}
 - name: password
   secret:
-    secretName: {{ include "redis.secretName" . }}
+    secretName: {{ include "redis.secretName" . | quote }}
     items: [{key: password, path: password}]
 {{- end }}
 

@@ -13,7 +13,7 @@
 
 {{/* One container that sees the backups. Takes {root, name, command, image (the fields), env}. */}}
 {{- define "shop.backupContainer" -}}
-name: {{ .name }}
+name: {{ .name | quote }}
 {{ .image }}
 {{- with .command }}
 command:
@@ -58,7 +58,7 @@ volumes:
   - name: backups
     persistentVolumeClaim: {claimName: {{ tpl $backup.claim .root | quote }}}
   - name: scripts
-    configMap: {name: {{ include "shop.backupName" .root }}}
+    configMap: {name: {{ include "shop.backupName" .root | quote }}}
   {{- with .root.Values.order.externalDatabase.tlsSecret }}
   - name: database-tls
     secret: {secretName: {{ . | quote }}, defaultMode: 0440}

@@ -51,9 +51,9 @@ tells two of them apart: the end of a pod's name still says what it runs.
 
 {{/* What selectors use, and nothing else: these never change between versions. Takes {root, component}. */}}
 {{- define "workload.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "workload.name" .root }}
+app.kubernetes.io/name: {{ include "workload.name" .root | quote }}
 app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
-app.kubernetes.io/component: {{ .component }}
+app.kubernetes.io/component: {{ .component | quote }}
 {{- end }}
 
 {{/* The labels that all of an installation carries besides: those of the chart that contains this one, then its own. */}}
@@ -76,7 +76,7 @@ app.kubernetes.io/component: {{ .component }}
 apiVersion: {{ .api }}
 kind: {{ .kind }}
 metadata:
-  name: {{ .name }}
+  name: {{ .name | quote }}
   namespace: {{ .root.Release.Namespace }}
   labels:
     {{- include "workload.labels" . | nindent 4 }}

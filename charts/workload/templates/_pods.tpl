@@ -62,7 +62,7 @@ imagePullPolicy: {{ .image.pullPolicy }}
 
 {{/* The pod's half of the hardening, and where it may run. Takes {root, uid}, optionally serviceAccount. */}}
 {{- define "workload.podFields" -}}
-serviceAccountName: {{ .serviceAccount | default "default" }}
+serviceAccountName: {{ .serviceAccount | default "default" | quote }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 securityContext:
@@ -72,7 +72,7 @@ imagePullSecrets:
   {{- include "workload.pullSecrets" $.root | nindent 2 }}
 {{- end }}
 {{- with .root.Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .root.Values.nodeSelector }}
 nodeSelector:
@@ -90,7 +90,7 @@ affinity:
 
 {{/* A volume in the pod's own memory of the node's disk, bounded. Takes {name, size}. */}}
 {{- define "workload.scratch" -}}
-- name: {{ .name }}
+- name: {{ .name | quote }}
   emptyDir:
     sizeLimit: {{ .size }}
 {{- end }}
@@ -103,10 +103,10 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 
 {{/* An environment variable taken from a Secret. Takes {env, secret, key}. */}}
 {{- define "workload.secretEnv" -}}
-- name: {{ .env }}
+- name: {{ .env | quote }}
   valueFrom:
     secretKeyRef:
-      name: {{ .secret }}
+      name: {{ .secret | quote }}
       key: {{ .key }}
 {{- end }}
 

@@ -54,7 +54,7 @@ ipFamilies:
 {{ include "workload.head" (dict "root" . "component" "api" "api" "networking.k8s.io/v1" "kind" "Ingress" "name" (include "workload.fullname" .) "annotations" .Values.ingress.annotations) }}
 spec:
   {{- with .Values.ingress.className }}
-  ingressClassName: {{ . }}
+  ingressClassName: {{ . | quote }}
   {{- end }}
   rules:
     {{- range .Values.ingress.hosts }}
@@ -100,6 +100,6 @@ spec:
         {{- end }}
       {{- end }}
       backendRefs:
-        - {name: {{ include "workload.fullname" . }}, port: {{ .Values.service.port }}}
+        - {name: {{ include "workload.fullname" . | quote }}, port: {{ .Values.service.port }}}
 {{- end }}
 {{- end }}

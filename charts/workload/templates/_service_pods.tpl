@@ -1,7 +1,7 @@
 {{/* One container of the service's image. Takes {root, name, rest}, optionally writable and secrets. */}}
 {{- define "service.container" -}}
 {{- $root := .root -}}
-name: {{ .name }}
+name: {{ .name | quote }}
 {{ include "workload.imageFields" (dict "root" .root "image" .root.Values.image) }}
 securityContext:
   {{- include "workload.containerSecurity" . | nindent 2 }}
@@ -39,7 +39,7 @@ volumes:
   {{- end }}
   {{- end }}
   {{- range $volume, $secret := .secrets }}
-  - name: {{ $volume }}
+  - name: {{ $volume | quote }}
     secret: {secretName: {{ $secret | quote }}, defaultMode: 0440}
   {{- end }}
   {{- with .root.Values.extraVolumes }}

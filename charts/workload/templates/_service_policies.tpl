@@ -41,7 +41,7 @@ spec:
 {{- end }}
 
 {{- define "service.ownPods" -}}
-app.kubernetes.io/name: {{ include "workload.name" . }}
+app.kubernetes.io/name: {{ include "workload.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 

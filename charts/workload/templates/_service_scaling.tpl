@@ -20,7 +20,7 @@ spec:
   scaleTargetRef:
     apiVersion: apps/v1
     kind: Deployment
-    name: {{ include "workload.fullname" . }}
+    name: {{ include "workload.fullname" . | quote }}
   minReplicas: {{ int64 .Values.autoscaling.minReplicas }}
   maxReplicas: {{ int64 .Values.autoscaling.maxReplicas }}
   metrics:

@@ -166,7 +166,7 @@ An Ingress with paths as its controller wants them (ImplementationSpecific) is n
 {{ include "workload.secretEnv" (dict "env" (printf "%s_DATABASE_URL" $prefix) "secret" (include "service.databaseSecret" .) "key" "uri") }}
 {{ include "workload.secretEnv" (dict "env" (printf "%s_REDIS_URL" $prefix) "secret" (include "service.redisSecret" .) "key" "uri") }}
 {{- range $key, $value := $settings }}
-- name: {{ printf "%s_%s" $prefix (snakecase $key | upper) }}
+- name: {{ printf "%s_%s" $prefix (snakecase $key | upper) | quote }}
   value: {{ $value | toJson | trimAll "\"" | quote }}
 {{- end }}
 {{- include "service.databaseTlsEnv" . }}
@@ -227,15 +227,15 @@ invoice-token: {{ tpl . $ | quote }}
   valueFrom:
     fieldRef: {fieldPath: metadata.name}
 - name: OTEL_SERVICE_NAME
-  value: {{ .Chart.Name }}
+  value: {{ .Chart.Name | quote }}
 - name: OTEL_RESOURCE_ATTRIBUTES
   value: service.namespace=shop,service.version={{ .Chart.AppVersion }},service.instance.id=$(POD_NAME),k8s.pod.name=$(POD_NAME),k8s.namespace.name={{ .Release.Namespace }}
 - name: OTEL_EXPORTER_OTLP_ENDPOINT
   value: {{ .Values.tracing.endpoint | quote }}
 - name: OTEL_EXPORTER_OTLP_PROTOCOL
-  value: {{ .Values.tracing.protocol }}
+  value: {{ .Values.tracing.protocol | quote }}
 - name: OTEL_TRACES_SAMPLER
-  value: {{ .Values.tracing.sampler }}
+  value: {{ .Values.tracing.sampler | quote }}
 - name: OTEL_TRACES_SAMPLER_ARG
   value: {{ .Values.tracing.samplerArgument | quote }}
 {{- end }}

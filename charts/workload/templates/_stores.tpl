@@ -56,7 +56,7 @@ Takes {root, uid, graceSeconds, mountPath, container, volumes}.
 {{- $persistence := .root.Values.persistence -}}
 {{ include "workload.head" (dict "root" .root "component" "database" "api" "apps/v1" "kind" "StatefulSet" "name" (include "workload.fullname" .root) "annotations" .root.Values.annotations) }}
 spec:
-  serviceName: {{ include "workload.fullname" .root }}
+  serviceName: {{ include "workload.fullname" .root | quote }}
   replicas: 1
   revisionHistoryLimit: 3
   selector:
@@ -103,7 +103,7 @@ spec:
       spec:
         accessModes: [ReadWriteOnce]
         {{- with $persistence.storageClass }}
-        storageClassName: {{ . }}
+        storageClassName: {{ . | quote }}
         {{- end }}
         resources:
           requests:
