@@ -30,17 +30,17 @@ TYPES = {
 }
 
 # Of an int32, as Kubernetes has it for replicas and seconds; fewer than none needs a rule.
-WHOLE = {"minimum": 0, "maximum": 2**31 - 1}
+WHOLE: dict[str, Any] = {"minimum": 0, "maximum": 2**31 - 1}
 SWITCH = {
     "type": "boolean",
     "description": "Read by the chart that contains this one: whether to install it.",
 }
-ONE_LINE = {"pattern": "^[^\\x00-\\x1f\\x7f]*$"}
+ONE_LINE: dict[str, Any] = {"pattern": "^[^\\x00-\\x1f\\x7f]*$"}
 NAME = "[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
 NAMED = {"pattern": f"^({NAME})?$", "maxLength": 253}
 # A name, or a template that makes one.
 FILLED = {"pattern": f"^({NAME}|[^\\x00-\\x1f\\x7f]*[{{]{{2}}[^\\x00-\\x1f\\x7f]*)?$"}
-BY_KEY = {
+BY_KEY: dict[str, dict[str, Any]] = {
     "existingSecret": FILLED,
     "existingClaim": FILLED,
     "claim": FILLED,

@@ -78,7 +78,8 @@ def rules_of(schema: dict[str, Any], path: str) -> dict[str, Any]:
 def cases(chart: str) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
     """What the chart's schema may take, and what it refuses; Helm asks the inner charts' too."""
     schema = json.loads((ROOT / "charts" / chart / "values.schema.json").read_text())
-    taken, refused = [], []
+    taken: list[tuple[str, Any]] = []
+    refused: list[tuple[str, Any]] = []
     for path in every_key(defaults(chart)):
         judge = jsonschema.Draft7Validator(rules_of(schema, path))
         for value in ODD:
