@@ -167,7 +167,7 @@ class Connection:
             else:
                 if not isinstance(reply, hiredis.ReplyError):
                     self._failures = 0
-                    return Answer(reply, moment, repeated=False, link=link)
+                    return Answer(reply, moment, False, link)  # noqa: FBT003 (by name it is slow)
         return await self._insist(command, deadline, limit, repeat, failed, asking=asking)
 
     def _prepared(

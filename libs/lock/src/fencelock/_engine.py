@@ -208,7 +208,7 @@ class Engine:
                     raise lease.found_lost("expired") from error
                 lease.report_end(None)
                 raise
-        self.returned(lease, command, finished=finished)
+        self._released(lease, command, finished=finished)
         # A repeated release finds nothing if the first one worked. That it worked, and the lease
         # had not ended before, is known from the local deadline.
         repeated = repeated or answer.repeated
@@ -218,8 +218,11 @@ class Engine:
             raise NotOwner(f"{', '.join(lease.names)}: not, or no longer, held by this lease")
 
     def returned(self, lease: AsyncLease, command: Command, *, finished: bool) -> None:
-        """The server answered a release."""
+        """The server answered a release that was sent beside this client's connection."""
         self._keeper.discard(lease)
+        self._released(lease, command, finished=finished)
+
+    def _released(self, lease: AsyncLease, command: Command, *, finished: bool) -> None:
         if not finished:
             self.abandon(lease.request)
         else:

@@ -26,15 +26,19 @@ def normalise(names: Iterable[str]) -> tuple[str, ...]:
         InvalidName: no name at all, too many, or one outside the rules.
         CrossSlot: the names would live on different nodes of a Redis Cluster.
     """
-    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
-        raise InvalidName(f"{shown(names)}: names are a list of str, even if it is one name")
-    given = tuple(names)
+    given = names if type(names) is tuple else _listed(names)
     if len(given) > _REMEMBERED_NAMES:
         return _normalise(given)
     try:
         return _normalised(given)
     except TypeError:  # what cannot be looked up is no name either
         return _normalise(given)
+
+
+def _listed(names: object) -> tuple[str, ...]:
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+        raise InvalidName(f"{shown(names)}: names are a list of str, even if it is one name")
+    return tuple(names)
 
 
 # A few megabytes at most, whatever the names are.
