@@ -17,7 +17,7 @@ from sqlalchemy import Column, Index, MetaData, Text, false, text
 import fencelock
 from examples.box_office.shared import answer_errors, create_tables, http, lock_names
 from servicekit.failpoints import DroppableConnectionMiddleware, Failpoints
-from tandem import errors, wire
+from tandem import errors, sessions, wire
 from tandem.decider import DecisionPoint, Identity, Points, Records, Unobserved, tables
 from tandem.store import Store
 
@@ -48,7 +48,8 @@ Index("seats_taken_idx", seats.c.seat, unique=True, postgresql_where=text("statu
 def create_app() -> FastAPI:
     """Return the service, set up by its environment."""
     url = os.environ["SEATS_DATABASE_URL"]
-    store = Store(url, parameters={"options": "-c statement_timeout=2000"}, size=10)
+    limits = sessions.parameters(statement_timeout_seconds=SECONDS)
+    store = Store(url, parameters=limits, size=10)
     locks = fencelock.AsyncLockClient.from_url(os.environ["REDIS_URL"])
     records = Records(
         decisions, seats, subject_id="ticket_id", fields=("seat", "holder"), direct=false()

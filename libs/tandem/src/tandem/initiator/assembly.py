@@ -9,6 +9,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from tandem import sessions
 from tandem.errors import OutcomeUnknown, cause_of
 from tandem.failpoints import Failpoints, NoFailpoints
 from tandem.initiator.changes import Changes
@@ -39,8 +40,6 @@ from tandem.tasks import running
 
 _CONNECTIONS: Final = 10
 _CAREFUL_CONNECTIONS: Final = 4
-_CONNECT_SECONDS: Final = 5
-_OPTIONS: Final = "-c statement_timeout=5000"
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -229,8 +228,7 @@ def assemble(
 
 
 def _database(schema: Schema[OpT, SubjectT], url: str) -> Database[OpT, SubjectT]:
-    parameters = {"options": _OPTIONS, "connect_timeout": _CONNECT_SECONDS}
-    store = Store(url, parameters=parameters, size=_CONNECTIONS)
+    store = Store(url, parameters=sessions.parameters(), size=_CONNECTIONS)
     return Database(store, Journal(schema), _engine(url))
 
 
@@ -239,5 +237,5 @@ def _engine(url: str) -> AsyncEngine:
         url.replace("postgresql://", "postgresql+psycopg://", 1),
         pool_size=_CAREFUL_CONNECTIONS,
         pool_pre_ping=True,
-        connect_args={"options": _OPTIONS, "connect_timeout": _CONNECT_SECONDS},
+        connect_args=sessions.parameters(),
     )
