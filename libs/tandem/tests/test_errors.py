@@ -23,6 +23,7 @@ PASSING = [
     psycopg.OperationalError("the connection is lost"),
     psycopg.InterfaceError("the connection is closed"),
     NoConnectionFree(),
+    errors.IdleInTransactionSessionTimeout(),
 ]
 STAYING = [
     errors.UniqueViolation(),

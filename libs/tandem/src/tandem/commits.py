@@ -104,6 +104,8 @@ async def known(
         attempt.give_up()
         attempt.over = True
         await asyncio.wait({task}, timeout=_PATIENCE_AFTER_CANCELLATION_SECONDS)
+        if task.done():
+            _report(task)
         raise
     finally:
         if not task.done():

@@ -32,9 +32,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 # SQLSTATE classes and codes after which the same work may be tried again (Postgres, appendix A):
 # connection exceptions, insufficient resources, operator intervention (shutdown, cancelled
-# statement), serialization failure, deadlock, lock not available, read-only after a failover.
+# statement), serialization failure, deadlock, lock not available, read-only after a failover, a
+# transaction that stood still or took too long, as that of a process which was paused.
 _TRANSIENT_CLASSES: Final = ("08", "53", "57")
-_TRANSIENT_STATES: Final = frozenset({"40001", "40P01", "55P03", "25006"})
+_TRANSIENT_STATES: Final = frozenset({"40001", "40P01", "55P03", "25006", "25P03", "25P04"})
 
 DATABASE_ERRORS: Final = (psycopg.Error, DBAPIError, PoolTimeout)
 """What a database, or the way to it, can raise, by psycopg or by SQLAlchemy."""
