@@ -229,18 +229,6 @@ async def test_what_reaches_the_database_after_its_page_said_never_is_not_done( 
         assert await count(engine, "operations") == recorded
 
 
-async def test_a_transaction_that_stood_still_for_too_long_is_made_again(
-    settings: Settings, invoices: FakeInvoices, new_order: dict[str, Any], engine: AsyncEngine
-) -> None:
-    """A process that was paused inside of one finds that the database has ended it."""
-    strict = settings.model_copy(update={"statement_timeout_seconds": 1.0})
-    armed = f"{failpoints.IN_T1}=delay:3*1"
-    async with served(strict, invoices, armed=armed, journal=NothingAtOnce()) as client:
-        answer = await client.post("/orders", json=new_order)
-    assert answer.status_code == 201
-    assert await count(engine, "operations") == 1
-
-
 async def test_a_request_that_waits_for_a_row_is_503_and_is_never_carried_out_later(
     settings: Settings, invoices: FakeInvoices, new_order: dict[str, Any], engine: AsyncEngine
 ) -> None:
