@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import functools
 import gc
 import multiprocessing
 import os
@@ -13,7 +14,7 @@ import threading
 import time
 import types
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from redis import Redis
@@ -24,14 +25,18 @@ from fencelock import (
     AsyncLockClient,
     ConfigurationError,
     Contended,
+    Kind,
     Lease,
     LeaseLost,
+    Lock,
     LockClient,
     NotOwner,
     Observation,
     RedisUnavailable,
     Subject,
 )
+from fencelock._loop_thread import LoopThread
+from fencelock._reentry import Reentry
 
 PATIENCE_SECONDS = 30.0
 
@@ -605,3 +610,110 @@ def test_a_forked_child_cannot_watch_a_lease_of_its_parent(client: LockClient) -
     child.start()
     child.join(PATIENCE_SECONDS)
     assert child.exitcode == 0
+
+
+class TimeLimit(Exception):
+    """What a signal handler raises, at any moment."""
+
+
+class InterruptedThread(LoopThread):
+    """A loop's thread to whose caller a signal comes as soon as something was posted."""
+
+    interrupting = False
+
+    def post(
+        self, callback: Callable[[], object], context: contextvars.Context | None = None
+    ) -> None:
+        super().post(callback, context)
+        if self.interrupting:
+            self.interrupting = False
+            raise TimeLimit
+
+
+def test_a_signal_that_comes_when_a_call_was_posted_withdraws_it() -> None:
+    thread = InterruptedThread("interrupted")
+    begun, ended = threading.Event(), threading.Event()
+
+    async def endless() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def undo(_: None) -> None:
+        """There is nothing to undo."""
+
+    thread.interrupting = True
+    with pytest.raises(TimeLimit):
+        thread.call(endless, unclaimed=undo)
+    thread.call(functools.partial(asyncio.sleep, 0))
+    # It may have been cancelled before it began.
+    assert ended.wait(PATIENCE_SECONDS) or not begun.is_set()
+    thread.stop()
+
+
+class Interrupting(Reentry[Lease]):
+    """A signal comes at one of the moments in which a block begins or ends."""
+
+    def __init__(self, client: LockClient, at: str) -> None:
+        super().__init__(client, ("order:{1}",), Kind.EXCLUSIVE)
+        self._at = at
+
+    def enter(self, lease: Lease) -> None:
+        super().enter(lease)
+        if self._at == "enter":
+            raise TimeLimit
+
+    def leave(self, lease: Lease) -> None:
+        if self._at == "leave":
+            raise TimeLimit
+        super().leave(lease)
+
+
+@pytest.mark.parametrize("at", ["enter", "leave"])
+def test_a_signal_at_the_edge_of_a_block_leaves_nothing(
+    client: LockClient, admin: Redis, at: str
+) -> None:
+    with (
+        pytest.raises(TimeLimit),
+        Lock(lambda: client.acquire("order:{1}"), Interrupting(client, at)),
+    ):
+        pass
+    eventually(lambda: keys(admin) == [], "given back")
+
+
+def test_a_signal_as_soon_as_the_short_way_is_over_leaves_nothing(
+    client: LockClient, admin: Redis
+) -> None:
+    class Guard:
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+        def acquire(self, *, blocking: bool = True, timeout: float = -1) -> bool:
+            return self.lock.acquire(blocking, timeout)
+
+        def release(self) -> None:
+            self.lock.release()
+            if interrupting:
+                interrupting.pop()
+                raise TimeLimit
+
+    def is_open() -> bool:
+        client.acquire("order:{1}").release()
+        assert client._running is not None
+        return client._running.shortcut._spare is not None
+
+    interrupting: list[None] = []
+    eventually(is_open, "the short way is open")
+    assert client._running is not None
+    client._running.shortcut._guard = cast("threading.Lock", Guard())
+    interrupting.append(None)
+    with pytest.raises(TimeLimit):
+        client.acquire("order:{1}")
+    eventually(lambda: keys(admin) == [], "given back")
+    lease = client.acquire("order:{1}")
+    interrupting.append(None)
+    with pytest.raises(TimeLimit):
+        lease.release()
+    eventually(lambda: keys(admin) == [], "given back")

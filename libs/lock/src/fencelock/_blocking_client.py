@@ -16,7 +16,13 @@ from fencelock._blocking_lease import Announcer, Lease, Lock
 from fencelock._client import AsyncLockClient
 from fencelock._clock import now
 from fencelock._engine import Verified
-from fencelock._errors import ConfigurationError, LeaseLost, NotOwner, RedisUnavailable
+from fencelock._errors import (
+    ConfigurationError,
+    FencelockError,
+    LeaseLost,
+    NotOwner,
+    RedisUnavailable,
+)
 from fencelock._instrumentation import Instrumentation
 from fencelock._kinds import EXCLUSIVE, Kind
 from fencelock._lease import AsyncLease, OnLost
@@ -216,10 +222,11 @@ class LockClient:
         try:
             # Other threads may have kept us from running since it was granted.
             inner.check()
-        except LeaseLost:
+            return Lease(self, inner)
+        except BaseException:
+            # Or a signal handler raised.
             running.thread.spawn(lambda: _give_back(inner))
             raise
-        return Lease(self, inner)
 
     def verify(self, proof: str, names: Sequence[str], *, timeout: float | None = None) -> Verified:
         """Check in one round trip that the lease behind a proof still holds all of ``names``.
@@ -236,8 +243,15 @@ class LockClient:
         if lease.released:
             return
         running = self._running_for(lease)
-        if not running.shortcut.release(lease):
-            running.thread.call(lease.release)
+        try:
+            if not running.shortcut.release(lease):
+                running.thread.call(lease.release)
+        except FencelockError:
+            raise
+        except BaseException:
+            # A signal handler raised, perhaps before anything was begun.
+            running.thread.spawn(lambda: _give_back(lease))
+            raise
 
     def watch(self, lease: AsyncLease, callback: OnLost) -> None:
         """Call back when a lease is lost (called by the lease)."""

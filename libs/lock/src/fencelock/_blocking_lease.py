@@ -1,5 +1,6 @@
 """The lease and the lock of the blocking client."""
 
+import contextlib
 import logging
 import os
 import queue
@@ -8,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
-from fencelock._errors import LeaseLost, NotOwner, RedisUnavailable
+from fencelock._errors import FencelockError, LeaseLost, NotOwner, RedisUnavailable
 from fencelock._instrumentation import LossReason
 from fencelock._kinds import Kind
 from fencelock._lease import AsyncLease, OnLost
@@ -126,6 +127,7 @@ class Lock:
     def __enter__(self) -> Lease:
         if not self._guard.acquire(blocking=False):
             raise RuntimeError("this lock object is in use: make one for each `with`")
+        lease: Lease | None = None
         try:
             self._outer = None if self._reentry is None else self._reentry.held()
             if self._outer is not None:
@@ -134,7 +136,10 @@ class Lock:
             if self._reentry is not None:
                 self._reentry.enter(lease)
         except BaseException:
+            # A signal handler may raise when it is held already.
+            self._lease = None
             self._guard.release()
+            _release_quietly(lease)
             raise
         return lease
 
@@ -146,11 +151,20 @@ class Lock:
     ) -> None:
         lease, self._lease = self._lease, None
         outer, self._outer = self._outer, None
-        self._guard.release()
-        if outer is not None:
-            end_inner(outer, exc)
-        if lease is None:
-            return
+        try:
+            self._guard.release()
+            if outer is not None:
+                end_inner(outer, exc)
+            if lease is not None:
+                self._end(lease, exc)
+        except FencelockError:
+            raise
+        except BaseException:
+            # A signal handler raised, perhaps before the release was begun.
+            _release_quietly(lease)
+            raise
+
+    def _end(self, lease: Lease, exc: BaseException | None) -> None:
         if self._reentry is not None:
             self._reentry.leave(lease)
         try:
@@ -159,6 +173,12 @@ class Lock:
             if exc is None:
                 raise
             exc.add_note(str(lost))
+
+
+def _release_quietly(lease: Lease | None) -> None:
+    if lease is not None:
+        with contextlib.suppress(FencelockError):
+            lease.release()
 
 
 def _release(lease: Lease) -> None:

@@ -167,11 +167,12 @@ class AsyncLease:
         """Begin to release it, unless that was begun or it is lost (called from any thread)."""
         if self._lost is not None:
             return False
+        # First, since a signal handler may raise as soon as the next step is done.
+        self._released = True
         try:
             self._undone.pop()
         except IndexError:
             return False
-        self._released = True
         return True
 
     def lose(self, reason: LossReason) -> None:

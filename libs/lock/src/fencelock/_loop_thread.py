@@ -73,8 +73,9 @@ class LoopThread:
         if self.is_current:
             raise RuntimeError("a blocking call in the event loop of the client would never end")
         job = _Job(self._loop, work, unclaimed)
-        self.post(job.start, context=contextvars.copy_context())
+        context = contextvars.copy_context()
         try:
+            self.post(job.start, context=context)
             while not job.done.acquire(timeout=LOOK_SECONDS) and self._thread.is_alive():
                 pass
             return job.take()
@@ -199,10 +200,17 @@ class _Job(Generic[T]):
 
     def take(self) -> T:
         """The result of the task, once it is done (in the caller's thread)."""
-        self.taken = True
-        if self._task is None or not self._task.done() or self._task.cancelled():
+        task = self._task
+        if task is None or not task.done() or task.cancelled():
+            self.taken = True
             raise RedisUnavailable("the client was closed")
-        return self._task.result()
+        if task.exception() is not None:
+            self.taken = True
+            return task.result()
+        # Taken when it cannot get lost any more: a signal handler may raise after any step.
+        result = task.result()
+        self.taken = True
+        return result
 
     def _finished(self, task: asyncio.Task[T]) -> None:
         self._noticed = True

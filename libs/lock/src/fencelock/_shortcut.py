@@ -66,11 +66,20 @@ class Shortcut:
             return None
         if self._closed or not self._guard.acquire(blocking=False):
             return None
+        lease: AsyncLease | None = None
         try:
-            spare = self._at_hand(engine)
-            return None if spare is None else self._take(engine, spare, asked)
-        finally:
-            self._guard.release()
+            try:
+                spare = self._at_hand(engine)
+                if spare is not None:
+                    lease = self._take(engine, spare, asked)
+            finally:
+                self._guard.release()
+        except BaseException:
+            # A signal handler raised when it was had already.
+            if lease is not None and lease.leave():
+                self._thread.spawn(partial(engine.give_back, lease))
+            raise
+        return lease
 
     def release(self, lease: AsyncLease) -> bool:
         """Give names back. False if the usual way is to be gone; nothing was done.
@@ -85,12 +94,11 @@ class Shortcut:
             return False
         try:
             spare = self._spare
-            if spare is None or not engine.talks_over(spare.beside) or not lease.leave():
+            if spare is None or not engine.talks_over(spare.beside):
                 return False
-            self._give_back(engine, spare, lease)
+            return self._give_back(engine, spare, lease)
         finally:
             self._guard.release()
-        return True
 
     def close(self, seconds: float) -> None:
         """Let nobody in any more; who is inside gets so many seconds."""
@@ -175,11 +183,13 @@ class Shortcut:
         self._thread.post(partial(engine.adopt, lease))
         return lease
 
-    def _give_back(self, engine: Engine, spare: Spare, lease: AsyncLease) -> None:
+    def _give_back(self, engine: Engine, spare: Spare, lease: AsyncLease) -> bool:
         command = lease.request.release(engine.scripts, queued=False)
         limit, sent = engine.limit(lease.request), now()
         again = partial(engine.give_back, lease, repeated=True)
         try:
+            if not lease.leave():
+                return False
             words = words_of(command, spare.beside.clock, sent, limit)
             released, finished = _protocol.read_release(_accepted(spare.ask(words, limit)))
             self._thread.post(partial(engine.returned, lease, command, finished=finished))
@@ -187,14 +197,16 @@ class Shortcut:
             logger.debug("the short way from %s failed: %s", lease.names, error)
             self._drop(engine, spare)
             self._thread.call(again)
-            return
+            return True
         except BaseException:
             # A signal handler raised: it is given back all the same.
+            lease.leave()
             self._drop(engine, spare)
             self._thread.spawn(again)
             raise
         if not released:
             raise NotOwner(f"{', '.join(lease.names)}: not, or no longer, held by this lease")
+        return True
 
     def _drop(self, engine: Engine, spare: Spare, then: object = None) -> None:
         """End the connection for certain, and then do something in the loop."""
