@@ -14,7 +14,7 @@ import threading
 import time
 import types
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -37,6 +37,8 @@ from fencelock import (
 )
 from fencelock._loop_thread import LoopThread
 from fencelock._reentry import Reentry
+from fencelock._shortcut import Shortcut
+from fencelock._spare import Spare
 
 PATIENCE_SECONDS = 30.0
 
@@ -684,34 +686,34 @@ def test_a_signal_at_the_edge_of_a_block_leaves_nothing(
 
 
 def test_a_signal_as_soon_as_the_short_way_is_over_leaves_nothing(
-    client: LockClient, admin: Redis
+    client: LockClient, admin: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Guard:
-        def __init__(self) -> None:
-            self.lock = threading.Lock()
+    interrupting: list[None] = []
+    leave = Shortcut._leave
 
-        def acquire(self, *, blocking: bool = True, timeout: float = -1) -> bool:
-            return self.lock.acquire(blocking, timeout)
+    def interrupted(shortcut: Shortcut, spare: Spare) -> None:
+        leave(shortcut, spare)
+        if interrupting:
+            interrupting.pop()
+            raise TimeLimit
 
-        def release(self) -> None:
-            self.lock.release()
-            if interrupting:
-                interrupting.pop()
-                raise TimeLimit
+    monkeypatch.setattr(Shortcut, "_leave", interrupted)
 
     def is_open() -> bool:
         client.acquire("order:{1}").release()
         assert client._running is not None
-        return client._running.shortcut._spare is not None
+        return client._running.shortcut._known() is not None
 
-    interrupting: list[None] = []
-    eventually(is_open, "the short way is open")
-    assert client._running is not None
-    client._running.shortcut._guard = cast("threading.Lock", Guard())
+    def open_again() -> None:
+        client._start().shortcut._open_at = 0.0
+        eventually(is_open, "the short way is open")
+
+    open_again()
     interrupting.append(None)
     with pytest.raises(TimeLimit):
         client.acquire("order:{1}")
     eventually(lambda: keys(admin) == [], "given back")
+    open_again()
     lease = client.acquire("order:{1}")
     interrupting.append(None)
     with pytest.raises(TimeLimit):

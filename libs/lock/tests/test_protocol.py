@@ -29,7 +29,7 @@ def test_an_acquire_names_every_key_and_its_owner() -> None:
         "fencelock:q:invoice:{7}",
         "fencelock:q:order:{7}",
     )
-    assert command.args == (request.owner, 10_000, 3_333, "-", "try", 60_000, "")
+    assert command.args == (request.owner, "10000", "3333", "-", "try", "60000", "")
     assert command.dated
 
 
@@ -199,7 +199,7 @@ def test_renewals_of_many_leases_are_one_command() -> None:
     one, two = request_for("a:{7}", "b:{7}"), request_for("c")
     command = protocol.renew(SCRIPTS, [(one, 10.0), (two, 2.5)])
     assert command.keys == ("fencelock:l:a:{7}", "fencelock:l:b:{7}", "fencelock:l:{c}")
-    assert command.args == (one.owner, 10_000, 2, two.owner, 2_500, 1)
+    assert command.args == (one.owner, "10000", "2", two.owner, "2500", "1")
     assert protocol.read_renew([1, 0], 2) == [True, False]
 
 

@@ -17,6 +17,9 @@ from redis import Redis
 
 from devkit.servers import RedisServer
 from fencelock import Contended, LockClient, NotOwner, RedisUnavailable
+from fencelock._blocking_client import CALL_SECONDS
+from fencelock._clock import now
+from fencelock._connection import Connection
 from fencelock._engine import Engine
 from fencelock._shortcut import OPEN_AFTER_CALLS, Shortcut
 from fencelock._spare import Spare
@@ -50,7 +53,7 @@ def shortcut_of(client: LockClient) -> Shortcut:
 
 
 def spare_of(client: LockClient) -> Spare | None:
-    return shortcut_of(client)._spare
+    return shortcut_of(client)._known()
 
 
 def engine_of(client: LockClient) -> Engine:
@@ -324,7 +327,171 @@ def test_closing_ends_a_call_that_is_under_way(
     admin.client_pause(4000)
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(client.acquire, NAME)
-        eventually(shortcut._guard.locked, "a call on the short way")
+        eventually(lambda: shortcut._call, "a call on the short way")
         client.close()
     assert isinstance(call.exception(), RedisUnavailable)
     eventually(lambda: not keys(admin), "nothing is left")
+
+
+def test_all_that_is_packed_in_a_thread_is_text(client: LockClient) -> None:
+    """hiredis asks Python for the text of a number, and dies if a signal handler raises then."""
+    spare = spare_of(client)
+    assert spare is not None
+    real = spare.ask
+    packed: set[type] = set()
+
+    def ask(words: Any, seconds: float) -> Any:
+        packed.update(type(word) for word in words)
+        return real(words, seconds)
+
+    spare.ask = ask  # type: ignore[method-assign]
+    client.acquire(NAME).release()
+    assert packed == {str}
+
+
+def test_a_flush_that_nobody_was_told_of_yet_goes_ahead_of_a_grant(
+    client: LockClient, admin: Redis
+) -> None:
+    first = client.acquire(NAME)
+    spare = spare_of(client)
+    assert spare is not None
+    spare.beside._on_push = lambda _: None  # what the loop is told comes later
+    admin.flushall()
+
+    second = client.acquire(NAME)
+
+    assert spare_of(client) is not spare, "the short way was left when the server told of it"
+    eventually(lambda: first.remaining() == 0.0, "the former holder is told")
+    second.release()
+
+
+def test_a_grant_of_a_server_that_was_left_meanwhile_is_not_kept(
+    client: LockClient, admin: Redis
+) -> None:
+    engine = engine_of(client)
+    spare = spare_of(client)
+    assert spare is not None
+    real = spare.ask
+
+    def ask(words: Any, seconds: float) -> Any:
+        reply = real(words, seconds)
+        engine.talks_over = lambda link: False  # type: ignore[method-assign]
+        return reply
+
+    spare.ask = ask  # type: ignore[method-assign]
+    try:
+        lease = client.acquire(NAME)
+        lease.check()
+    finally:
+        del engine.talks_over
+    lease.release()
+    eventually(lambda: not keys(admin), "the first grant is undone, the second released")
+
+
+def test_a_lease_that_comes_when_its_server_was_left_is_lost(client: LockClient) -> None:
+    engine = engine_of(client)
+    spare = spare_of(client)
+    assert spare is not None
+    adopt = engine.adopt
+    engine.adopt = lambda lease, link: adopt(lease, Elsewhere())  # type: ignore[method-assign, arg-type]
+
+    lease = client.acquire(NAME)
+
+    # It was lost on the way, and another one asked for; or the caller has it, and is told.
+    keeper = engine._keeper
+    eventually(
+        lambda: lease.remaining() == 0.0 or lease._inner.request.owner in keeper,
+        "lost, or looked after",
+    )
+
+
+class Elsewhere:
+    """A link over which nobody talks any more."""
+
+    usable = False
+
+
+def test_a_connection_to_another_server_of_the_same_name_is_refused(
+    redis_server: RedisServer, admin: Redis
+) -> None:
+    with make(redis_server.url) as client:
+        client.start()
+        engine = engine_of(client)
+        # Nobody listens there on the channel of this client.
+        engine._connection._channel = "fencelock:c:elsewhere"  # type: ignore[union-attr]
+        open_shortcut(client)
+        assert spare_of(client) is None
+
+
+def test_a_connection_that_the_server_cannot_be_told_to_drop_is_refused(
+    redis_server: RedisServer, admin: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fencelock._fitness.identity", lambda _: None)
+    with make(redis_server.url) as client:
+        client.start()
+        open_shortcut(client)
+        assert spare_of(client) is None
+
+
+def test_the_server_is_told_to_drop_it_until_it_answers(client: LockClient) -> None:
+    connection = engine_of(client)._connection
+    spare = spare_of(client)
+    assert isinstance(connection, Connection)
+    assert spare is not None
+    link, identity = connection._link, spare.identity
+    assert link is not None
+    running = client._start()
+
+    async def lose_it() -> None:
+        connection.disown(identity)
+        link.abort("broke with the order on its way")
+        await link.closed
+        assert identity in connection._disowned
+        await connection.ready(deadline=now() + 30.0)
+
+    running.thread.call(lose_it)
+    assert identity not in connection._disowned
+
+
+def test_a_signal_handler_that_closes_the_client_does_not_wait_for_itself(
+    client: LockClient, admin: Redis
+) -> None:
+    def close_and_exit() -> None:
+        client.close()
+        raise SystemExit(3)
+
+    spare = spare_of(client)
+    assert spare is not None
+    real = spare.ask
+
+    def ask(words: Any, seconds: float) -> Any:
+        real(words, seconds)
+        close_and_exit()
+
+    spare.ask = ask  # type: ignore[method-assign]
+    began = time.monotonic()
+    with pytest.raises(SystemExit):
+        client.acquire(NAME)
+    assert time.monotonic() - began < CALL_SECONDS
+    assert keys(admin) == []
+
+
+@pytest.mark.parametrize("step", ["leave", "_enter", "_leave"])
+def test_a_release_that_is_interrupted_anywhere_is_made_all_the_same(
+    client: LockClient, admin: Redis, step: str
+) -> None:
+    lease = client.acquire(NAME)
+    owner: Any = lease._inner if step == "leave" else shortcut_of(client)
+    kind = type(owner)
+    real = getattr(kind, step)
+
+    def interrupted(*args: Any) -> Any:
+        real(*args)
+        raise Interrupted
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, step, interrupted)
+        with pytest.raises(Interrupted):
+            lease.release()
+    eventually(lambda: not keys(admin), "released")
+    eventually(lambda: not engine_of(client)._keeper.held(), "nobody renews it")

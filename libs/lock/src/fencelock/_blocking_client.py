@@ -214,18 +214,20 @@ class LockClient:
         running = self._start()
         began = now()
         asked = running.client.asked(names, ttl, wait, max_hold, kind)
-        inner = running.shortcut.acquire(asked)
-        if inner is None:
-            inner = running.thread.call(
-                lambda: running.client.obtain(asked, waited=now() - began), unclaimed=_give_back
-            )
+        inner: AsyncLease | None = None
         try:
+            inner = running.shortcut.acquire(asked)
+            if inner is None or inner.lost:
+                inner = running.thread.call(
+                    lambda: running.client.obtain(asked, waited=now() - began), unclaimed=_give_back
+                )
             # Other threads may have kept us from running since it was granted.
             inner.check()
             return Lease(self, inner)
         except BaseException:
             # Or a signal handler raised.
-            running.thread.spawn(lambda: _give_back(inner))
+            if inner is not None:
+                running.thread.spawn(partial(_give_back, inner))
             raise
 
     def verify(self, proof: str, names: Sequence[str], *, timeout: float | None = None) -> Verified:

@@ -11,6 +11,7 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import hiredis
@@ -118,8 +119,8 @@ class Connection:
         self._link: Link | None = None
         # The connection before this one, as the server knew it.
         self._predecessor: tuple[int, str] | None = None
-        # Connections of threads that were dropped while there was none.
-        self._disowned: list[tuple[int, str]] = []
+        # Connections of threads that were dropped, until the server has answered that they are.
+        self._disowned: set[tuple[int, str]] = set()
         self._opening: asyncio.Future[Link] | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._failures = 0
@@ -277,7 +278,8 @@ class Connection:
     async def spare(self) -> Spare | None:
         """Another connection to the server of the present link, for a thread that blocks.
 
-        None if there is no such server now, or it is reached by TLS, which belongs to the loop.
+        None if there is no such server now, if it is reached by TLS, which belongs to the loop, or
+        if it does not say how to end that connection for certain.
 
         Raises:
             OSError, RedisUnavailable: it cannot be opened.
@@ -288,23 +290,33 @@ class Connection:
         async with asyncio.timeout(self._connect_timeout):
             link = await self._dial(target)
             try:
-                greeting = [*_introduction(target), ("CLIENT", "INFO")]
+                greeting = _introduction(target)
+                if beside.tracks:
+                    # No key is tracked, but it is told on this connection too, ahead of any later
+                    # reply, when the server drops its data.
+                    greeting.append(_fitness.TRACKING)
+                greeting += [("PUBSUB", "NUMSUB", self._channel), ("CLIENT", "INFO")]
                 *replies, info = await asyncio.gather(*[link.send(words) for words in greeting])
-                if any(isinstance(reply, hiredis.ReplyError) for reply in replies):
+                # The same name may lead to another server by now: ours is who listens there.
+                listening = replies[-1] == [self._channel.encode(), 1]
+                identity = _fitness.identity(info)
+                refused = any(isinstance(reply, hiredis.ReplyError) for reply in replies)
+                if refused or not listening or identity is None:
                     return None
-                return Spare(link.detach(), _fitness.identity(info), beside)
+                return Spare(link.detach(), identity, beside)
             finally:
                 link.abort("handed over")
 
-    def disown(self, identity: tuple[int, str] | None) -> None:
+    def disown(self, identity: tuple[int, str]) -> None:
         """See to it that nothing more is done of what another connection has under way."""
-        if identity is None:
-            return
+        self._disowned.add(identity)
         link = self._link
         if link is not None and link.usable:
-            link.send(_kill(identity))
-        else:
-            self._disowned.append(identity)
+            link.send(_kill(identity)).add_done_callback(partial(self._killed, identity))
+
+    def _killed(self, identity: tuple[int, str], sent: asyncio.Future[Reply]) -> None:
+        if not sent.cancelled() and sent.exception() is None:
+            self._disowned.discard(identity)
 
     def look_again(self) -> None:
         """Something vanished before its time: see soon whether the server still is fit."""
@@ -533,12 +545,13 @@ class Connection:
         must.append(_fitness.probe(self._scripts.probe, self._channel, tag))
         may: list[tuple[Word, ...]] = [_fitness.SETTINGS, ("CLIENT", "INFO"), _fitness.TRACKING]
         # What the last connection still has under way must not come after what this one sends.
-        former, self._disowned = self._disowned, []
+        former = set(self._disowned)
         if self._predecessor is not None:
-            former.append(self._predecessor)
+            former.add(self._predecessor)
         return must, [*may, *map(_kill, former)]
 
     async def _introduce(self, link: Link, target: Target) -> None:
+        disowned = set(self._disowned)
         must, may = self._greeting(target)
         sent = now()
         futures = [link.send(words) for words in (*must, *may)]
@@ -563,6 +576,7 @@ class Connection:
         self._fitness.settings_read(settings, sent)
         self._predecessor = _fitness.identity(info)
         link.tracks = tracking == b"OK"
+        self._disowned -= disowned
 
     def _greeting_refused(self, text: str) -> Exception:
         if text.startswith(("NOPROTO", "ERR unknown command", "ERR syntax")):
@@ -638,12 +652,15 @@ def _send(
 def words_of(
     command: Command, clock: ServerClock, sent: float, limit: float, *, whole: bool = False
 ) -> tuple[Word, ...]:
-    """What to send: a script by its digest, or its whole text."""
+    """What to send: a script by its digest, or its whole text.
+
+    All of it is text: hiredis asks for that of a number, and dies if a signal handler raises then.
+    """
     script, keys, args, dated, _, _ = command
     if dated:
-        args = (*args, clock.not_after(sent, limit))
+        args = (*args, str(clock.not_after(sent, limit)))
     if not script.digest:
         return (script.text, *keys, *args)
     if whole:
-        return ("EVAL", script.text, len(keys), *keys, *args)
-    return ("EVALSHA", script.digest, len(keys), *keys, *args)
+        return ("EVAL", script.text, str(len(keys)), *keys, *args)
+    return ("EVALSHA", script.digest, str(len(keys)), *keys, *args)

@@ -240,12 +240,20 @@ class Engine:
             self, self._loop, request, term, fence, acquired_at=now(), observations=()
         )
 
-    def adopt(self, lease: AsyncLease) -> None:
-        """Look after a lease that was obtained beside this client's connection."""
+    def adopt(self, lease: AsyncLease, link: Link) -> None:
+        """Look after a lease that was obtained beside a link of this client."""
         if self._operations.closing:
             lease.lose("closed")
+        elif not self.talks_over(link):
+            # Leases are looked at when a link is replaced, and this one was not.
+            lease.lose("taken")
         else:
             self._keeper.add(lease)
+
+    def withdraw(self, request: Request) -> None:
+        """Undo a request that was made beside this client's connection, however far it came."""
+        self._keeper.forget(request.owner)
+        self.abandon(request)
 
     async def spare(self) -> Spare | None:
         """A connection for a thread that blocks; see :meth:`Connection.spare`.
@@ -270,7 +278,7 @@ class Engine:
             and self._connection.sure(link)
         )
 
-    def disown(self, identity: tuple[int, str] | None) -> None:
+    def disown(self, identity: tuple[int, str]) -> None:
         """Have the server drop what a spare connection has under way."""
         if isinstance(self._connection, Connection):
             self._connection.disown(identity)

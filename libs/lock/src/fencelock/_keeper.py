@@ -125,6 +125,12 @@ class Keeper:
                 del self._holders[key]
         return True
 
+    def forget(self, owner: str) -> None:
+        """Somebody who never had the lease of this owner in hand gave it up."""
+        lease = self._leases.get(owner)
+        if lease is not None:
+            self.end(lease, "closed")
+
     def end(self, lease: Kept, reason: LossReason) -> None:
         """A lease is over, and its holder is told."""
         if self.discard(lease):

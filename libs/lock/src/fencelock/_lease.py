@@ -101,6 +101,11 @@ class AsyncLease:
         """Whether it was given back, in order or in vain."""
         return self._released
 
+    @property
+    def lost(self) -> bool:
+        """Whether it ended before it was given back."""
+        return self._lost is not None
+
     def remaining(self) -> float:
         """Seconds that the lease certainly still runs if it is not renewed; 0.0 once it ended."""
         if self._lost or self._released or self._generation != _forks.generation():
@@ -174,6 +179,11 @@ class AsyncLease:
         except IndexError:
             return False
         return True
+
+    def left(self) -> None:
+        """Its release began, however far that came."""
+        self._undone.clear()
+        self._released = True
 
     def lose(self, reason: LossReason) -> None:
         """End the lease (called by the keeper)."""

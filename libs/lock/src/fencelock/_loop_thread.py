@@ -81,7 +81,7 @@ class LoopThread:
             return job.take()
         except BaseException:
             if not job.taken and unclaimed is not None:
-                self._post_if_open(job.cancel)
+                self.post_if_open(job.cancel)
             raise
 
     def post(
@@ -99,7 +99,7 @@ class LoopThread:
 
     def stop(self) -> None:
         """End the loop and wait for its thread; what still runs in it is cancelled."""
-        self._post_if_open(self._halt)
+        self.post_if_open(self._halt)
         if not self.is_current:
             self._thread.join(JOIN_SECONDS)
 
@@ -111,11 +111,11 @@ class LoopThread:
             ending[0].add_done_callback(lambda _: self._halt())
 
         ending: list[asyncio.Task[None]] = []
-        self._post_if_open(begin)
+        self.post_if_open(begin)
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Run a coroutine soon, without waiting for it."""
-        self._post_if_open(lambda: _spawn(self._loop, work()))
+        self.post_if_open(lambda: _spawn(self._loop, work()))
 
     def forsake(self, keep: object) -> None:
         """Called in a forked child, where the thread does not exist: let go of what is shared.
@@ -134,7 +134,8 @@ class LoopThread:
             with contextlib.suppress(OSError):  # whoever forked may have closed them all
                 os.close(key.fd)
 
-    def _post_if_open(self, callback: Callable[[], object]) -> None:
+    def post_if_open(self, callback: Callable[[], object]) -> None:
+        """Run a callback in the loop, soon, if the loop still runs."""
         try:
             self.post(callback)
         except RedisUnavailable:

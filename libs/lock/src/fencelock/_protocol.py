@@ -57,7 +57,7 @@ class Command(NamedTuple):
 
     script: Script
     keys: tuple[str, ...]
-    args: tuple[str | int, ...]
+    args: tuple[str, ...]
     dated: bool = False
     """The last argument, added when it is sent, says until when the server may run it."""
     tracked: bool = False
@@ -191,7 +191,7 @@ class Request:
             self._claim,
             self._annotation,
             mode,
-            milliseconds(wait + QUEUE_SLACK_SECONDS),
+            str(milliseconds(wait + QUEUE_SLACK_SECONDS)),
             self.since,
         )
         shares = self.kind.name != "exclusive"
@@ -203,7 +203,7 @@ class Request:
         ticket = ""
         if queued:
             # Without knowing since when it stands there, the server has to look for it.
-            head = (self.owner, self.since, str(self._claim), self._annotation)
+            head = (self.owner, self.since, self._claim, self._annotation)
             ticket = " ".join([*head, *self.bodies]) if self.since else "?"
         return Command(scripts.release, self.all_keys, (self.owner, ticket))
 
@@ -234,9 +234,10 @@ _known_keys = lru_cache(_KEYS_REMEMBERED)(_keys)
 
 
 @lru_cache(256)
-def _times(ttl: float) -> tuple[int, str | int, float]:
+def _times(ttl: float) -> tuple[str, str, float]:
     """Lease and claim in milliseconds, and how long a reply about it may take at most."""
-    return milliseconds(ttl), milliseconds(claim_seconds(ttl)), default_reply_timeout(ttl)
+    lease, claim = milliseconds(ttl), milliseconds(claim_seconds(ttl))
+    return str(lease), str(claim), default_reply_timeout(ttl)
 
 
 def give_back(scripts: Scripts, owner: str, bodies: tuple[str, ...]) -> Command:
@@ -439,10 +440,10 @@ def batches(leases: Iterable[A]) -> Iterator[list[A]]:
 def renew(scripts: Scripts, leases: Sequence[tuple[Request, float]]) -> Command:
     """Extend every lease, each for its own number of seconds, in one call."""
     keys: list[str] = []
-    args: list[str | int] = []
+    args: list[str] = []
     for request, ttl in leases:
         keys.extend(request.lock_keys)
-        args += (request.owner, milliseconds(ttl), len(request.lock_keys))
+        args += (request.owner, str(milliseconds(ttl)), str(len(request.lock_keys)))
     return Command(scripts.renew, tuple(keys), tuple(args), tracked=True)
 
 
@@ -460,7 +461,7 @@ def look(requests: Sequence[Request], *, tracked: bool) -> Command:
 def verify(scripts: Scripts, owner: str, fence: int, names: tuple[str, ...]) -> Command:
     """Ask whether one lease holds all of these names."""
     keys = tuple(LOCK_PREFIX + _names.body(name) for name in names)
-    return Command(scripts.verify, keys, (owner, fence))
+    return Command(scripts.verify, keys, (owner, str(fence)))
 
 
 def read_acquire(reply: object, sent: float) -> Granted | Blocked | Late:

@@ -315,7 +315,7 @@ class QuorumEngine:
     async def _agree(self, request: Request, fence: int, limit: float) -> None:
         """Write the fence to a majority: whoever comes next meets one of them."""
         keys = (request.all_keys[0], *request.lock_keys)
-        args = (request.owner, fence, _protocol.milliseconds(request.ttl))
+        args = (request.owner, str(fence), str(_protocol.milliseconds(request.ttl)))
         command = Command(self._scripts.confirm, keys, args)
 
         async def ask(node: _Node) -> bool:

@@ -9,11 +9,17 @@ leases from here as it does its own.
 Two connections have no common order. What was sent on this one and not answered is therefore ended
 for certain (the server is told to drop the connection) before the loop undoes it or asks anew; and
 nothing is asked here while the loop still owes the server a release.
+
+Signal handlers may raise at any line here, in the main thread. Whatever they interrupt is undone.
 """
 
 import logging
 import threading
+import time
+import weakref
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import hiredis
 
@@ -22,7 +28,13 @@ from fencelock._client import Asked, AsyncLockClient
 from fencelock._clock import now
 from fencelock._connection import words_of
 from fencelock._engine import HELD_OR_WAITED_FOR, Engine
-from fencelock._errors import ConfigurationError, Contended, NotOwner, RedisUnavailable
+from fencelock._errors import (
+    ConfigurationError,
+    Contended,
+    FencelockError,
+    NotOwner,
+    RedisUnavailable,
+)
 from fencelock._kinds import EXCLUSIVE
 from fencelock._lease import AsyncLease
 from fencelock._loop_thread import LoopThread
@@ -36,9 +48,20 @@ OPEN_AFTER_CALLS = 3
 RETRY_SECONDS = 5.0
 # How long a call takes at most to notice that its connection was shut down.
 INTERRUPTED_SECONDS = 1.0
+LOOK_SECONDS = 0.005
+# A server that is silent here is asked again by the loop: the limits add up.
+PATIENCE = 0.5
 
 # What a call on a connection that breaks, or its reply, can fail with.
 _Failed = (OSError, hiredis.HiredisError, RedisUnavailable)
+
+
+class _Call(NamedTuple):
+    """Somebody who is on the short way."""
+
+    thread: int
+    spare: Spare
+    request: Request
 
 
 class Shortcut:
@@ -47,9 +70,11 @@ class Shortcut:
     def __init__(self, thread: LoopThread, client: AsyncLockClient) -> None:
         self._thread = thread
         self._client = client
-        # Who has it uses the connection. Nobody waits for it: there is the usual way.
-        self._guard = threading.Lock()
-        self._spare: Spare | None = None
+        # The connection while nobody uses it. To take it out is one step for all threads, and who
+        # is interrupted after that loses it, and nothing else.
+        self._free: list[Spare] = []
+        self._known: Callable[[], Spare | None] = _none
+        self._call: _Call | None = None
         self._calls = 0
         self._opening = False
         self._open_at = 0.0
@@ -64,20 +89,25 @@ class Shortcut:
         engine = self._client.engine
         if not isinstance(engine, Engine) or asked.kind is not EXCLUSIVE or self._client.observed:
             return None
-        if self._closed or not self._guard.acquire(blocking=False):
-            return None
-        lease: AsyncLease | None = None
         try:
-            try:
-                spare = self._at_hand(engine)
-                if spare is not None:
-                    lease = self._take(engine, spare, asked)
-            finally:
-                self._guard.release()
+            spare = self._free.pop()
+        except IndexError:
+            self._open_if_due(engine)
+            return None
+        request = Request(asked.names, engine.client_id, asked.ttl)
+        try:
+            lease = self._try(engine, spare, asked, request)
+            self._leave(spare)
+        except Contended:
+            self._leave(spare)
+            raise
+        except _Failed as error:
+            logger.debug("the short way to %s failed: %s", asked.names, error)
+            self._drop(engine, spare, request)
+            return None
         except BaseException:
-            # A signal handler raised when it was had already.
-            if lease is not None and lease.leave():
-                self._thread.spawn(partial(engine.give_back, lease))
+            # A signal handler raised: the names may be held by now, or soon.
+            self._drop(engine, spare, request)
             raise
         return lease
 
@@ -90,76 +120,56 @@ class Shortcut:
         engine = self._client.engine
         if not isinstance(engine, Engine) or lease.kind is not EXCLUSIVE or self._client.observed:
             return False
-        if not self._guard.acquire(blocking=False):
+        try:
+            spare = self._free.pop()
+        except IndexError:
             return False
         try:
-            spare = self._spare
-            if spare is None or not engine.talks_over(spare.beside):
-                return False
             return self._give_back(engine, spare, lease)
-        finally:
-            self._guard.release()
+        except FencelockError:
+            raise
+        except BaseException:
+            # A signal handler raised: it is given back all the same.
+            lease.left()
+            self._drop(engine, spare)
+            self._thread.spawn(partial(engine.give_back, lease, repeated=True))
+            raise
 
     def close(self, seconds: float) -> None:
-        """Let nobody in any more; who is inside gets so many seconds."""
+        """Let nobody in any more; who is inside gets so many seconds, unless it is the caller."""
         self._closed = True
-        alone = self._guard.acquire(timeout=seconds)
-        if not alone and self._spare is not None:
-            self._spare.interrupt()
+        self._wait_for_others(seconds)
+        call = self._call
+        if call is not None:
+            call.spare.interrupt()
             # What it undoes must be on its way before the loop ends.
-            alone = self._guard.acquire(timeout=INTERRUPTED_SECONDS)
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            spare.discard()
-        if alone:
-            self._guard.release()
+            self._wait_for_others(INTERRUPTED_SECONDS)
+        call, engine = self._call, self._client.engine
+        if call is not None and isinstance(engine, Engine):
+            self._undo(engine, call.spare, call.request)
+        while self._free:
+            self._free.pop().discard()
 
     def forsake(self) -> None:
         """Called in a forked child: the connection is its parent's."""
         self._closed = True
-        if self._spare is not None:
-            self._spare.forsake()
-
-    def _at_hand(self, engine: Engine) -> Spare | None:
-        """The connection, if it may be used now; else it is opened for the next time."""
-        spare = self._spare
+        spare = self._known()
         if spare is not None:
-            if engine.undisturbed(spare.beside):
-                return spare
-            if not engine.talks_over(spare.beside):
-                self._drop(engine, spare)
-            return None
-        self._calls += 1
-        due = self._calls > OPEN_AFTER_CALLS and now() >= self._open_at
-        if due and not (self._opening or self._closed):
-            self._opening = True
-            self._thread.spawn(partial(self._open, engine))
-        return None
-
-    def _take(self, engine: Engine, spare: Spare, asked: Asked) -> AsyncLease | None:
-        request = Request(asked.names, engine.client_id, asked.ttl)
-        try:
-            return self._try(engine, spare, asked, request)
-        except Contended:
-            raise
-        except _Failed as error:
-            logger.debug("the short way to %s failed: %s", asked.names, error)
-            self._drop(engine, spare, then=partial(engine.abandon, request))
-            return None
-        except BaseException:
-            # A signal handler raised: the names may be held by now, or soon.
-            self._drop(engine, spare, then=partial(engine.abandon, request))
-            raise
+            spare.forsake()
 
     def _try(
         self, engine: Engine, spare: Spare, asked: Asked, request: Request
     ) -> AsyncLease | None:
+        if not self._enter(spare, request) or not engine.undisturbed(spare.beside):
+            if not engine.talks_over(spare.beside):
+                raise RedisUnavailable("the client is connected to another server now")
+            return None
         term = Term(asked.ttl, asked.max_hold)
-        limit, sent = engine.limit(request), now()
+        limit, sent = engine.limit(request) * PATIENCE, now()
         command = request.acquire(engine.scripts, "try", asked.wait)
-        reply = _accepted(spare.ask(words_of(command, spare.beside.clock, sent, limit), limit))
-        found = _protocol.read_acquire(reply, sent)
         clock = spare.beside.clock
+        reply = _accepted(spare.ask(words_of(command, clock, sent, limit), limit))
+        found = _protocol.read_acquire(reply, sent)
         if isinstance(found, Late):
             clock.read(sent, found.server_time)
             return None
@@ -169,56 +179,86 @@ class Shortcut:
                 raise Contended(HELD_OR_WAITED_FOR.format(", ".join(asked.names)))
             return None
         clock.read(sent, found.server_time)
-        return self._hand_out(engine, request, term, found, sent)
+        term.grant(sent, found.lease)
+        return self._hand_out(engine, spare, request, term, found)
 
     def _hand_out(
-        self, engine: Engine, request: Request, term: Term, granted: Granted, sent: float
+        self, engine: Engine, spare: Spare, request: Request, term: Term, granted: Granted
     ) -> AsyncLease | None:
-        term.grant(sent, granted.lease)
-        lease = engine.lease(request, term, granted.fence)
-        if not engine.settled or now() >= term.deadline:
-            # It came too late, or the server forgot others who must be told first: ask anew.
+        fresh = engine.settled and engine.talks_over(spare.beside) and now() < term.deadline
+        if not fresh:
+            # It came too late, or others must be told first that the server forgot them.
             self._thread.post(partial(engine.abandon, request))
             return None
-        self._thread.post(partial(engine.adopt, lease))
+        lease = engine.lease(request, term, granted.fence)
+        self._thread.post(partial(engine.adopt, lease, spare.beside))
         return lease
 
     def _give_back(self, engine: Engine, spare: Spare, lease: AsyncLease) -> bool:
         command = lease.request.release(engine.scripts, queued=False)
-        limit, sent = engine.limit(lease.request), now()
-        again = partial(engine.give_back, lease, repeated=True)
+        limit = engine.limit(lease.request) * PATIENCE
+        if not self._enter(spare, lease.request) or not engine.talks_over(spare.beside):
+            self._drop(engine, spare)
+            return False
+        if not lease.leave():
+            self._leave(spare)
+            return False
         try:
-            if not lease.leave():
-                return False
-            words = words_of(command, spare.beside.clock, sent, limit)
+            words = words_of(command, spare.beside.clock, now(), limit)
             released, finished = _protocol.read_release(_accepted(spare.ask(words, limit)))
-            self._thread.post(partial(engine.returned, lease, command, finished=finished))
         except _Failed as error:
             logger.debug("the short way from %s failed: %s", lease.names, error)
             self._drop(engine, spare)
-            self._thread.call(again)
+            self._thread.call(partial(engine.give_back, lease, repeated=True))
             return True
-        except BaseException:
-            # A signal handler raised: it is given back all the same.
-            lease.leave()
-            self._drop(engine, spare)
-            self._thread.spawn(again)
-            raise
+        self._thread.post(partial(engine.returned, lease, command, finished=finished))
+        self._leave(spare)
         if not released:
             raise NotOwner(f"{', '.join(lease.names)}: not, or no longer, held by this lease")
         return True
 
-    def _drop(self, engine: Engine, spare: Spare, then: object = None) -> None:
-        """End the connection for certain, and then do something in the loop."""
-        self._spare = None
+    def _enter(self, spare: Spare, request: Request) -> bool:
+        """Begin a call, unless the client is closed: then it does not wait for us."""
+        self._call = _Call(threading.get_ident(), spare, request)
+        return not self._closed
+
+    def _leave(self, spare: Spare) -> None:
+        """End a call, and let the next one have the connection."""
+        self._call = None
+        if self._closed:
+            spare.discard()
+        else:
+            self._free.append(spare)
+
+    def _drop(self, engine: Engine, spare: Spare, request: Request | None = None) -> None:
+        """End the connection for certain, and undo what was asked for over it."""
+        self._known = _none
         spare.discard()
+        self._undo(engine, spare, request)
+        self._call = None
 
-        def end() -> None:
+    def _undo(self, engine: Engine, spare: Spare, request: Request | None) -> None:
+        def undo() -> None:
             engine.disown(spare.identity)
-            if callable(then):
-                then()
+            if request is not None:
+                engine.withdraw(request)
 
-        self._thread.post(end)
+        self._thread.post_if_open(undo)
+
+    def _wait_for_others(self, seconds: float) -> None:
+        end = now() + seconds
+        while (call := self._call) is not None and now() < end:
+            if call.thread == threading.get_ident():
+                # A signal handler closes the client below which it runs.
+                return
+            time.sleep(LOOK_SECONDS)
+
+    def _open_if_due(self, engine: Engine) -> None:
+        self._calls += 1
+        due = self._calls > OPEN_AFTER_CALLS and now() >= self._open_at
+        if due and self._known() is None and not (self._opening or self._closed):
+            self._opening = True
+            self._thread.spawn(partial(self._open, engine))
 
     async def _open(self, engine: Engine) -> None:
         """Open the connection (in the loop)."""
@@ -229,11 +269,17 @@ class Shortcut:
             logger.debug("no short way: %s", error)
         finally:
             self._open_at = now() + RETRY_SECONDS
-            if spare is not None and self._closed:
+            self._opening = False
+        if spare is not None:
+            if self._closed:
                 spare.discard()
             else:
-                self._spare = spare
-            self._opening = False
+                self._known = weakref.ref(spare)
+                self._free.append(spare)
+
+
+def _none() -> None:
+    """No connection is known."""
 
 
 def _accepted(reply: object) -> object:

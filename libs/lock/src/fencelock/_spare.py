@@ -17,9 +17,9 @@ _DISCARD_UNSENT = struct.pack("ii", 1, 0)
 class Spare:
     """An open connection beside that of the event loop, to the same server as the same user."""
 
-    def __init__(self, sock: socket.socket, identity: tuple[int, str] | None, beside: Link) -> None:
+    def __init__(self, sock: socket.socket, identity: tuple[int, str], beside: Link) -> None:
         self.identity = identity
-        """Under which id and address the server knows it, if it said."""
+        """Under which id and address the server knows it."""
         self.beside = beside
         self._sock = sock
         self._seconds: float | None = None
@@ -29,7 +29,8 @@ class Spare:
         """Send one command and wait for its reply, which may be an error.
 
         Raises:
-            OSError: none came within ``seconds``, or the connection broke.
+            OSError: none came within ``seconds``, the connection broke, or the server told first
+                that it forgot everything.
             hiredis.HiredisError: it makes no sense.
         """
         end = now() + seconds
@@ -44,7 +45,13 @@ class Spare:
             self._reader.feed(data)
             if now() >= end:
                 raise TimeoutError("the reply came too late")
+        if isinstance(reply, hiredis.PushNotification):
+            raise ConnectionAbortedError("the server dropped its data")
         return reply
+
+    def __del__(self) -> None:
+        """Who was interrupted may have lost it."""
+        self._sock.close()
 
     def discard(self) -> None:
         """Drop the connection at once: what the system has not sent yet is never sent."""
