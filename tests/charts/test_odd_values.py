@@ -1,7 +1,8 @@
 """Whatever a value is set to, Helm says in one line what is wrong, or what it renders is right.
 
 Each key of each chart, sections too, is set to odd things. There are more of them than a test has
-time for, so each run takes others: ODD_VALUES_SEED repeats one, ODD_VALUES_EACH=100000 tries all.
+time for, and it says the same of the same tree: ODD_VALUES_SEED takes others, and
+ODD_VALUES_EACH=100000 all of them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import json
 import os
 import random
 import re
-import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ from tests.e2e.harness.programs import ROOT
 from devkit.services import SERVICES
 
 EACH: Final = int(os.environ.get("ODD_VALUES_EACH", "10"))
-SEED: Final = os.environ.get("ODD_VALUES_SEED", "")
+SEED: Final = os.environ.get("ODD_VALUES_SEED", "1")
 ODD: Final[tuple[Any, ...]] = (
     None,
     "",
@@ -56,6 +56,8 @@ ACCIDENT: Final = re.compile(
     r"%!|nil pointer|<no value>|<nil>|YAML parse error|error converting|interface conversion|"
     r"wrong type for value|incompatible types|can't evaluate|panic|expected string; got"
 )
+# Helm's own word for a chart that is set to something else than a section, before anybody is asked.
+HELMS_OWN: Final = re.compile(r"Error: type mismatch on [\w.]+: %!t\(\w+=[^)]*\)")
 # Of a text that is right, only these show that something went wrong on the way.
 SPOILT: Final = re.compile(r"%!\w|<no value>|<nil>")
 
@@ -107,9 +109,8 @@ def start_with_its_settings(service: str, manifests: list[Manifest]) -> None:
 def test_an_odd_value_is_refused_in_a_line_or_rendered_right(
     charts: Charts, schemas: Path, tmp_path: Path, chart: str
 ) -> None:
-    seed = SEED or str(secrets.randbelow(10**6))
-    sys.stdout.write(f"ODD_VALUES_SEED={seed}\n")  # shown where the test fails
-    chosen = random.Random(f"{chart} {seed}")
+    sys.stdout.write(f"ODD_VALUES_SEED={SEED}\n")  # shown where the test fails
+    chosen = random.Random(f"{chart} {SEED}")
     taken, refused = cases(chart)
     rendered = tmp_path / "rendered"
     rendered.mkdir()
@@ -141,6 +142,8 @@ def test_an_odd_value_is_refused_in_a_line_or_rendered_right(
 def fault_of(said: str) -> str:
     """What is wrong with a refusal; nothing when it says plainly what is refused."""
     lines = [line for line in said.splitlines() if line and "coalesce.go" not in line]
+    if len(lines) == 1 and HELMS_OWN.fullmatch(lines[0]):
+        return ""
     if accident := ACCIDENT.search("\n".join(lines)):
         return f"{accident[0]!r} in {lines}"
     if not any(line.startswith(("Error: execution error at", "- at '")) for line in lines):
@@ -158,3 +161,7 @@ def fault_of(said: str) -> str:
 )
 def test_an_accident_of_a_template_is_no_refusal(said: str) -> None:
     assert fault_of(said)
+
+
+def test_what_helm_itself_says_of_a_chart_that_is_no_section_is_a_refusal() -> None:
+    assert not fault_of("Error: type mismatch on redis: %!t(float64=0)")
