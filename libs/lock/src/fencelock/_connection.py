@@ -426,19 +426,21 @@ class Connection:
         raise RedisUnavailable(f"{self._target}: {text}")
 
     async def _bounded(
-        self, future: asyncio.Future[_T], deadline: float, *, watched: bool = True
+        self, future: asyncio.Future[_T], deadline: float, *, connecting: bool = False
     ) -> _T:
         seconds = deadline - now()
         # The link's own watchdog ends what takes longer than the reply timeout: no second timer.
-        if watched and seconds >= self._reply_timeout * 0.9:
+        if not connecting and seconds >= self._reply_timeout * 0.9:
             return await future
         try:
             async with asyncio.timeout(max(0.0, seconds)):
                 return await future
         except TimeoutError as error:
-            why = f": {self._trouble}" if self._trouble is not None else ""
-            late = RedisUnavailable(f"no answer from {self._target} in time{why}")
-            raise late from (self._trouble or error)
+            if self._trouble is not None:
+                text = f"no answer from {self._target} in time: {self._trouble}"
+                raise RedisUnavailable(text) from self._trouble
+            silent = "cannot reach {} in time" if connecting else "no answer from {} in time"
+            raise RedisUnavailable(silent.format(self._target)) from error
 
     async def _open(self, deadline: float) -> Link:
         if not self._mine():
@@ -452,7 +454,7 @@ class Connection:
             raise RedisUnavailable("the client is closed")
         opening = self._opening or self._begin()
         # Shielded: others may be waiting for the same connection.
-        return await self._bounded(asyncio.shield(opening), deadline, watched=False)
+        return await self._bounded(asyncio.shield(opening), deadline, connecting=True)
 
     def _begin(self) -> asyncio.Future[Link]:
         opening = self._opening = self._loop.create_future()
