@@ -439,7 +439,9 @@ class Connection:
             if self._trouble is not None:
                 text = f"no answer from {self._target} in time: {self._trouble}"
                 raise RedisUnavailable(text) from self._trouble
-            silent = "cannot reach {} in time" if connecting else "no answer from {} in time"
+            silent = (
+                "cannot reach {}: no answer in time" if connecting else "no answer from {} in time"
+            )
             raise RedisUnavailable(silent.format(self._target)) from error
 
     async def _open(self, deadline: float) -> Link:
