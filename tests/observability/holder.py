@@ -1,8 +1,8 @@
-"""Somebody beside the services who holds an order's locks, in a trace of its own."""
+"""Somebody beside the services who holds an order's locks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -15,7 +15,7 @@ from tests.observability.otlp import Receiver
 from tests.observability.stage import Stage, traceparent
 
 from devkit.shop import Shop
-from fencelock import LockClient
+from fencelock import Instrumentation, LockClient
 from fencelock.contrib.otel import OpenTelemetryInstrumentation
 
 WAITING_SECONDS = 5.0
@@ -39,23 +39,32 @@ def contended(stage: Stage, receiver: Receiver) -> tuple[str, str]:
 
 
 @contextmanager
-def holding(shop: Shop, order_id: str, receiver: Receiver) -> Iterator[str]:
-    """Hold both locks of an order inside the ``with``; gives the id of the holder's trace.
+def held(
+    shop: Shop, order_id: str, instrumentation: Sequence[Instrumentation] = ()
+) -> Iterator[None]:
+    """Hold both locks of an order inside the ``with``, as another process would.
 
     One process lets the changes of an order in one after the other, so two requests need not
     meet at the lock. Who waits for this holder does.
     """
+    names = f"order:{{{order_id}}}", f"invoice:{{{order_id}}}"
+    with (
+        LockClient.from_url(shop.redis.url, instrumentation=instrumentation) as client,
+        client.lock(*names),
+    ):
+        yield
+
+
+@contextmanager
+def holding(shop: Shop, order_id: str, receiver: Receiver) -> Iterator[str]:
+    """Hold them in a trace of its own; gives the trace's id."""
     provider = TracerProvider(resource=Resource({"service.name": "maintenance"}))
     exporter = OTLPSpanExporter(endpoint=f"{receiver.url}/v1/traces")
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    names = f"order:{{{order_id}}}", f"invoice:{{{order_id}}}"
     try:
         with (
-            LockClient.from_url(
-                shop.redis.url, instrumentation=[OpenTelemetryInstrumentation(provider)]
-            ) as client,
             provider.get_tracer(__name__).start_as_current_span("maintenance") as span,
-            client.lock(*names),
+            held(shop, order_id, [OpenTelemetryInstrumentation(provider)]),
         ):
             yield f"{span.get_span_context().trace_id:032x}"
     finally:

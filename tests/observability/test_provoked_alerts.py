@@ -18,6 +18,7 @@ import psycopg
 import pytest
 import redis
 from tests.e2e.harness.waiting import eventually
+from tests.observability.holder import held
 from tests.observability.rule_files import RULE_FILES, alerts
 from tests.observability.stage import Stage, missing, quick, staged, without
 
@@ -192,11 +193,14 @@ def test_a_slow_holder_raises_the_alerts_of_those_who_wait(
     order = stage.traffic.create().json()["id"]
 
     statuses: set[int] = set()
-    until_fired(
-        prometheus,
-        "contended",
-        meanwhile=lambda: statuses.update(stage.traffic.rush(order, CONTENDERS)),
-    )
+
+    def contend() -> None:
+        """Wait for somebody else in vain, and then for one another."""
+        with held(stage.shop, order):
+            statuses.update(stage.traffic.rush(order, CONTENDERS))
+        statuses.update(stage.traffic.rush(order, CONTENDERS))
+
+    until_fired(prometheus, "contended", meanwhile=contend)
 
     assert {204, 423} <= statuses
     restart(stage, "order")
