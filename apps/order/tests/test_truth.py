@@ -234,6 +234,8 @@ async def test_what_reaches_the_database_after_its_page_said_never_is_not_done( 
 
         await eventually(arrived)
         assert await count(engine, "operations") == recorded
+        # What was given up is tried again meanwhile, and must not outlive its database.
+        await eventually(nothing_goes_on)
 
 
 async def test_a_request_that_waits_for_a_row_is_503_and_is_never_carried_out_later(
@@ -337,6 +339,7 @@ async def test_a_request_that_the_end_of_the_process_cuts_off_is_answered_what_i
 
             await eventually(is_inside)
         assert (await asked).status_code == status
+    await eventually(nothing_goes_on)
     assert await count(engine, "operations") == recorded
 
 
