@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from libs.lock.tests.eventually import PATIENCE_SECONDS
+from libs.lock.tests.threads import connections, eventually, keys, looking_at, make
 from redis import Redis
 
 from devkit.servers import RedisServer
@@ -40,13 +42,10 @@ from fencelock._reentry import Reentry
 from fencelock._shortcut import Shortcut
 from fencelock._spare import Spare
 
-PATIENCE_SECONDS = 30.0
-
 
 @pytest.fixture
 def admin(redis_server: RedisServer) -> Iterator[Redis]:
-    with Redis.from_url(redis_server.url, decode_responses=True) as redis:
-        redis.flushall()
+    with looking_at(redis_server.url) as redis:
         yield redis
 
 
@@ -54,27 +53,6 @@ def admin(redis_server: RedisServer) -> Iterator[Redis]:
 def client(redis_server: RedisServer, admin: Redis) -> Iterator[LockClient]:
     with make(redis_server.url) as made:
         yield made
-
-
-def make(url: str, **options: Any) -> LockClient:
-    """A client whose limits a busy machine does not reach."""
-    defaults = {"ttl": 30.0, "wait": 60.0, "reply_timeout": 7.0, "connect_timeout": 10.0}
-    return LockClient.from_url(url, **{**defaults, **options})
-
-
-def eventually(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"not in {PATIENCE_SECONDS:g} s: {what}"
-        time.sleep(0.005)
-
-
-def keys(admin: Redis) -> list[str]:
-    return sorted(set(admin.scan_iter("fencelock:*")) - {"fencelock:fence"})
-
-
-def connections(admin: Redis) -> int:
-    return sum(each["name"] == "fencelock" for each in admin.client_list())
 
 
 def test_threads_share_two_connections_and_one_thread(client: LockClient, admin: Redis) -> None:

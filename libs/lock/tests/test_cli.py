@@ -8,11 +8,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from libs.lock.tests.eventually import PATIENCE_SECONDS
+from libs.lock.tests.threads import eventually, looking_at
 from redis import Redis
 
 from devkit.servers import RedisServer
@@ -21,13 +23,10 @@ from fencelock._cli import page, view
 from fencelock._cli.breaking import NOTE_SECONDS
 from fencelock._cli.main import main
 
-PATIENCE_SECONDS = 30.0
-
 
 @pytest.fixture
 def admin(redis_server: RedisServer) -> Iterator[Redis]:
-    with Redis.from_url(redis_server.url, decode_responses=True) as redis:
-        redis.flushall()
+    with looking_at(redis_server.url) as redis:
         yield redis
 
 
@@ -64,13 +63,6 @@ class Shell:
 @pytest.fixture
 def shell(redis_server: RedisServer, capsys: pytest.CaptureFixture[str], admin: Redis) -> Shell:
     return Shell(redis_server.url, capsys)
-
-
-def eventually(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"not in {PATIENCE_SECONDS:g} s: {what}"
-        time.sleep(0.005)
 
 
 def start(url: str, *arguments: str) -> "subprocess.Popen[str]":

@@ -5,22 +5,25 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import hiredis
 import pytest
 from libs.lock.tests.blocking import open_shortcut
-from libs.lock.tests.test_blocking_client import connections, eventually, keys, make
+from libs.lock.tests.eventually import PATIENCE_SECONDS
+from libs.lock.tests.threads import connections, eventually, keys, looking_at, make
 from redis import Redis
 
 from devkit.servers import RedisServer
 from fencelock import Contended, LockClient, NotOwner, RedisUnavailable
 from fencelock._blocking_client import CALL_SECONDS
+from fencelock._client import Asked
 from fencelock._clock import now
 from fencelock._connection import Connection
-from fencelock._engine import Engine
+from fencelock._engine import SETTLE_SECONDS, Engine
+from fencelock._lease import AsyncLease
 from fencelock._shortcut import OPEN_AFTER_CALLS, Shortcut
 from fencelock._spare import Spare
 
@@ -34,8 +37,7 @@ class Interrupted(Exception):
 
 @pytest.fixture
 def admin(redis_server: RedisServer) -> Iterator[Redis]:
-    with Redis.from_url(redis_server.url, decode_responses=True) as redis:
-        redis.flushall()
+    with looking_at(redis_server.url) as redis:
         yield redis
 
 
@@ -166,6 +168,7 @@ def test_what_was_under_way_when_it_was_dropped_is_never_done(
     delayed: list[tuple[Any, ...]] = []
     # Somebody else on the way keeps the connection open, and the request.
     network = socket.socket(fileno=os.dup(spare._sock.fileno()))
+    network.settimeout(PATIENCE_SECONDS)
     if not caught:
         engine.disown = lambda _: None  # type: ignore[method-assign, assignment]
 
@@ -306,6 +309,7 @@ def test_a_forked_child_has_a_short_way_of_its_own(client: LockClient, admin: Re
     assert spare is not None
 
     def run() -> None:
+        assert spare._sock.fileno() == -1, "that of the parent is closed in its child"
         for _ in range(OPEN_AFTER_CALLS + 5):
             with client.lock("order:{2}"):
                 pass
@@ -379,30 +383,41 @@ def test_a_grant_of_a_server_that_was_left_meanwhile_is_not_kept(
         return reply
 
     spare.ask = ask  # type: ignore[method-assign]
+    adopted: list[object] = []
+    engine.adopt = lambda lease, link: adopted.append(lease)  # type: ignore[method-assign]
     try:
         lease = client.acquire(NAME)
         lease.check()
     finally:
         del engine.talks_over
+    assert adopted == []
     lease.release()
     eventually(lambda: not keys(admin), "the first grant is undone, the second released")
 
 
-def test_a_lease_that_comes_when_its_server_was_left_is_lost(client: LockClient) -> None:
+def test_a_lease_that_comes_when_its_server_was_left_is_not_kept(
+    client: LockClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = engine_of(client)
-    spare = spare_of(client)
-    assert spare is not None
-    adopt = engine.adopt
-    engine.adopt = lambda lease, link: adopt(lease, Elsewhere())  # type: ignore[method-assign, arg-type]
+    shortcut = shortcut_of(client)
+    adopt, acquire = engine.adopt, shortcut.acquire
+    elsewhere: Any = Elsewhere()
+    came: list[AsyncLease] = []
+    monkeypatch.setattr(engine, "adopt", lambda lease, _: adopt(lease, elsewhere))
 
+    def slowly(asked: Asked) -> AsyncLease | None:
+        lease = acquire(asked)
+        assert lease is not None
+        came.append(lease)
+        eventually(lambda: lease.lost, "lost before the caller has it")
+        return lease
+
+    monkeypatch.setattr(shortcut, "acquire", slowly)
     lease = client.acquire(NAME)
 
-    # It was lost on the way, and another one asked for; or the caller has it, and is told.
-    keeper = engine._keeper
-    eventually(
-        lambda: lease.remaining() == 0.0 or lease._inner.request.owner in keeper,
-        "lost, or looked after",
-    )
+    lease.check()
+    assert lease.fence > came[0].fence
+    assert [each.request.owner for each in engine._keeper.held()] == [lease._inner.request.owner]
 
 
 class Elsewhere:
@@ -476,6 +491,23 @@ def test_a_signal_handler_that_closes_the_client_does_not_wait_for_itself(
     assert keys(admin) == []
 
 
+def test_what_is_interrupted_when_it_was_granted_is_renewed_by_nobody(
+    client: LockClient, admin: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(shortcut: Shortcut, spare: Spare) -> None:
+        raise Interrupted
+
+    async def turn() -> None:
+        """What the thread of the loop was told before is done when this is."""
+
+    monkeypatch.setattr(Shortcut, "_leave", interrupted)
+    with pytest.raises(Interrupted):
+        client.acquire(NAME)
+    client._start().thread.call(turn)
+    assert engine_of(client)._keeper.held() == []
+    eventually(lambda: not keys(admin), "given back")
+
+
 @pytest.mark.parametrize("step", ["leave", "_enter", "_leave"])
 def test_a_release_that_is_interrupted_anywhere_is_made_all_the_same(
     client: LockClient, admin: Redis, step: str
@@ -493,5 +525,94 @@ def test_a_release_that_is_interrupted_anywhere_is_made_all_the_same(
         patch.setattr(kind, step, interrupted)
         with pytest.raises(Interrupted):
             lease.release()
+    assert lease._inner.released
     eventually(lambda: not keys(admin), "released")
     eventually(lambda: not engine_of(client)._keeper.held(), "nobody renews it")
+
+
+def after_asking(client: LockClient, meanwhile: Callable[[Any], object]) -> None:
+    """Do something between a reply and what is made of it."""
+    spare = spare_of(client)
+    assert spare is not None
+    real = spare.ask
+
+    def ask(words: Any, seconds: float) -> Any:
+        reply = real(words, seconds)
+        meanwhile(reply)
+        return reply
+
+    spare.ask = ask  # type: ignore[method-assign]
+
+
+def test_a_grant_that_is_over_when_it_is_read_is_not_handed_out(
+    redis_server: RedisServer, admin: Redis
+) -> None:
+    with make(redis_server.url, ttl=1.0, reply_timeout=0.4) as client:
+        client.start()
+        open_shortcut(client)
+        after_asking(client, lambda _: time.sleep(1.1))
+        lease = client.acquire(NAME)
+        lease.check()
+        spare = spare_of(client)
+        assert spare is not None
+        del spare.ask
+        lease.release()
+    assert keys(admin) == []
+
+
+def test_a_grant_while_others_learn_that_the_server_forgot_them_is_asked_for_again(
+    client: LockClient, admin: Redis
+) -> None:
+    engine = engine_of(client)
+    granted: list[int] = []
+
+    def flushed(reply: Any) -> None:
+        granted.append(int(reply[1]))
+        engine._settled_at = now() + SETTLE_SECONDS
+
+    after_asking(client, flushed)
+    lease = client.acquire(NAME)
+    assert lease.fence > granted[0]
+    lease.check()
+
+
+def test_a_refusal_is_for_the_usual_way_to_judge(client: LockClient, admin: Redis) -> None:
+    admin.script_flush()
+
+    with client.lock(NAME):
+        assert admin.exists(KEY)
+
+    assert keys(admin) == []
+
+
+def test_a_request_that_the_server_takes_for_late_is_made_again(
+    client: LockClient, admin: Redis
+) -> None:
+    spare = spare_of(client)
+    assert spare is not None
+    spare.beside.clock._ahead -= 3600.0  # the server's clock was set forward
+
+    with client.lock(NAME):
+        assert admin.exists(KEY)
+
+    assert keys(admin) == []
+
+
+def test_a_silent_server_is_waited_for_half_as_long_before_the_usual_way(
+    client: LockClient,
+) -> None:
+    engine = engine_of(client)
+    limits: list[float] = []
+    spare = spare_of(client)
+    assert spare is not None
+    real = spare.ask
+
+    def ask(words: Any, seconds: float) -> Any:
+        limits.append(seconds)
+        return real(words, seconds)
+
+    spare.ask = ask  # type: ignore[method-assign]
+    lease = client.acquire(NAME)
+    limit = engine.limit(lease._inner.request)
+    lease.release()
+    assert limits == [limit / 2] * 2
