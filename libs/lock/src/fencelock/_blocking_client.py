@@ -139,6 +139,7 @@ class LockClient:
             _wind_up(running.thread, running.client, running.shortcut)
             raise
         running.thread.stop()
+        # One that was just being opened.
         running.shortcut.close(0.0)
         running.announcer.stop(CALLBACK_SECONDS)
 

@@ -30,6 +30,12 @@ _DISCARD_UNSENT = struct.pack("ii", 1, 0)
 _BUSY_LIMITS = 4
 
 
+def discard_unsent(sock: socket.socket) -> None:
+    """What the system has not sent yet when the socket is closed is never sent."""
+    with contextlib.suppress(OSError, ValueError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD_UNSENT)
+
+
 class Link(asyncio.Protocol):
     """An open connection that speaks RESP3. It is used until it breaks, then thrown away."""
 
@@ -114,8 +120,7 @@ class Link(asyncio.Protocol):
             self._reason, self._cause = reason, cause
         sock = self._transport.get_extra_info("socket")
         if sock is not None:
-            with contextlib.suppress(OSError, ValueError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD_UNSENT)
+            discard_unsent(sock)
         self._transport.abort()
 
     def detach(self) -> socket.socket:

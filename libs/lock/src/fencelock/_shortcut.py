@@ -35,7 +35,7 @@ from fencelock._errors import (
     NotOwner,
     RedisUnavailable,
 )
-from fencelock._kinds import EXCLUSIVE
+from fencelock._kinds import EXCLUSIVE, Kind
 from fencelock._lease import AsyncLease
 from fencelock._loop_thread import LoopThread
 from fencelock._protocol import Blocked, Granted, Late, Request, Term
@@ -52,7 +52,8 @@ LOOK_SECONDS = 0.005
 # A server that is silent here is asked again by the loop: the limits add up.
 PATIENCE = 0.5
 
-# What a call on a connection that breaks, or its reply, can fail with.
+# What a call on a connection that breaks can fail with. What is no reply to it, such as a refusal
+# or the news that the server dropped its data, is RedisUnavailable: the usual way finds out more.
 _Failed = (OSError, hiredis.HiredisError, RedisUnavailable)
 
 
@@ -86,8 +87,8 @@ class Shortcut:
         Raises:
             Contended: they are not free, and the caller does not wait.
         """
-        engine = self._client.engine
-        if not isinstance(engine, Engine) or asked.kind is not EXCLUSIVE or self._client.observed:
+        engine = self._engine_for(asked.kind)
+        if engine is None:
             return None
         try:
             spare = self._free.pop()
@@ -117,8 +118,8 @@ class Shortcut:
         Raises:
             LeaseLost, NotOwner, RedisUnavailable: as :meth:`AsyncLease.release` does.
         """
-        engine = self._client.engine
-        if not isinstance(engine, Engine) or lease.kind is not EXCLUSIVE or self._client.observed:
+        engine = self._engine_for(lease.kind)
+        if engine is None:
             return False
         try:
             spare = self._free.pop()
@@ -157,6 +158,13 @@ class Shortcut:
         if spare is not None:
             spare.forsake()
 
+    def _engine_for(self, kind: Kind) -> Engine | None:
+        """What runs in the loop, if it is one server's, and the short way is for such names."""
+        engine = self._client.engine
+        if not isinstance(engine, Engine) or kind is not EXCLUSIVE or self._client.observed:
+            return None
+        return engine
+
     def _try(
         self, engine: Engine, spare: Spare, asked: Asked, request: Request
     ) -> AsyncLease | None:
@@ -168,7 +176,7 @@ class Shortcut:
         limit, sent = engine.limit(request) * PATIENCE, now()
         command = request.acquire(engine.scripts, "try", asked.wait)
         clock = spare.beside.clock
-        reply = _accepted(spare.ask(words_of(command, clock, sent, limit), limit))
+        reply = spare.ask(words_of(command, clock, sent, limit), limit)
         found = _protocol.read_acquire(reply, sent)
         if isinstance(found, Late):
             clock.read(sent, found.server_time)
@@ -205,7 +213,7 @@ class Shortcut:
             return False
         try:
             words = words_of(command, spare.beside.clock, now(), limit)
-            released, finished = _protocol.read_release(_accepted(spare.ask(words, limit)))
+            released, finished = _protocol.read_release(spare.ask(words, limit))
         except _Failed as error:
             logger.debug("the short way from %s failed: %s", lease.names, error)
             self._drop(engine, spare)
@@ -280,14 +288,3 @@ class Shortcut:
 
 def _none() -> None:
     """No connection is known."""
-
-
-def _accepted(reply: object) -> object:
-    """The reply, unless the server refused: why, and what to do about it, the usual way finds out.
-
-    Raises:
-        RedisUnavailable: it did.
-    """
-    if isinstance(reply, hiredis.ReplyError):
-        raise RedisUnavailable(str(reply))
-    return reply

@@ -3,15 +3,13 @@
 import contextlib
 import os
 import socket
-import struct
 
 import hiredis
 
 from fencelock._clock import now
-from fencelock._link import Link, Reply, Word
+from fencelock._link import Link, Reply, Word, discard_unsent
 
 _READ_BYTES = 65536
-_DISCARD_UNSENT = struct.pack("ii", 1, 0)
 
 
 class Spare:
@@ -26,11 +24,12 @@ class Spare:
         self._reader = hiredis.Reader()
 
     def ask(self, words: tuple[Word, ...], seconds: float) -> Reply:
-        """Send one command and wait for its reply, which may be an error.
+        """Send one command and wait for what the server says next.
+
+        That may be an error; or news, that it dropped its data, after which no reply is awaited.
 
         Raises:
-            OSError: none came within ``seconds``, the connection broke, or the server told first
-                that it forgot everything.
+            OSError: none came within ``seconds``, or the connection broke.
             hiredis.HiredisError: it makes no sense.
         """
         end = now() + seconds
@@ -45,8 +44,6 @@ class Spare:
             self._reader.feed(data)
             if now() >= end:
                 raise TimeoutError("the reply came too late")
-        if isinstance(reply, hiredis.PushNotification):
-            raise ConnectionAbortedError("the server dropped its data")
         return reply
 
     def __del__(self) -> None:
@@ -55,8 +52,7 @@ class Spare:
 
     def discard(self) -> None:
         """Drop the connection at once: what the system has not sent yet is never sent."""
-        with contextlib.suppress(OSError):
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD_UNSENT)
+        discard_unsent(self._sock)
         self._sock.close()
 
     def interrupt(self) -> None:
