@@ -6,12 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fencelock import _kinds, _names, _proof, _protocol
+from fencelock import _forks, _names, _proof, _protocol
 from fencelock._client import Asked, AsyncLockClient
 from fencelock._engine import Verified
 from fencelock._errors import LeaseLost, NotOwner, RedisUnavailable
 from fencelock._instrumentation import LossReason
-from fencelock._kinds import Kind
 from fencelock._lease import AsyncLease, OnLost
 from fencelock._protocol import Request
 
@@ -106,7 +105,11 @@ class FakeLockClient(AsyncLockClient):
         _protocol.validate_ttl(ttl, max_hold)
         _protocol.validate_wait(wait)
         self._server = server
-        self._limits = (ttl, wait, max_hold)
+        self._ttl, self._wait, self._max_hold = ttl, wait, max_hold
+        # There is no connection: no limit of one to be kept, and nothing that runs.
+        self._reply_timeout_given = False
+        self._running = None
+        self._generation = _forks.generation()
         self._id = _protocol.new_client_id()
         self._ended = False
 
@@ -123,29 +126,6 @@ class FakeLockClient(AsyncLockClient):
         """End every lease and every wait of this client."""
         self._ended = True
         self._server.leave(self._id)
-
-    @property
-    def engine(self) -> None:
-        """Nothing runs."""
-
-    def asked(
-        self,
-        names: tuple[str, ...],
-        ttl: float | None,
-        wait: float | None,
-        max_hold: float | None,
-        kind: Kind,
-    ) -> Asked:
-        """Fill in the defaults, with the errors of the real client."""
-        given = (ttl, wait, max_hold)
-        ttl, wait, max_hold = [
-            default if each is None else each
-            for each, default in zip(given, self._limits, strict=True)
-        ]
-        _protocol.validate_ttl(ttl, max_hold)
-        _protocol.validate_wait(wait)
-        _kinds.validate(kind)
-        return Asked(_names.normalise(names), ttl, wait, max_hold, kind, names[0])
 
     async def obtain(self, asked: Asked, *, waited: float = 0.0) -> FakeLease:  # noqa: ARG002
         """Take all of the names or none, with the errors of the real client.
