@@ -35,7 +35,26 @@ def _delete(value: str) -> Act:
     return act
 
 
-class NodeRedlock:
+class _Contestant:
+    """Takes a name and gives it back by acting on every server."""
+
+    def __init__(self, servers: Sequence[Redis]) -> None:
+        self._servers = servers
+        self._value = secrets.token_hex(16)
+
+    async def take(self, ttl: float) -> None:
+        """Hold the name, or raise."""
+        await self._act(_set(self._value, ttl))
+
+    async def release(self) -> None:
+        """Give it back, or raise."""
+        await self._act(_delete(self._value))
+
+    async def _act(self, act: Act) -> None:
+        raise NotImplementedError
+
+
+class NodeRedlock(_Contestant):
     """`acquire` and `release` share one loop, which votes and tries again.
 
     A vote is decided when a majority of all servers is for it, or a majority against it. There are
@@ -43,20 +62,11 @@ class NodeRedlock:
     """
 
     def __init__(self, servers: Sequence[Redis], *, retries: int = 10, pause: float = 0.01) -> None:
-        self._servers = servers
+        super().__init__(servers)
         self._retries = retries
         self._pause = pause
-        self._value = secrets.token_hex(16)
 
-    async def take(self, ttl: float) -> None:
-        """Hold the name, or raise."""
-        await self._execute(_set(self._value, ttl))
-
-    async def release(self) -> None:
-        """Give it back, or raise."""
-        await self._execute(_delete(self._value))
-
-    async def _execute(self, act: Act) -> None:
+    async def _act(self, act: Act) -> None:
         for _ in range(self._retries + 1):
             if await self._vote(act):
                 return
@@ -83,20 +93,8 @@ class NodeRedlock:
             await asyncio.gather(*asking, return_exceptions=True)
 
 
-class Redsync:
+class Redsync(_Contestant):
     """It asks every server at once, and counts when all of them have answered."""
-
-    def __init__(self, servers: Sequence[Redis]) -> None:
-        self._servers = servers
-        self._value = secrets.token_hex(16)
-
-    async def take(self, ttl: float) -> None:
-        """Hold the name, or raise."""
-        await self._act(_set(self._value, ttl))
-
-    async def release(self) -> None:
-        """Give it back, or raise."""
-        await self._act(_delete(self._value))
 
     async def _act(self, act: Act) -> None:
         votes = await asyncio.gather(*[act(server) for server in self._servers])
