@@ -8,6 +8,7 @@ when it is there as a whole, so that whoever does not send one takes no place fr
 import asyncio
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -87,6 +88,30 @@ class _NoValidHost(Exception):
 _HOST: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]*)?")
 
 
+class _Alarm:
+    """Calls back once after it was set, unless it is cancelled before."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:
+        self._loop = loop
+        self._ring = ring
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, seconds: float) -> None:
+        """Ring after so many seconds; nothing changes if it is set already."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(seconds, self._over)
+
+    def cancel(self) -> None:
+        """Do not ring."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _over(self) -> None:
+        self._timer = None
+        self._ring()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol on httptools, with ``HttpLimits``.
 
@@ -108,7 +133,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._connections = config.front.connections
         self._lifecycle = config.front.lifecycle
         self._place = Place.ANY
-        self._timer: asyncio.TimerHandle | None = None
+        self._request_alarm = _Alarm(self.loop, self._look)
         self._held: tuple[Any, Any] | None = None
         self._in_head = False
         self._in_body = False
@@ -126,7 +151,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unread: tuple[Any, Any] | None = None
         """The request that waits until its client has read what it was answered before."""
         self._unsent = 0
-        self._reader_timer: asyncio.TimerHandle | None = None
+        self._reader_alarm = _Alarm(self.loop, self._look_at_reader)
 
     # The connection
 
@@ -144,8 +169,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Give the place back; a request that was not there as a whole is forgotten."""
         self._connections.leave(self)
-        self._unwatch()
-        self._unwatch_reader()
+        self._request_alarm.cancel()
+        self._reader_alarm.cancel()
         self._held = self._unread = None
         super().connection_lost(exc)
 
@@ -235,7 +260,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_body = True
         self._received = 0
         self._since = self.loop.time()
-        self._unwatch()
+        self._request_alarm.cancel()
         super().on_headers_complete()
 
     def take_offer(self) -> bytes | None:
@@ -289,7 +314,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 cycle.waiting_for_100_continue = False
                 self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             return
-        self._unwatch()
+        self._request_alarm.cancel()
         if self._place is Place.PROBES_ONLY and cycle.scope["path"] not in health.PATHS:
             self._refuse(503, "full")
             return
@@ -328,7 +353,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """Go on with its next request."""
         super().resume_writing()
-        self._unwatch_reader()
+        self._reader_alarm.cancel()
         if self._unread is not None:
             unread, self._unread = self._unread, None
             self._start_asgi_task(*unread)
@@ -340,17 +365,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _watch_reader(self) -> None:
         self._unsent = self.transport.get_write_buffer_size()
-        if self._unsent and self._reader_timer is None:
-            seconds = self._limits.answer_seconds
-            self._reader_timer = self.loop.call_later(seconds, self._look_at_reader)
-
-    def _unwatch_reader(self) -> None:
-        if self._reader_timer is not None:
-            self._reader_timer.cancel()
-            self._reader_timer = None
+        if self._unsent:
+            self._reader_alarm.set(self._limits.answer_seconds)
 
     def _look_at_reader(self) -> None:
-        self._reader_timer = None
         demanded = self._limits.answer_seconds * self._limits.answer_bytes_per_second
         unsent = self.transport.get_write_buffer_size()
         if unsent > 0 and self._unsent - unsent < demanded:
@@ -362,17 +380,9 @@ class BoundedProtocol(HttpToolsProtocol):
     # Time
 
     def _watch(self) -> None:
-        if self._timer is None:
-            seconds = _CHECK_SECONDS if self._in_body else self._limits.head_seconds
-            self._timer = self.loop.call_later(seconds, self._look)
-
-    def _unwatch(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._request_alarm.set(_CHECK_SECONDS if self._in_body else self._limits.head_seconds)
 
     def _look(self) -> None:
-        self._timer = None
         if self.transport.is_closing() or self._refused:
             return
         if not self._in_body:
@@ -402,7 +412,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Answer a problem where that is possible, and close."""
         self._refused = True
         self._connections.refused(reason)
-        self._unwatch()
+        self._request_alarm.cancel()
         answerable = self._waits() or reason == "full"
         self._held = self._unread = None
         if (cycle := self._present()) is not None:
