@@ -122,3 +122,25 @@ async def test_the_two_forms_of_a_header_mean_the_same_key(shop: Shop) -> None:
     quoted = await shop.client.post("/invoices", json=body, headers={"Idempotency-Key": '"a-17"'})
     assert bare.status_code == 201
     assert same(bare, quoted)
+
+
+async def test_every_outcome_names_its_operation(shop: Shop) -> None:
+    order_id = uuid.uuid4()
+    create, update, wrong, aborted = (uuid.uuid4() for _ in range(4))
+    async with shop.locked(order_id) as lease:
+        proof = lease.proof()
+        created = await shop.create(order_id, proof=proof, op_id=create)
+        invoice_id = created.json()["id"]
+        answers = [
+            (create, "applied", created),
+            (update, "applied", await shop.update(invoice_id, base=1, proof=proof, op_id=update)),
+            (wrong, "rejected", await shop.delete(invoice_id, base=1, proof=proof, op_id=wrong)),
+            (aborted, "aborted", await shop.abort(aborted, invoice_id)),
+            (aborted, "aborted", await shop.delete(invoice_id, base=2, proof=proof, op_id=aborted)),
+        ]
+    for op_id, outcome in ((create, "applied"), (wrong, "rejected"), (aborted, "aborted")):
+        asked = await shop.client.get(f"/operations/{op_id}", params={"invoice_id": invoice_id})
+        answers.append((op_id, outcome, asked))
+    for op_id, outcome, answer in answers:
+        named = (answer.headers["operation-id"], answer.headers["operation-outcome"])
+        assert named == (str(op_id), outcome)

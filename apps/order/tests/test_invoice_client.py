@@ -18,11 +18,14 @@ from tandem.errors import OutcomeUnknown
 from tandem.operation import Outcome
 
 ORDER = uuid.UUID(int=3)
+OPERATION = uuid.UUID(int=7)
+NOT_RECORDED = "/problems/operation-not-found"
+NAMED = {"Operation-Id": str(OPERATION)}
 
 
 def an_operation(kind: Kind = Kind.UPDATE, *, version: int = 4) -> Operation:
     return Operation(
-        id=uuid.UUID(int=7),
+        id=OPERATION,
         order_id=ORDER,
         invoice_id=invoice_id_for(ORDER),
         kind=kind,
@@ -43,10 +46,14 @@ def client_of(handler: Handler, *, failures: int = 3) -> tuple[HttpInvoices, Cir
     return HttpInvoices(HandledHttp(handler), breaker=breaker, usual_timeout_seconds=1), breaker
 
 
+def saying(answer: httpx.Response) -> Handler:
+    return lambda _: answer
+
+
 def applied(
     _: httpx.Request, *, version: int = 4, invoice: uuid.UUID | None = None
 ) -> httpx.Response:
-    headers = {"Operation-Outcome": "applied", "ETag": f'"{version}"'}
+    headers = {**NAMED, "Operation-Outcome": "applied", "ETag": f'"{version}"'}
     if invoice is not None:
         headers["Location"] = f"/invoices/{invoice}"
     return httpx.Response(204, headers=headers)
@@ -99,15 +106,58 @@ async def test_an_answer_without_an_outcome_decides_nothing(status: int) -> None
 @pytest.mark.parametrize("outcome", ["rejected", "aborted"])
 async def test_a_recorded_refusal_is_a_decision_whatever_its_status(outcome: str) -> None:
     def answer(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(412, headers={"Operation-Outcome": outcome}, json={"detail": "why"})
+        headers = {**NAMED, "Operation-Outcome": outcome}
+        return httpx.Response(412, headers=headers, json={"detail": "why"})
 
     invoices, _ = client_of(answer)
     decision = await invoices.send(an_operation(), proof="p", timeout_seconds=1)
     assert (decision.outcome.value, decision.detail) == (outcome, "why")
 
 
+@pytest.mark.parametrize("outcome", [each.value for each in Outcome])
+@pytest.mark.parametrize("kind", list(Kind))
+async def test_an_outcome_of_another_operation_decides_nothing(kind: Kind, outcome: str) -> None:
+    made = {"ETag": '"4"'}
+    if kind is Kind.CREATE:
+        made["Location"] = f"/invoices/{invoice_id_for(ORDER)}"
+    for named in (str(uuid.UUID(int=8)), "", f"{OPERATION}, {uuid.UUID(int=8)}", "x" * 4_000):
+        headers = {**made, "Operation-Id": named, "Operation-Outcome": outcome}
+        invoices, _ = client_of(saying(httpx.Response(409, headers=headers)))
+        with pytest.raises(OutcomeUnknown, match="about operation"):
+            await invoices.send(an_operation(kind), proof="p", timeout_seconds=1)
+
+
+@pytest.mark.parametrize("outcome", [each.value for each in Outcome])
+async def test_an_outcome_that_names_no_operation_counts_if_it_is_recorded_of_this_one(
+    outcome: str,
+) -> None:
+    nameless = {"Operation-Outcome": outcome, "ETag": '"4"'}
+    recorded: dict[str, Handler] = {
+        "of this one": record(outcome=outcome),
+        "of another one": record(outcome=outcome, id=str(uuid.UUID(int=8))),
+        "not at all": lambda _: httpx.Response(404, json={"type": NOT_RECORDED}),
+    }
+    told = {}
+    for name, handler in recorded.items():
+
+        def answer(request: httpx.Request, handler: Handler = handler) -> httpx.Response:
+            if request.method == "GET":
+                return handler(request)
+            return httpx.Response(409, headers=nameless, json={"detail": "why"})
+
+        invoices, _ = client_of(answer)
+        try:
+            decision = await invoices.send(an_operation(), proof="p", timeout_seconds=1)
+        except OutcomeUnknown:
+            told[name] = "unknown"
+        else:
+            told[name] = decision.outcome.value
+    assert told == {"of this one": outcome, "of another one": "unknown", "not at all": "unknown"}
+
+
 async def test_a_strange_outcome_decides_nothing() -> None:
-    invoices, _ = client_of(lambda _: httpx.Response(204, headers={"Operation-Outcome": "perhaps"}))
+    headers = {**NAMED, "Operation-Outcome": "perhaps"}
+    invoices, _ = client_of(lambda _: httpx.Response(204, headers=headers))
     with pytest.raises(OutcomeUnknown):
         await invoices.send(an_operation(), proof="p", timeout_seconds=1)
 
@@ -126,7 +176,7 @@ async def test_a_connection_that_breaks_decides_nothing_and_is_not_tried_again_u
 
 
 async def test_only_the_services_own_404_means_that_nothing_is_recorded() -> None:
-    own = {"type": "/problems/operation-not-found"}
+    own = {"type": NOT_RECORDED}
     invoices, _ = client_of(lambda _: httpx.Response(404, json=own))
     assert await invoices.recorded(an_operation(), timeout_seconds=1) is None
     invoices, _ = client_of(lambda _: httpx.Response(404, text="no such page"))
@@ -192,7 +242,10 @@ async def test_a_success_about_another_version_or_invoice_decides_nothing() -> N
         (Kind.UPDATE, lambda request: applied(request, invoice=invoice_id_for(ORDER))),
         (Kind.CREATE, lambda request: applied(request, invoice=uuid.UUID(int=8))),
         (Kind.CREATE, applied),
-        (Kind.DELETE, lambda _: httpx.Response(204, headers={"Operation-Outcome": "applied"})),
+        (
+            Kind.DELETE,
+            lambda _: httpx.Response(204, headers={**NAMED, "Operation-Outcome": "applied"}),
+        ),
     ]
     for kind, answer in strange:
         invoices, _ = client_of(answer)

@@ -31,9 +31,10 @@ holder proves it with the header `Lock-Token`.
 
 **Operations.** Every change is decided once, under its `Idempotency-Key`, and the decision never
 changes: a repetition gets the same answer byte for byte, without any lock. Answers that report a
-decision carry `Operation-Outcome: applied | rejected | aborted`. An answer without that header says
-nothing about the operation: ask again with the same key, or at `/operations/{op_id}`. A key of a
-direct client and the id of an order's operation never meet, also if they are the same UUID.
+decision carry `Operation-Outcome: applied | rejected | aborted`, and in `Operation-Id` which one it
+is of. An answer without them says nothing about the operation: ask again with the same key, or at
+`/operations/{op_id}`. A key of a direct client and the id of an order's operation never meet, also
+if they are the same UUID.
 
 **Answers.** `4xx` and `503` mean that nothing was written, also when a request's time runs out.
 `504` means that the database went away during the commit and did not come back in time: whether it

@@ -50,7 +50,7 @@ from servicekit.problems import (
 )
 from servicekit.walks import Walk
 from tandem.decider import Record
-from tandem.http import OPERATION_OUTCOME
+from tandem.http import OPERATION_ID, OPERATION_OUTCOME
 
 router = APIRouter(route_class=StrictJsonRoute)
 
@@ -59,7 +59,11 @@ _OUTCOME: Final = {
     OPERATION_OUTCOME: {
         "description": "The recorded outcome.",
         "schema": {"type": "string", "enum": ["applied", "rejected", "aborted"]},
-    }
+    },
+    OPERATION_ID: {
+        "description": "The operation that it is the outcome of.",
+        "schema": {"type": "string", "format": "uuid"},
+    },
 }
 _LOCATION: Final = {"Location": {"description": "The invoice.", "schema": {"type": "string"}}}
 _CHANGED: Final[dict[int | str, dict[str, Any]]] = {
@@ -229,7 +233,10 @@ async def abort_operation(
 async def _answer(recorded: Record, points: Failpoints) -> Response:
     access_log.bind(operation_id=str(recorded.identity.op_id))
     await points.hit(failpoints.BEFORE_REPLY)
-    return StoredResponse(*recorded.answer).to_response()
+    answer = StoredResponse(*recorded.answer).to_response()
+    # Not kept with the answer: what an earlier release has recorded is named like anything else.
+    answer.headers[OPERATION_ID] = str(recorded.identity.op_id)
+    return answer
 
 
 def _operation(recorded: Record) -> Response:
@@ -242,7 +249,11 @@ def _operation(recorded: Record) -> Response:
         status=recorded.answer.status,
         created_at=recorded.created_at,
     )
-    return _json(document.model_dump_json(), {OPERATION_OUTCOME: recorded.outcome.value})
+    outcome = {
+        OPERATION_OUTCOME: recorded.outcome.value,
+        OPERATION_ID: str(recorded.identity.op_id),
+    }
+    return _json(document.model_dump_json(), outcome)
 
 
 def _json(body: str, headers: dict[str, str]) -> Response:

@@ -1,12 +1,15 @@
 """The invoice service as this one sees it: the only module that knows HTTP is in between.
 
-Only an answer with the header ``Operation-Outcome`` reports a decision. Whatever else comes, a
-refusal, an error, nonsense or nothing, leaves the outcome unknown.
+Only an answer with the header ``Operation-Outcome`` reports a decision, and only that of the
+operation it names in ``Operation-Id``. Whatever else comes, a refusal, an error, an answer to
+somebody else, nonsense or nothing, leaves the outcome unknown.
 """
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final
 from uuid import UUID
@@ -21,7 +24,7 @@ from servicekit.breaker import BreakerOpen, CircuitBreaker
 from servicekit.etags import format_etag
 from servicekit.http_client import Answer, HttpClient, HttpError, NoAnswerInTime
 from tandem.errors import OutcomeUnknown
-from tandem.http import IDEMPOTENCY_KEY, IF_MATCH, LOCK_TOKEN, OPERATION_OUTCOME
+from tandem.http import IDEMPOTENCY_KEY, IF_MATCH, LOCK_TOKEN, OPERATION_ID, OPERATION_OUTCOME
 from tandem.initiator.ports import Decision
 from tandem.operation import Outcome
 
@@ -96,10 +99,20 @@ class HttpInvoices:
         headers[IDEMPOTENCY_KEY] = str(operation.id)
         headers[LOCK_TOKEN] = proof
         headers[ORDER_HEADER] = str(operation.order_id)
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout_seconds
         response = await self._call(
             method, path, body=body, headers=headers, timeout_seconds=timeout_seconds
         )
-        return _decision_of(response, operation)
+        decision = _decision_of(response, operation)
+        if OPERATION_ID in response.headers:
+            return decision
+        # An earlier release does not say what its answer is about; what it has recorded does.
+        left = max(deadline - clock(), _MARGIN_SECONDS)
+        recorded = await self.recorded(operation, timeout_seconds=left)
+        if recorded is None:
+            raise OutcomeUnknown("an answer about no operation", retryable=False)
+        return replace(recorded, detail=decision.detail)
 
     async def recorded(self, operation: Operation, *, timeout_seconds: float) -> Decision | None:
         """Return what the service has recorded; see ``tandem.initiator.ports.Decider``."""
@@ -213,6 +226,9 @@ def _decision_of(response: Answer, operation: Operation) -> Decision:
         outcome = Outcome(header)
     except ValueError as error:
         raise OutcomeUnknown(f"strange outcome {header!r}", retryable=False) from error
+    named = response.headers.get(OPERATION_ID)
+    if named is not None and named != str(operation.id):
+        raise OutcomeUnknown(f"an answer about operation {named[:64]!r}", retryable=False)
     if outcome is Outcome.APPLIED:
         _require_effect_of(operation, response)
     return Decision(outcome, detail="" if outcome is Outcome.APPLIED else _detail_of(response))

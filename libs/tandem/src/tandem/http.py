@@ -14,6 +14,8 @@ LOCK_TOKEN: Final = "Lock-Token"  # noqa: S105 (a header's name)
 """The proof that the caller holds the locks."""
 OPERATION_OUTCOME: Final = "Operation-Outcome"
 """What is recorded; an answer without it decides nothing."""
+OPERATION_ID: Final = "Operation-Id"
+"""Of which operation that is; an answer about another one decides nothing."""
 
 NOTHING_WRITTEN: Final = {
     errors.Locked: 423,
