@@ -5,6 +5,7 @@ import json
 import logging as stdlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -385,7 +386,23 @@ async def test_the_request_metric_carries_the_trace_id_as_its_exemplar(world: Wo
     assert f'# {{trace_id="{span.context.trace_id:032x}"}}' in metrics
 
 
-async def test_the_api_document_is_made_once_and_valid_json(client: httpx.AsyncClient) -> None:
-    first, second = [(await client.get("/openapi.json")).text for _ in range(2)]
-    assert first == second
-    assert "ProblemDocument" in json.loads(first)["components"]["schemas"]
+async def test_the_api_document_is_made_once_however_often_it_is_asked_for(
+    world: World, runtime: Runtime
+) -> None:
+    app = build(world, runtime)
+    make, made = app.openapi, 0
+
+    def counted() -> dict[str, Any]:
+        nonlocal made
+        made += 1
+        return make()
+
+    app.openapi = counted  # type: ignore[method-assign]
+    async with client_of(app) as client:
+        answers = await asyncio.gather(*(client.get("/openapi.json") for _ in range(3)))
+        head = await client.head("/openapi.json")
+    assert made == 1
+    (text,) = {answer.text for answer in answers}
+    assert answers[0].headers["content-type"] == "application/json"
+    assert head.headers["content-length"] == str(len(answers[0].content))
+    assert "ProblemDocument" in json.loads(text)["components"]["schemas"]

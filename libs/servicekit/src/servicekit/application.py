@@ -76,8 +76,8 @@ def build(
         openapi_tags=[
             {"name": name, "description": text} for name, text in {**tags, **health.TAG}.items()
         ],
-        docs_url=None,
-        redoc_url=None,
+        # Documentation has pages and a document of its own, made once.
+        openapi_url=None,
         generate_unique_id_function=lambda route: route.name,
         # Media types are judged by StrictJsonRoute, which names the remedy.
         strict_content_type=False,

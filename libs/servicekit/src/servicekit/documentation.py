@@ -1,17 +1,19 @@
-"""The pages ``/docs`` and ``/redoc``, from files that come with the installation.
+"""The API's document and its pages, ``/docs`` and ``/redoc``, from files that are installed.
 
 A browser gets everything from this service, and the pages' policy lets it ask nobody else. All
 references are relative, so the pages are right below any path.
 """
 
+import functools
 import importlib.resources
+import json
 from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse, HTMLResponse
+from starlette.responses import FileResponse, HTMLResponse, Response
 
 _ASSETS: Final = "docs-assets"
 _FILES: Final = frozenset(
@@ -31,8 +33,19 @@ _POLICY: Final = (
 
 
 def install(app: FastAPI) -> None:
-    """Give ``app``, made with ``docs_url=None`` and ``redoc_url=None``, its pages."""
+    """Give ``app``, made with ``openapi_url=None``, its document and its pages.
+
+    Nobody has to show a token for them, so what they cost is paid once, by whoever asks first.
+    """
     folder = Path(str(importlib.resources.files("fastapi_offline"))) / "static"
+
+    @functools.cache
+    def rendered() -> bytes:
+        return json.dumps(app.openapi(), ensure_ascii=False, separators=(",", ":")).encode()
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def document() -> Response:
+        return Response(rendered(), media_type="application/json")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
