@@ -15,11 +15,12 @@ async def entering(places: Places, *, reads: bool, within: float = 60.0) -> "asy
 
 
 async def test_the_oldest_request_gets_the_next_place_whatever_it_wants() -> None:
-    places = Places(1)
-    await places.enter(reads=True, within_seconds=1)
+    places = Places(2)
+    for _ in range(2):
+        await places.enter(reads=True, within_seconds=1)
     wanted = (False, True, False)
     waiting = [await entering(places, reads=reads) for reads in wanted]
-    for leaving, turn in zip((True, False, True), waiting, strict=True):
+    for leaving, turn in zip((True, True, False), waiting, strict=True):
         assert not turn.done()
         places.leave(reads=leaving, after_seconds=0.0)
         await turn
@@ -34,6 +35,31 @@ async def test_changes_leave_places_for_reads() -> None:
     await places.enter(reads=True, within_seconds=1)
     places.leave(reads=False, after_seconds=0.01)
     await change
+
+
+@pytest.mark.parametrize("maximum", range(1, 9))
+async def test_however_few_places_there_are_changes_leave_one_for_reads(maximum: int) -> None:
+    places = Places(maximum)
+    changes = [await entering(places, reads=False) for _ in range(2 * maximum)]
+    assert 1 <= sum(change.done() for change in changes) <= maximum
+    for _ in range(2):  # a place that a read gave back is not for changes either
+        await places.enter(reads=True, within_seconds=1)
+        places.leave(reads=True, after_seconds=0.0)
+    for _ in changes:
+        places.leave(reads=False, after_seconds=0.0)
+    await asyncio.gather(*changes)
+    assert (places.busy, places.waiting) == (0, 0)
+
+
+@pytest.mark.parametrize("maximum", range(1, 9))
+async def test_reads_take_all_places_and_none_beside_them(maximum: int) -> None:
+    places = Places(maximum)
+    reads = [await entering(places, reads=True) for _ in range(2 * maximum)]
+    change = await entering(places, reads=False)
+    assert (sum(read.done() for read in reads), change.done()) == (maximum, False)
+    for _ in reads:
+        places.leave(reads=True, after_seconds=0.0)
+    await asyncio.gather(*reads, change)
 
 
 async def test_200_requests_on_few_places_are_all_served_if_there_is_time() -> None:

@@ -44,9 +44,15 @@ class Refused(Exception):
 
 @dataclass(eq=False)
 class _Lane:
-    """One kind of requests."""
+    """One kind of requests.
+
+    Attributes:
+        places: how many of them may be worked on.
+        until_busy: how many requests of any kind may be worked on when one of them begins, less it.
+    """
 
     places: int
+    until_busy: int
     busy: int = 0
     # A guess until the first is done.
     typical_seconds: float = 0.05
@@ -63,15 +69,16 @@ class Places:
     """The places of one process; for one event loop.
 
     Args:
-        maximum: places at all.
+        maximum: places at all; where a change has the only one, a read gets one beside it.
         clock: seconds that only grow.
     """
 
     def __init__(self, maximum: int, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._maximum = maximum
         self._clock = clock
-        self._reads = _Lane(maximum)
-        self._changes = _Lane(max(1, math.floor(maximum * _SHARE_OF_CHANGES)))
+        changes = max(1, math.floor(maximum * _SHARE_OF_CHANGES))
+        # However few places there are, changes leave one for reads.
+        self._reads = _Lane(maximum, until_busy=max(maximum, changes + 1))
+        self._changes = _Lane(changes, until_busy=maximum)
 
     @property
     def busy(self) -> int:
@@ -136,7 +143,7 @@ class Places:
         return min(waiting, key=lambda entry: entry[0])[1] if waiting else None
 
     def _free(self, lane: _Lane) -> bool:
-        return self.busy < self._maximum and lane.busy < lane.places
+        return self.busy < lane.until_busy and lane.busy < lane.places
 
 
 class AdmissionMiddleware:

@@ -55,7 +55,8 @@ class ServerSettings(AuthSettings):
     request_timeout_seconds: PositiveSeconds
     max_body_bytes: Annotated[int, Field(gt=0, le=1_073_741_824)] = 65_536
     max_concurrent_requests: Annotated[int, Field(gt=0, le=100_000)] = 16
-    """Requests worked on at once; the next wait their turn as long as their time allows. More
+    """Requests worked on at once, a quarter of them, and one at least, reads; the next wait their
+    turn as long as their time allows. At 1 a read has a place beside a change. More
     makes nothing faster, and each slower: ``python -m bench.services.overload`` measures it."""
     max_connections: Annotated[int, Field(gt=0, le=100_000)] = 1_000
     """Clients connected at once; lowered where the process may not open as many descriptors."""
