@@ -60,7 +60,7 @@ async def opened(
     *,
     size: int = 2,
     parameters: Mapping[str, Any] = MappingProxyType({}),
-    **limits: float,
+    **limits: Any,
 ) -> AsyncIterator[Store]:
     store = Store(url, parameters={"connect_timeout": 10, **parameters}, size=size, **limits)
     try:

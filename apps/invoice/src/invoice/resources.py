@@ -19,6 +19,7 @@ from invoice.service import InvoiceService, utc_now
 from invoice.settings import Settings
 from servicekit import database
 from servicekit.runtime import Runtime
+from tandem.connecting import Connector
 from tandem.decider import DecisionPoint, Points, Records
 from tandem.store import Store
 
@@ -49,6 +50,7 @@ def create_engine(settings: Settings) -> AsyncEngine:
         pool_size=_PROBE_CONNECTIONS,
         statement_timeout_seconds=settings.statement_timeout_seconds,
         pooler=settings.database_pooler,
+        connect=Connector().connect,
     )
 
 

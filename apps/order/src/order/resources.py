@@ -15,6 +15,7 @@ from order.settings import Settings
 from servicekit.auth.files import WatchedFile, parse_credential
 from servicekit.database import connection_parameters, create_engine, libpq_url
 from servicekit.http_client import AiohttpClient
+from tandem.connecting import Connect, Connector
 from tandem.store import Store
 
 _CAREFUL_CONNECTIONS: Final = 4
@@ -53,14 +54,16 @@ class Resources:
             ValueError: the file with the access token cannot be read, or holds none.
         """
         url = settings.database_url.get_secret_value()
+        connect = Connector().connect
         return cls(
-            database=_database(settings, journal or Journal()),
+            database=_database(settings, journal or Journal(), connect),
             recovery_engine=create_engine(
                 url,
                 application_name="order-recovery",
                 pool_size=2,
                 statement_timeout_seconds=settings.statement_timeout_seconds,
                 pooler=settings.database_pooler,
+                connect=connect,
             ),
             locks=fencelock.AsyncLockClient.from_url(
                 settings.redis_url.get_secret_value(),
@@ -93,7 +96,7 @@ class Resources:
             await self.database.engine.dispose()
 
 
-def _database(settings: Settings, journal: Journal) -> OrderDatabase:
+def _database(settings: Settings, journal: Journal, connect: Connect) -> OrderDatabase:
     url = settings.database_url.get_secret_value()
     return OrderDatabase(
         store=Store(
@@ -105,6 +108,7 @@ def _database(settings: Settings, journal: Journal) -> OrderDatabase:
                 pooler=settings.database_pooler,
             ),
             size=settings.database_pool_size,
+            connect=connect,
         ),
         journal=journal,
         engine=create_engine(
@@ -113,5 +117,6 @@ def _database(settings: Settings, journal: Journal) -> OrderDatabase:
             pool_size=_CAREFUL_CONNECTIONS,
             statement_timeout_seconds=settings.statement_timeout_seconds,
             pooler=settings.database_pooler,
+            connect=connect,
         ),
     )

@@ -1,5 +1,6 @@
 """Postgres by async SQLAlchemy and psycopg 3: sessions with limits, errors by constraint name."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import psycopg
@@ -122,6 +123,7 @@ def create_engine(
     lock_timeout_seconds: float = _LOCK_TIMEOUT_SECONDS,
     pool_timeout_seconds: float = _POOL_TIMEOUT_SECONDS,
     pooler: Pooler = "session",
+    connect: Callable[..., Awaitable[psycopg.AsyncConnection[Any]]] | None = None,
 ) -> AsyncEngine:
     """Return an engine that has not connected yet.
 
@@ -135,10 +137,12 @@ def create_engine(
         pooler: ``transaction`` behind PgBouncer in that mode: the next transaction may run on
             another connection, so nothing is prepared and nothing set for the session. The role
             must bring the limits then (docs/growing.md).
+        connect: makes the connections, if not ``psycopg.AsyncConnection.connect``.
 
     Raises:
         ValueError: the URL is not one of Postgres.
     """
+    made_by = {} if connect is None else {"async_creator_fn": connect}
     return create_async_engine(
         driver_url(url),
         pool_size=pool_size,
@@ -153,7 +157,8 @@ def create_engine(
             statement_timeout_seconds=statement_timeout_seconds,
             lock_timeout_seconds=lock_timeout_seconds,
             pooler=pooler,
-        ),
+        )
+        | made_by,
     )
 
 

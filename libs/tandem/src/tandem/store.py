@@ -18,6 +18,7 @@ from psycopg import pq
 from psycopg.rows import namedtuple_row
 from sqlalchemy.sql import ClauseElement
 
+from tandem.connecting import Connect, Connector
 from tandem.errors import NoConnectionFree
 from tandem.statements import Statement
 
@@ -74,6 +75,7 @@ class Store:
         size: connections at most.
         wait_seconds: limit for the wait for a free one, from the moment one is wanted.
         lifetime_seconds: after which a connection is not used again, from when it was made.
+        connect: makes them, as ``connecting.Connector.connect`` does.
     """
 
     def __init__(
@@ -84,11 +86,13 @@ class Store:
         size: int,
         wait_seconds: float = WAIT_SECONDS,
         lifetime_seconds: float = LIFETIME_SECONDS,
+        connect: Connect | None = None,
     ) -> None:
         self._conninfo = conninfo
         self._parameters = _planning_once(parameters)
         self._wait_seconds = wait_seconds
         self._lifetime_seconds = lifetime_seconds
+        self._connect = connect or Connector().connect
         self._free = asyncio.Semaphore(size)
         self._idle: list[Session] = []
         self._closed = False
@@ -180,7 +184,7 @@ class Store:
             if session.expires_at > time.monotonic() and not _has_news(session.connection):
                 return session
             await session.connection.close()
-        connection = await psycopg.AsyncConnection.connect(
+        connection = await self._connect(
             self._conninfo, autocommit=True, row_factory=namedtuple_row, **self._parameters
         )
         return Session(connection, expires_at=time.monotonic() + self._lifetime_seconds)
