@@ -6,6 +6,12 @@ from fencelock import ConfigurationError
 from fencelock._target import Target
 
 
+def context_of(url: str) -> ssl.SSLContext:
+    tls = Target.from_url(url).tls
+    assert tls is not None
+    return tls.context()
+
+
 def test_a_url_is_read_like_redis_py_reads_it() -> None:
     target = Target.from_url("redis://user:secret@host:1234/5")
     assert (target.host, target.port, target.db) == ("host", 1234, 5)
@@ -23,12 +29,10 @@ def test_a_socket_path_is_read() -> None:
 
 
 def test_tls_is_verified_unless_the_url_says_otherwise() -> None:
-    verified = Target.from_url("rediss://host").tls
-    assert verified is not None
+    verified = context_of("rediss://host")
     assert verified.verify_mode is ssl.CERT_REQUIRED
     assert verified.check_hostname
-    trusting = Target.from_url("rediss://host?ssl_cert_reqs=none&ssl_check_hostname=false").tls
-    assert trusting is not None
+    trusting = context_of("rediss://host?ssl_cert_reqs=none&ssl_check_hostname=false")
     assert trusting.verify_mode is ssl.CERT_NONE
 
 

@@ -5,13 +5,12 @@ import contextlib
 import shutil
 import socket
 import ssl
-import subprocess
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
+from libs.lock.tests.tls import in_front_of, make_keys, served_by, url_of
 from redis.asyncio import Redis
 
 from devkit.servers import RedisServer
@@ -27,84 +26,24 @@ def has_ipv6() -> bool:
     return False
 
 
-def openssl(folder: Path, *words: str) -> None:
-    subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
-
-
-def certificate(folder: Path, name: str, authority: str, alternative: str) -> None:
-    (folder / f"{name}.ext").write_text(f"subjectAltName={alternative}\n")
-    openssl(
-        folder,
-        *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
-        *("-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}"),
-    )
-    openssl(
-        folder,
-        *("x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.crt", "-CAcreateserial"),
-        *("-CAkey", f"{authority}.key", "-out", f"{name}.crt", "-days", "2"),
-        *("-extfile", f"{name}.ext"),
-    )
-
-
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A private authority with a server and a client, and another one that nobody trusts."""
-    folder = tmp_path_factory.mktemp("keys")
-    for name in ("ca", "other"):
-        openssl(
-            folder,
-            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
-            *(
-                "-keyout",
-                f"{name}.key",
-                "-out",
-                f"{name}.crt",
-                "-days",
-                "2",
-                "-subj",
-                f"/CN={name}",
-            ),
-        )
-    certificate(folder, "server", "ca", "IP:127.0.0.1")
-    certificate(folder, "client", "ca", "DNS:client")
-    return folder
+    return make_keys(tmp_path_factory.mktemp("keys"))
 
 
 @asynccontextmanager
-async def in_front_of(
-    server: RedisServer, *, host: str = "127.0.0.1", context: ssl.SSLContext | None = None
-) -> AsyncIterator[int]:
-    """A port that leads to the server, with TLS if a context is given."""
+async def mute(context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """A port on which somebody listens to all, and says nothing."""
 
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
+            while await reader.read(65536):
+                pass
         writer.close()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream = await asyncio.open_connection(server.host, server.port)
-        await asyncio.gather(pump(reader, upstream[1]), pump(upstream[0], writer))
-
-    listening = await asyncio.start_server(serve, host, 0, ssl=context)
+    listening = await asyncio.start_server(listen, "127.0.0.1", 0, ssl=context)
     async with listening:
         yield listening.sockets[0].getsockname()[1]
-
-
-def tls(keys: Path, *, client_certificate: bool) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(keys / "ca.crt"))
-    context.load_cert_chain(keys / "server.crt", keys / "server.key")
-    if client_certificate:
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
-def url_of(
-    server: RedisServer, port: int, options: Mapping[str, object], host: str = "127.0.0.1"
-) -> str:
-    query = "&".join(f"{name}={quote(str(value))}" for name, value in options.items())
-    return f"rediss://:{server.password}@{host}:{port}/0?{query}"
 
 
 def client_of(url: str) -> AsyncLockClient:
@@ -114,8 +53,8 @@ def client_of(url: str) -> AsyncLockClient:
 async def test_a_private_authority_is_trusted_when_the_url_names_it(
     redis_server: RedisServer, admin: Redis, keys: Path
 ) -> None:
-    async with in_front_of(redis_server, context=tls(keys, client_certificate=False)) as port:
-        url = url_of(redis_server, port, {"ssl_ca_certs": keys / "ca.crt"})
+    async with in_front_of(redis_server, context=served_by(keys)) as gate:
+        url = url_of(redis_server, gate.port, {"ssl_ca_certs": keys / "ca.crt"})
         async with client_of(url) as client, client.lock("order:{1}") as lease:
             assert lease.fence
 
@@ -126,8 +65,8 @@ async def test_a_server_that_nobody_vouches_for_is_refused(
 ) -> None:
     files = {name: keys / value for name, value in options.items()}
     async with (
-        in_front_of(redis_server, context=tls(keys, client_certificate=False)) as port,
-        client_of(url_of(redis_server, port, files)) as client,
+        in_front_of(redis_server, context=served_by(keys)) as gate,
+        client_of(url_of(redis_server, gate.port, files)) as client,
     ):
         with pytest.raises(ConfigurationError, match="ssl_ca_certs") as caught:
             await client.start()
@@ -137,8 +76,8 @@ async def test_a_server_that_nobody_vouches_for_is_refused(
 async def test_a_server_of_another_name_is_refused(
     redis_server: RedisServer, admin: Redis, keys: Path
 ) -> None:
-    async with in_front_of(redis_server, context=tls(keys, client_certificate=False)) as port:
-        url = url_of(redis_server, port, {"ssl_ca_certs": keys / "ca.crt"}, "localhost")
+    async with in_front_of(redis_server, context=served_by(keys)) as gate:
+        url = url_of(redis_server, gate.port, {"ssl_ca_certs": keys / "ca.crt"}, "localhost")
         async with client_of(url) as client:
             with pytest.raises(ConfigurationError, match="host name"):
                 await client.start()
@@ -148,41 +87,125 @@ async def test_a_client_shows_its_certificate(
     redis_server: RedisServer, admin: Redis, keys: Path
 ) -> None:
     files = {"ssl_certfile": keys / "client.crt", "ssl_keyfile": keys / "client.key"}
-    async with in_front_of(redis_server, context=tls(keys, client_certificate=True)) as port:
-        url = url_of(redis_server, port, {"ssl_ca_certs": keys / "ca.crt", **files})
+    async with in_front_of(redis_server, context=served_by(keys, clients=True)) as gate:
+        url = url_of(redis_server, gate.port, {"ssl_ca_certs": keys / "ca.crt", **files})
         async with client_of(url) as client, client.lock("order:{1}") as lease:
             assert lease.fence
 
 
-async def test_a_client_without_a_certificate_is_told_that_the_server_hung_up(
-    redis_server: RedisServer, admin: Redis, keys: Path
+@pytest.mark.parametrize("shown", ["", "other-client"])
+async def test_who_shows_no_certificate_that_is_trusted_is_told_which_option_is_for_that(
+    redis_server: RedisServer, admin: Redis, keys: Path, shown: str
 ) -> None:
-    async with in_front_of(redis_server, context=tls(keys, client_certificate=True)) as port:
-        url = url_of(redis_server, port, {"ssl_ca_certs": keys / "ca.crt"})
+    options = {"ssl_ca_certs": keys / "ca.crt"}
+    if shown:
+        options |= {"ssl_certfile": keys / f"{shown}.crt", "ssl_keyfile": keys / f"{shown}.key"}
+    async with in_front_of(redis_server, context=served_by(keys, clients=True)) as gate:
+        url = url_of(redis_server, gate.port, options)
         async with AsyncLockClient.from_url(url, reply_timeout=1.0) as client:
             # What the server says to it may be lost when it hangs up.
-            with pytest.raises((RedisUnavailable, ConfigurationError), match=r"certificate|lost"):
+            with pytest.raises((RedisUnavailable, ConfigurationError), match="ssl_certfile"):
                 await client.start()
 
 
+@pytest.mark.parametrize("topology", ["sentinel", "cluster"])
+async def test_those_who_know_the_servers_must_be_trusted_too(
+    redis_server: RedisServer, admin: Redis, keys: Path, topology: str
+) -> None:
+    options = {"ssl_ca_certs": keys / "other.crt"}
+    async with in_front_of(redis_server, context=served_by(keys)) as gate:
+        url = url_of(redis_server, gate.port, options, scheme=f"rediss+{topology}")
+        async with client_of(url.replace("/0?", "/locks?" if topology == "sentinel" else "?")) as c:
+            with pytest.raises(ConfigurationError, match="certificate is not one to trust"):
+                await c.start()
+
+
+@pytest.mark.parametrize("limits", [(60.0, 0.3), (0.3, 0.3)], ids=["the call's", "to connect"])
 async def test_a_server_without_tls_is_told_apart_from_one_that_is_gone(
+    limits: tuple[float, float],
+) -> None:
+    async with mute() as port:
+        connect, reply = limits
+        url = f"rediss://127.0.0.1:{port}"
+        client = AsyncLockClient.from_url(url, connect_timeout=connect, reply_timeout=reply)
+        async with client, asyncio.timeout(20.0):
+            with pytest.raises(RedisUnavailable, match=r"reached .* TLS handshake") as caught:
+                await client.acquire("order:{1}", wait=0)
+    assert "use redis://" in str(caught.value)
+
+
+async def test_an_answer_that_is_not_tls_is_a_matter_of_configuration() -> None:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"-ERR unknown command\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        async with client_of(f"rediss://127.0.0.1:{port}") as client:
+            with pytest.raises(ConfigurationError, match="use redis://") as caught:
+                await client.start()
+    assert isinstance(caught.value.__cause__, ssl.SSLError)
+
+
+async def test_a_server_that_speaks_only_tls_is_told_apart_from_one_that_is_gone(
+    redis_server: RedisServer, keys: Path
+) -> None:
+    async with in_front_of(redis_server, context=served_by(keys)) as gate:
+        url = f"redis://127.0.0.1:{gate.port}"
+        async with AsyncLockClient.from_url(url, reply_timeout=0.5) as client:
+            with pytest.raises(RedisUnavailable, match="TLS"):
+                await client.start()
+
+
+async def test_a_server_that_was_reached_before_and_breaks_off_is_not_taken_for_one_with_tls(
     redis_server: RedisServer, admin: Redis
 ) -> None:
-    url = url_of(
-        redis_server,
-        redis_server.port,
-        {"ssl_cert_reqs": "none", "ssl_check_hostname": "false"},
-    )
-    async with AsyncLockClient.from_url(url, reply_timeout=0.5) as client:
-        with pytest.raises(RedisUnavailable) as caught:
+    async with in_front_of(redis_server) as gate:
+        url = url_of(redis_server, gate.port, {}, scheme="redis").rstrip("?")
+        async with client_of(url) as client:
             await client.start()
-    assert "refused" not in str(caught.value)
+            gate.refusing = True
+            gate.cut()
+            with pytest.raises(RedisUnavailable, match="greeting failed") as caught:
+                await client.ping(timeout=1.0)
+    assert "TLS" not in str(caught.value)
+
+
+async def test_certificates_that_were_renewed_on_disk_are_used_by_a_client_that_lives(
+    redis_server: RedisServer, admin: Redis, keys: Path, tmp_path: Path
+) -> None:
+    options = {
+        "ssl_ca_certs": tmp_path / "ca.crt",
+        "ssl_certfile": tmp_path / "client.crt",
+        "ssl_keyfile": tmp_path / "client.key",
+    }
+
+    def install(*files: str) -> None:
+        for path, file in zip(options.values(), files, strict=True):
+            shutil.copy(keys / file, path)
+
+    install("ca.crt", "client.crt", "client.key")
+    context = served_by(keys, clients=True)
+    async with (
+        in_front_of(redis_server, context=context) as gate,
+        client_of(url_of(redis_server, gate.port, options)) as client,
+    ):
+        lease = await client.acquire("order:{1}")
+        assert "'ca'" in str(gate.vouched)
+        context.load_verify_locations(keys / "other.crt")
+        context.load_cert_chain(keys / "other-server.crt", keys / "other-server.key")
+        install("other.crt", "other-client.crt", "other-client.key")
+        gate.cut()
+        await client.ping(timeout=20.0)
+        assert "'other'" in str(gate.vouched)
+        await lease.release()
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 async def test_an_ipv6_address_is_reached(redis_server: RedisServer, admin: Redis) -> None:
-    async with in_front_of(redis_server, host="::1") as port:
-        url = f"redis://:{redis_server.password}@[::1]:{port}/0"
+    async with in_front_of(redis_server, host="::1") as gate:
+        url = f"redis://:{redis_server.password}@[::1]:{gate.port}/0"
         async with client_of(url) as client, client.lock("order:{1}") as lease:
             assert lease.fence
 

@@ -8,8 +8,6 @@ reason that passes.
 import asyncio
 import random
 import re
-import socket
-import ssl
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -17,8 +15,9 @@ from typing import NamedTuple, TypeVar
 import hiredis
 
 from fencelock import _fitness, _forks, _protocol
+from fencelock._attempt import Attempt
 from fencelock._clock import now
-from fencelock._errors import ConfigurationError, RedisUnavailable
+from fencelock._errors import ConfigurationError, FencelockError, RedisUnavailable
 from fencelock._link import Link, Reply, Word
 from fencelock._protocol import Command, ServerClock
 from fencelock._route import Route
@@ -87,6 +86,10 @@ class _Passing(RedisUnavailable):
     """The server refused a command for a reason that passes. Never leaves this module."""
 
 
+class _Broken(RedisUnavailable):
+    """The connection broke during the greeting. Never leaves this module."""
+
+
 class Connection:
     """A connection that heals itself."""
 
@@ -123,6 +126,10 @@ class Connection:
         self._disowned: set[tuple[int, str]] = set()
         self._opening: asyncio.Future[Link] | None = None
         self._connecting: asyncio.Task[None] | None = None
+        # The one that is being made.
+        self._attempt: Attempt | None = None
+        # The server that has let us in last.
+        self._greeted: Target | None = None
         self._failures = 0
         # Not before this moment is the next attempt to connect.
         self._retry_at = 0.0
@@ -288,7 +295,7 @@ class Connection:
         if beside is None or not isinstance(target, Target) or target.tls is not None:
             return None
         async with asyncio.timeout(self._connect_timeout):
-            link = await self._dial(target)
+            link = await self._attempt_at(target).connect()
             try:
                 greeting = _introduction(target)
                 if beside.tracks:
@@ -439,6 +446,8 @@ class Connection:
             if self._trouble is not None:
                 text = f"no answer from {self._target} in time: {self._trouble}"
                 raise RedisUnavailable(text) from self._trouble
+            if connecting and self._attempt is not None:
+                raise RedisUnavailable(self._attempt.silent("in time")) from error
             silent = (
                 "cannot reach {}: no answer in time" if connecting else "no answer from {} in time"
             )
@@ -491,23 +500,23 @@ class Connection:
             opening.set_result(link)
 
     async def _establish(self) -> Link:
+        attempt: Attempt | None = None
         try:
             async with asyncio.timeout(self._connect_timeout):
                 target = self._target = await self._route.find()
-                link = await self._dial(target)
+                attempt = self._attempt = self._attempt_at(target)
+                link = await attempt.connect()
                 try:
                     await self._introduce(link, target)
                 except BaseException:
                     link.abort("the greeting failed")
                     raise
-        except ssl.SSLCertVerificationError as error:
-            raise ConfigurationError(
-                f"{self._target}: the server's certificate is not one to trust: "
-                f"{error.verify_message or error}. Check ssl_ca_certs and the host name in the URL"
-            ) from error
+        except _Broken as broken:
+            raise self._failure(attempt, broken) from broken.__cause__
         except (OSError, TimeoutError, UnicodeError) as error:
-            reason = str(error) or f"no connection within {self._connect_timeout:g} s"
-            raise RedisUnavailable(f"cannot reach {self._target}: {reason}") from error
+            raise self._failure(attempt, error) from error
+        finally:
+            self._attempt = None
         try:
             await self._on_up(link)
         except BaseException:
@@ -515,25 +524,27 @@ class Connection:
             raise
         if not link.usable:
             raise RedisUnavailable(f"{self._target}: the connection broke at once")
+        self._greeted = target
         return link
 
-    async def _dial(self, target: Target) -> Link:
-        loop = self._loop
-
+    def _attempt_at(self, target: Target) -> Attempt:
         def make() -> Link:
             return Link(
-                loop,
+                self._loop,
                 reply_timeout=self._reply_timeout,
                 on_push=self._on_push,
                 on_lost=self._lost,
             )
 
-        if target.path is not None:
-            return (await loop.create_unix_connection(make, target.path))[1]
-        made = await loop.create_connection(make, target.host, target.port, ssl=target.tls)
-        sock: socket.socket = made[0].get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        return made[1]
+        return Attempt(target, make, stranger=self._greeted != target)
+
+    def _failure(self, attempt: Attempt | None, error: Exception) -> FencelockError:
+        """What to raise when a server could not be reached, or broke off."""
+        seconds = self._connect_timeout
+        if attempt is None:
+            reason = str(error) or f"no connection within {seconds:g} s"
+            return RedisUnavailable(f"cannot reach {self._target}: {reason}")
+        return attempt.failed(error, seconds)
 
     def _failed(self) -> None:
         self._failures += 1
@@ -565,7 +576,7 @@ class Connection:
             raise self._greeting_refused(str(replies[0]))
         for reply in replies:
             if isinstance(reply, RedisUnavailable):
-                raise reply
+                raise _Broken(str(reply)) from reply.__cause__
         _fitness.check_mode(str(target), replies[0], self._route.mode)
         if self._route.master and _fitness.is_replica(replies[0]):
             raise _Passing(f"{target} is a replica: another server is the master")

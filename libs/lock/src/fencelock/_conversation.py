@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import hiredis
 
+from fencelock._attempt import Attempt
 from fencelock._errors import ConfigurationError, RedisUnavailable
 from fencelock._link import Link
 from fencelock._target import Target
@@ -41,15 +42,18 @@ async def conversation(
     def make() -> Link:
         return Link(loop, reply_timeout=ASK_SECONDS, on_push=on_push, on_lost=lambda _: None)
 
+    attempt = Attempt(address, make, what=partner.what)
     try:
         async with asyncio.timeout(ASK_SECONDS):
-            made = await loop.create_connection(make, address.host, address.port, ssl=address.tls)
+            link = await attempt.connect()
     except (OSError, TimeoutError, UnicodeError) as error:
-        reason = str(error) or f"no connection within {ASK_SECONDS:g} s"
-        raise RedisUnavailable(f"cannot reach {partner.what} {address}: {reason}") from error
-    link = made[1]
+        raise attempt.failed(error, ASK_SECONDS) from error
     try:
-        reply = accept(partner, address, await link.send(address.hello))
+        try:
+            greeted = await link.send(address.hello)
+        except RedisUnavailable as error:
+            raise attempt.failed(error, ASK_SECONDS) from error
+        reply = accept(partner, address, greeted)
         if isinstance(reply, dict) and reply.get(b"mode", partner.mode) != partner.mode:
             mode = reply[b"mode"].decode("ascii", "replace")
             raise ConfigurationError(f"{address} is no {partner.what}: it runs in {mode} mode")

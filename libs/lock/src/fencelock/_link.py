@@ -24,6 +24,8 @@ from fencelock._protocol import ServerClock
 Reply = object
 Word = str | bytes | int
 
+# How TLS begins to say that it did not understand.
+_TLS_ALERT = b"\x15\x03"
 _DISCARD_UNSENT = struct.pack("ii", 1, 0)
 # While replies come the server is busy, not dead: to begin anew would give it all of it once more.
 # So many more times its limit a reply may take then.
@@ -73,6 +75,16 @@ class Link(asyncio.Protocol):
     def usable(self) -> bool:
         """Whether commands may still be sent."""
         return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def opened(self) -> bool:
+        """Whether it was ever possible to send anything."""
+        return self._transport is not None
+
+    @property
+    def heard(self) -> bool:
+        """Whether the server has ever answered."""
+        return self._heard_at > 0.0
 
     def send(
         self, words: tuple[Word, ...], limit: float | None = None, moment: float | None = None
@@ -150,7 +162,8 @@ class Link(asyncio.Protocol):
                 if not future.done():
                     future.set_result(message)
         except (hiredis.ProtocolError, IndexError) as error:
-            self.abort(f"the server does not speak the Redis protocol: {error}", error)
+            tls = ", but TLS" if data.startswith(_TLS_ALERT) else ""
+            self.abort(f"the server does not speak the Redis protocol{tls}: {error}", error)
         if len(self._pending) < waiting:
             self._heard_at = now()
 

@@ -1,13 +1,12 @@
 """Where the server is and how to introduce oneself, read from a URL the way redis-py reads it."""
 
-import ssl
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from redis.asyncio.connection import SSLConnection, parse_url
-from redis.exceptions import RedisError
+from redis.asyncio.connection import parse_url
 
+from fencelock import _tls
 from fencelock._errors import ConfigurationError
 
 SCHEMES = ("redis", "rediss", "unix")
@@ -20,7 +19,6 @@ _ELSEWHERE = {
     "sentinel_username": "sentinel_username= is for redis+sentinel://",
     "sentinel_password": "sentinel_password= is for redis+sentinel://",
 }
-_TLS_ONLY = "the ssl_ options are for rediss://; without TLS they would protect nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,7 @@ class Target:
     db: int
     username: str | None
     password: str | None = field(repr=False)
-    tls: ssl.SSLContext | None
+    tls: _tls.Tls | None
 
     @classmethod
     def from_url(cls, url: str) -> "Target":
@@ -59,7 +57,7 @@ class Target:
             db=db,
             username=parts.get("username"),
             password=parts.get("password"),
-            tls=_tls(parts),
+            tls=_tls.Tls(_for_tls(parts)) if url.startswith("rediss:") else None,
         )
 
     def at(self, host: str, port: int) -> "Target":
@@ -115,6 +113,9 @@ def _validate_options(parts: SplitResult) -> None:
         raise unreadable("an option is in it twice")
     for name, value in options:
         _validate_option(name, value, parts.scheme)
+    wrong = _tls.why_not(dict(options))
+    if wrong is not None:
+        raise unreadable(wrong)
     if "db" in names and parts.scheme != "unix" and parts.path.strip("/"):
         raise unreadable("it says the database twice, after the host and as db=")
     login = parts.netloc.rpartition("@")[0]
@@ -125,9 +126,9 @@ def _validate_options(parts: SplitResult) -> None:
 def _validate_option(name: str, value: str, scheme: str) -> None:
     if name in _ELSEWHERE:
         raise unreadable(_ELSEWHERE[name])
-    if name.startswith("ssl_") and scheme != "rediss":
-        raise unreadable(_TLS_ONLY)
-    if not name.startswith("ssl_") and name not in _OPTIONS:
+    if name.startswith(_tls.PREFIX) and scheme != "rediss":
+        raise unreadable(_tls.ONLY)
+    if not name.startswith(_tls.PREFIX) and name not in _OPTIONS:
         raise unreadable(
             "it has an option that means nothing here; limits are given to the client, and the "
             "options of a URL are in the documentation (topologies)"
@@ -154,13 +155,5 @@ def unreadable(why: str) -> ConfigurationError:
     return ConfigurationError(f"not a Redis URL: {why}")
 
 
-def _tls(parts: dict[str, Any]) -> ssl.SSLContext | None:
-    """The TLS settings of the URL, as redis-py understands them."""
-    if parts.get("connection_class") is not SSLConnection:
-        return None
-    known = {name: value for name, value in parts.items() if name.startswith("ssl_")}
-    try:
-        context: ssl.SSLContext = SSLConnection(**known).ssl_context.get()
-    except (OSError, ValueError, TypeError, RedisError) as error:
-        raise ConfigurationError(f"the TLS options of the URL cannot be used: {error}") from error
-    return context
+def _for_tls(parts: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in parts.items() if name.startswith(_tls.PREFIX)}

@@ -1,0 +1,142 @@
+"""One attempt to reach a server, and how to say why it failed: how far did it come?"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+from fencelock._errors import ConfigurationError, FencelockError, RedisUnavailable
+from fencelock._link import Link
+from fencelock._target import Target
+
+# What OpenSSL calls an answer that is not TLS.
+_NO_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "UNKNOWN_PROTOCOL")
+# Alerts with which a server says no to who we are, or to how we want to talk.
+_REFUSALS: Final = (
+    "CERTIFICATE",
+    "ALERT_UNKNOWN_CA",
+    "ALERT_HANDSHAKE_FAILURE",
+    "ALERT_ACCESS_DENIED",
+    "ALERT_INSUFFICIENT_SECURITY",
+    "ALERT_PROTOCOL_VERSION",
+)
+
+
+class Attempt:
+    """An attempt to connect to one server."""
+
+    def __init__(
+        self, target: Target, make: Callable[[], Link], *, what: str = "", stranger: bool = True
+    ) -> None:
+        """Do nothing yet.
+
+        Args:
+            target: where the server is.
+            make: makes what the connection is given to.
+            what: what people call such a server, if it keeps no locks.
+            stranger: no attempt to reach it has succeeded so far, so the URL may be wrong.
+        """
+        self._target = target
+        self._stranger = stranger
+        self._name = f"{what} {target}".lstrip()
+        self._make = make
+        self._link: Link | None = None
+
+    async def connect(self) -> Link:
+        """Connect, with TLS if the URL says so. The caller limits the time.
+
+        What it raises is for :meth:`failed` to explain.
+        """
+        try:
+            return await self._connect()
+        except BaseException:
+            # It may just have been there when the time was up.
+            if self._link is not None:
+                self._link.abort("nobody waits for it any more")
+            raise
+
+    async def _connect(self) -> Link:
+        loop, target = asyncio.get_running_loop(), self._target
+        if target.path is not None:
+            return (await loop.create_unix_connection(self._begin, target.path))[1]
+        tls = None if target.tls is None else target.tls.context()
+        made = await loop.create_connection(self._begin, target.host, target.port, ssl=tls)
+        sock: socket.socket = made[0].get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return made[1]
+
+    def failed(self, error: Exception, seconds: float) -> FencelockError:
+        """What to raise from the error that ended it, a :class:`TimeoutError` after ``seconds``."""
+        cause = error.__cause__ if isinstance(error, RedisUnavailable) else error
+        if isinstance(cause, ssl.SSLError):
+            refusal = self._refusal(cause)
+            if refusal is not None:
+                return refusal
+        return RedisUnavailable(self._where(error, seconds))
+
+    def _begin(self) -> Link:
+        # Called when somebody has accepted the connection, before the TLS handshake.
+        self._link = self._make()
+        return self._link
+
+    def _where(self, error: Exception, seconds: float) -> str:
+        """How far it came."""
+        # One that the system reports has a number.
+        if isinstance(error, TimeoutError) and error.errno is None:
+            return self.silent(f"within {seconds:g} s")
+        said = str(error) or type(error).__name__
+        if self._link is None:
+            return f"cannot reach {self._name}: {said}"
+        return f"reached {self._name}, but the {self._step} failed: {said}{self._hint()}"
+
+    @property
+    def _step(self) -> str:
+        return "TLS handshake" if self._in_handshake else "greeting"
+
+    @property
+    def _in_handshake(self) -> bool:
+        secured = self._target.tls is not None
+        return secured and self._link is not None and not self._link.opened
+
+    def silent(self, until: str) -> str:
+        """What to say of a server that has not answered so far."""
+        if self._link is None:
+            return f"cannot reach {self._name}: no connection {until}"
+        return f"reached {self._name}, but it did not answer the {self._step} {until}{self._hint()}"
+
+    def _hint(self) -> str:
+        """What may be wrong with the URL of a server that accepts us and says nothing."""
+        link, tls = self._link, self._target.tls
+        if link is None or link.heard or not self._stranger or self._target.path is not None:
+            return ""
+        if self._in_handshake:
+            return ". If it does not speak TLS on that port, use redis://"
+        if tls is None:
+            return ". If it speaks TLS on that port, use rediss://"
+        return f". {self._wanted().capitalize()}"
+
+    def _refusal(self, error: ssl.SSLError) -> ConfigurationError | None:
+        """What to say of a TLS error that does not pass."""
+        if isinstance(error, ssl.SSLCertVerificationError):
+            why = (error.verify_message or str(error)).rstrip(".")
+            return ConfigurationError(
+                f"{self._name}: the server's certificate is not one to trust: {why}. "
+                "Check ssl_ca_certs and the host name in the URL"
+            )
+        reason = error.reason or ""
+        if reason in _NO_TLS:
+            return ConfigurationError(
+                f"{self._name} does not speak TLS on that port ({reason}): use redis://, or "
+                "the port on which it does"
+            )
+        if "ALERT" in reason and any(each in reason for each in _REFUSALS):
+            said = reason.lower().replace("_", " ")
+            return ConfigurationError(f"{self._name} refuses our TLS ({said}): {self._wanted()}")
+        return None
+
+    def _wanted(self) -> str:
+        """What a server may want that says no."""
+        if self._target.tls is not None and self._target.tls.shows_certificate:
+            return "it may not trust the certificate in ssl_certfile, or want another version"
+        return "it may want a certificate of ours (ssl_certfile, ssl_keyfile), or another version"
