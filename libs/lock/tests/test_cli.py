@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from redis import Redis
 
 from devkit.servers import RedisServer
 from fencelock import Kind, LeaseLost, LockClient, NotOwner
-from fencelock._cli import page, view
+from fencelock._cli import doctor, page, view
 from fencelock._cli.breaking import NOTE_SECONDS
 from fencelock._cli.main import main
 
@@ -409,6 +410,22 @@ def test_every_failure_has_its_exit_code(
     except SystemExit as error:
         found = int(str(error.code))
     assert found == code
+
+
+@pytest.mark.parametrize(
+    ("options", "level"),
+    [("", "ok"), ("ssl_cert_reqs=none", "warning"), ("ssl_check_hostname=False", "note")],
+)
+def test_doctor_says_what_tls_protects(options: str, level: str) -> None:
+    assert doctor._transport(f"rediss://h?{options}").level == level
+
+
+def test_who_does_not_answer_a_handshake_is_said_to(shell: Shell) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"rediss://127.0.0.1:{mute.getsockname()[1]}"
+        code, _ = shell("ls", "--url", url, "--timeout", "0.2")
+    assert code == 69
+    assert "TLS handshake" in shell.complaint
 
 
 def test_wrong_credentials_are_told_from_a_server_that_is_down(shell: Shell) -> None:

@@ -448,6 +448,21 @@ def test_a_connection_that_the_server_cannot_be_told_to_drop_is_refused(
         assert spare_of(client) is None
 
 
+def test_where_there_is_no_short_way_no_connection_is_made_to_find_that_out(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("s", numbered=True)
+    with RedisServer(folder, settings={"unixsocket": "s", "unixsocketperm": "700"}) as server:
+        url = f"unix://:{server.password}@{folder}/s"
+        with looking_at(server.url) as admin, make(url) as client:
+            client.start()
+            before = admin.info("stats")["total_connections_received"]
+            open_shortcut(client)
+            with client.lock(NAME):
+                assert spare_of(client) is None
+            assert admin.info("stats")["total_connections_received"] == before
+
+
 def test_the_server_is_told_to_drop_it_until_it_answers(client: LockClient) -> None:
     connection = engine_of(client)._connection
     spare = spare_of(client)

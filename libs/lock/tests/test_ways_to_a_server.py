@@ -10,11 +10,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from libs.lock.tests.clients import engine_of
 from libs.lock.tests.tls import in_front_of, make_keys, served_by, url_of
 from redis.asyncio import Redis
 
 from devkit.servers import RedisServer
 from fencelock import AsyncLockClient, ConfigurationError, RedisUnavailable
+from fencelock._cli.exits import Exit
+from fencelock._cli.main import main
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the keys")
 
@@ -91,6 +94,33 @@ async def test_a_client_shows_its_certificate(
         url = url_of(redis_server, gate.port, {"ssl_ca_certs": keys / "ca.crt", **files})
         async with client_of(url) as client, client.lock("order:{1}") as lease:
             assert lease.fence
+
+
+async def test_what_was_never_sent_need_not_be_undone(
+    redis_server: RedisServer, admin: Redis, keys: Path
+) -> None:
+    async with (
+        in_front_of(redis_server, context=served_by(keys)) as gate,
+        client_of(url_of(redis_server, gate.port, {})) as client,
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            await client.acquire("order:{1}")
+        assert not caught.value.reached
+        assert len(engine_of(client)._debts) == 0
+
+
+@pytest.mark.parametrize("verb", ["ls", "doctor"])
+async def test_the_command_says_of_a_certificate_what_the_library_says(
+    redis_server: RedisServer,
+    admin: Redis,
+    keys: Path,
+    capsys: pytest.CaptureFixture[str],
+    verb: str,
+) -> None:
+    async with in_front_of(redis_server, context=served_by(keys)) as gate:
+        arguments = [verb, "--url", url_of(redis_server, gate.port, {})]
+        assert await asyncio.to_thread(main, arguments) == Exit.CONFIGURATION
+    assert "certificate is not one to trust" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shown", ["", "other-client"])

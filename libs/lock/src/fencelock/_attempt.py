@@ -27,19 +27,19 @@ class Attempt:
     """An attempt to connect to one server."""
 
     def __init__(
-        self, target: Target, make: Callable[[], Link], *, what: str = "", stranger: bool = True
+        self, target: Target, make: Callable[[], Link], *, name: str = "", stranger: bool = True
     ) -> None:
         """Do nothing yet.
 
         Args:
             target: where the server is.
             make: makes what the connection is given to.
-            what: what people call such a server, if it keeps no locks.
+            name: what to call it, if not by its address.
             stranger: no attempt to reach it has succeeded so far, so the URL may be wrong.
         """
         self._target = target
         self._stranger = stranger
-        self._name = f"{what} {target}".lstrip()
+        self._name = name or str(target)
         self._make = make
         self._link: Link | None = None
 

@@ -294,6 +294,9 @@ class Connection:
         beside, target = self._link, self._target
         if beside is None or not isinstance(target, Target) or target.tls is not None:
             return None
+        if self._predecessor is None:
+            # What it does not say of this connection, as over a socket, it would not of another.
+            return None
         async with asyncio.timeout(self._connect_timeout):
             link = await self._attempt_at(target).connect()
             try:
@@ -375,6 +378,13 @@ class Connection:
             try:
                 link = await self._open(deadline)
                 return await attempt(link, before)
+            except ConfigurationError as error:
+                if link is None and before is None:
+                    # A copy: others may have waited for the same connection after they sent.
+                    refused_at_once = ConfigurationError(str(error))
+                    refused_at_once.reached = False
+                    raise refused_at_once from error.__cause__
+                raise
             except RedisUnavailable as error:
                 passing = isinstance(error, _Passing)
                 refused = error if isinstance(error, _Passing) else refused

@@ -22,16 +22,26 @@ class Partner(NamedTuple):
     """Whom one talks to."""
 
     what: str
-    mode: bytes
+    """What people call such a server; nothing if it keeps locks."""
+    mode: bytes | None
+    """What it must say that it is; None if that does not matter."""
     hint: str
     """What to do when it refuses us."""
+
+    def name(self, address: Target) -> str:
+        """What to call one of them."""
+        return f"{self.what} {address}".lstrip()
 
 
 @asynccontextmanager
 async def conversation(
-    address: Target, partner: Partner, on_push: Callable[[object], None] = lambda _: None
+    address: Target,
+    partner: Partner,
+    on_push: Callable[[object], None] = lambda _: None,
+    *,
+    seconds: float = ASK_SECONDS,
 ) -> AsyncIterator[Link]:
-    """An open connection.
+    """An open connection; to make it, and each reply, takes as many seconds at most.
 
     Raises:
         RedisUnavailable: it cannot be reached, or broke.
@@ -40,22 +50,23 @@ async def conversation(
     loop = asyncio.get_running_loop()
 
     def make() -> Link:
-        return Link(loop, reply_timeout=ASK_SECONDS, on_push=on_push, on_lost=lambda _: None)
+        return Link(loop, reply_timeout=seconds, on_push=on_push, on_lost=lambda _: None)
 
-    attempt = Attempt(address, make, what=partner.what)
+    attempt = Attempt(address, make, name=partner.name(address))
     try:
-        async with asyncio.timeout(ASK_SECONDS):
+        async with asyncio.timeout(seconds):
             link = await attempt.connect()
     except (OSError, TimeoutError, UnicodeError) as error:
-        raise attempt.failed(error, ASK_SECONDS) from error
+        raise attempt.failed(error, seconds) from error
     try:
         try:
             greeted = await link.send(address.hello)
         except RedisUnavailable as error:
-            raise attempt.failed(error, ASK_SECONDS) from error
+            raise attempt.failed(error, seconds) from error
         reply = accept(partner, address, greeted)
-        if isinstance(reply, dict) and reply.get(b"mode", partner.mode) != partner.mode:
-            mode = reply[b"mode"].decode("ascii", "replace")
+        said = reply.get(b"mode") if isinstance(reply, dict) else None
+        if isinstance(said, bytes) and partner.mode not in (None, said):
+            mode = said.decode("ascii", "replace")
             raise ConfigurationError(f"{address} is no {partner.what}: it runs in {mode} mode")
         yield link
     finally:
@@ -68,8 +79,8 @@ def accept(partner: Partner, address: Target, reply: object) -> object:
         return reply
     text = str(reply)
     if text.startswith(_REFUSED):
-        raise ConfigurationError(f"{partner.what} {address} refuses us: {text}. {partner.hint}")
-    raise RedisUnavailable(f"{partner.what} {address}: {text}")
+        raise ConfigurationError(f"{partner.name(address)} refuses us: {text}. {partner.hint}")
+    raise RedisUnavailable(f"{partner.name(address)}: {text}")
 
 
 async def ask_all(asking: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

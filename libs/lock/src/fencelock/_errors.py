@@ -66,6 +66,9 @@ class RedisUnavailable(FencelockError):
 class ConfigurationError(FencelockError):
     """The client or the server is configured in a way that cannot be safe."""
 
+    reached: bool = True
+    """Whether a request may have reached the server, so that something may need to be undone."""
+
 
 class InvalidName(FencelockError, ValueError):
     """The lock name is empty, too long, or has characters that are not allowed."""

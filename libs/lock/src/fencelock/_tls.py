@@ -35,7 +35,7 @@ _OPTIONS: Final = (
     "ssl_exclude_verify_flags",
 )
 # As redis-py reads them.
-_FALSE: Final = ("0", "f", "false", "n", "no")
+FALSE: Final = ("0", "f", "false", "n", "no")
 _TRUE: Final = ("1", "t", "true", "y", "yes")
 _VERSIONS: Final = ("771", "772")
 
@@ -60,7 +60,7 @@ def _unknown(options: Mapping[str, str]) -> str | None:
 def _wrong_value(options: Mapping[str, str]) -> str | None:
     if options.get("ssl_cert_reqs", "none") not in ("none", "optional", "required"):
         return "ssl_cert_reqs is required, or none to trust anybody"
-    if options.get("ssl_check_hostname", "1").lower() not in (*_TRUE, *_FALSE):
+    if options.get("ssl_check_hostname", "1").lower() not in (*_TRUE, *FALSE):
         return "ssl_check_hostname is true or false"
     if options.get("ssl_min_version", _VERSIONS[0]) not in _VERSIONS:
         return "ssl_min_version is 771 for TLS 1.2, or 772 for TLS 1.3"

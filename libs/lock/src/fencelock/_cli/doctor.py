@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from statistics import median
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -18,6 +18,7 @@ from fencelock._cli.exits import Exit
 from fencelock._cli.servers import Server, Servers
 from fencelock._client import AsyncLockClient
 from fencelock._errors import FencelockError
+from fencelock._tls import FALSE
 
 PINGS: Final = 50
 # A reply that takes longer than that is in the order of the default reply timeout (2 s).
@@ -80,7 +81,11 @@ def _of_several(server: Server) -> Iterator[Finding]:
         for finding in _examine(server):
             yield replace(finding, server=str(server))
     except RedisError as error:
-        what = f"{type(error).__name__}: {error}"
+        try:
+            server.explain(error)
+            what = f"{type(error).__name__}: {error}"
+        except FencelockError as said:
+            what = str(said)
         yield Finding("a connection", "bad", what, "it cannot be looked into.", str(server))
 
 
@@ -97,14 +102,34 @@ def _examine(server: Server) -> Iterator[Finding]:
 def _transport(url: str) -> Finding:
     parts = urlsplit(url)
     local = parts.scheme == "unix" or _is_loopback(parts.hostname or "localhost")
-    if parts.scheme == "rediss" or local:
-        return Finding("transport", "ok", "TLS" if parts.scheme == "rediss" else "this machine")
+    if parts.scheme == "rediss":
+        return _tls(dict(parse_qsl(parts.query)))
+    if local:
+        return Finding("transport", "ok", "this machine")
     return Finding(
         "transport",
         "warning",
         "in the clear over a network",
         "proofs and passwords are secrets: use rediss://, or a network that nobody else can read.",
     )
+
+
+def _tls(options: dict[str, str]) -> Finding:
+    if options.get("ssl_cert_reqs") == "none":
+        return Finding(
+            "transport",
+            "warning",
+            "TLS to whoever answers",
+            "anybody in between can pass for the server: name its authority with ssl_ca_certs=.",
+        )
+    if options.get("ssl_check_hostname", "").lower() in FALSE:
+        return Finding(
+            "transport",
+            "note",
+            "TLS, whatever name the certificate is for",
+            "anybody with a certificate of the same authority can pass for the server.",
+        )
+    return Finding("transport", "ok", "TLS")
 
 
 def _version(info: Info) -> Finding:

@@ -54,6 +54,7 @@ _OF_ERROR: tuple[tuple[type[Exception], Exit], ...] = (
     (RedisError, Exit.UNAVAILABLE),
 )
 EXPECTED = (FencelockError, RedisError)
+UNREACHED = (ConnectionError, TimeoutError)
 
 
 def code_of(error: Exception) -> Exit:

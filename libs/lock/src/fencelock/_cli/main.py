@@ -12,7 +12,7 @@ from fencelock._cli import page
 from fencelock._cli.bench import bench
 from fencelock._cli.breaking import REASON_LENGTH, break_
 from fencelock._cli.doctor import doctor
-from fencelock._cli.exits import EXPECTED, Exit, code_of
+from fencelock._cli.exits import EXPECTED, UNREACHED, Exit, code_of
 from fencelock._cli.look import ls, show, top
 from fencelock._cli.running import Program, Runner
 from fencelock._cli.servers import Servers
@@ -65,7 +65,11 @@ def _dispatch(options: argparse.Namespace) -> int:
         )
         return asyncio.run(work)
     with Servers(options.url, options.timeout) as servers:
-        return _WITH_SERVERS[options.verb](servers, options)
+        try:
+            return _WITH_SERVERS[options.verb](servers, options)
+        except UNREACHED as error:
+            servers.explain(error)
+            raise
 
 
 # What each verb does that only needs a plain client.

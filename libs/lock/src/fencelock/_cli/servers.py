@@ -6,16 +6,20 @@ from contextlib import ExitStack
 from typing import NamedTuple, Self
 
 from redis import Redis
+from redis.exceptions import RedisError
 
 from fencelock import _names, _slots, _topology
 from fencelock._cli import view
 from fencelock._cluster import read_map
-from fencelock._errors import ConfigurationError, RedisUnavailable
+from fencelock._conversation import Partner, conversation
+from fencelock._errors import ConfigurationError, FencelockError, RedisUnavailable
 from fencelock._protocol import FENCE_KEY, LOCK_PREFIX, fence_key
 from fencelock._sentinel import SentinelRoute
 from fencelock._target import Target
 from fencelock._topology import Cluster, Quorum, Sentinels, Topology
 
+EXPLAIN_SECONDS = 2.0
+_SERVER = Partner("", None, "Look at the user and the password in the URL")
 _KNOWN_BY_NONE = (
     "no server of a quorum can say what all of them do: give the URL of one to look into it, or to "
     "break a name there, and do the same on a majority"
@@ -27,6 +31,19 @@ class Server(NamedTuple):
 
     url: str
     redis: "Redis"
+    timeout: float
+    """Seconds that a reply may take."""
+
+    def explain(self, error: RedisError) -> None:
+        """Raise what a client of ours says of a server that cannot be reached, which is more.
+
+        Raises:
+            ConfigurationError, RedisUnavailable: it cannot be reached by us either.
+        """
+        try:
+            asyncio.run(_reach(Target.from_url(self.url), min(self.timeout, EXPLAIN_SECONDS)))
+        except FencelockError as said:
+            raise said from error
 
     def __str__(self) -> str:
         return str(Target.from_url(self.url))
@@ -50,7 +67,8 @@ class Servers:
         self._servers = self._connected()
 
     def _connected(self) -> list[Server]:
-        return [Server(each, view.connect(each, self._timeout)) for each in self._find()]
+        timeout = self._timeout
+        return [Server(each, view.connect(each, timeout), timeout) for each in self._find()]
 
     def __enter__(self) -> Self:
         for each in self._servers:
@@ -107,6 +125,15 @@ class Servers:
             return FENCE_KEY
         return fence_key(_slots.tag(self._slot(name)))
 
+    def explain(self, error: RedisError) -> None:
+        """Raise what a client of ours says of the first that cannot be reached, if there is one.
+
+        Raises:
+            ConfigurationError, RedisUnavailable: see :meth:`Server.explain`.
+        """
+        for each in self._servers:
+            each.explain(error)
+
     def _slot(self, name: str) -> int:
         return _slots.slot_of(LOCK_PREFIX + _names.body(name))
 
@@ -121,6 +148,11 @@ class Servers:
             self._served = {slot: urls[each] for slot, each in served.items()}
             return [urls[each] for each in sorted(urls)]
         return _topology.urls_of(self.url)
+
+
+async def _reach(target: Target, seconds: float) -> None:
+    async with conversation(target, _SERVER, seconds=seconds):
+        pass
 
 
 async def _master(sentinels: Sentinels) -> Target:
