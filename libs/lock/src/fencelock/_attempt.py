@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
+from fencelock._dialing import dial
 from fencelock._errors import ConfigurationError, FencelockError, RedisUnavailable
 from fencelock._link import Link
 from fencelock._target import Target
@@ -57,11 +58,12 @@ class Attempt:
             raise
 
     async def _connect(self) -> Link:
-        loop, target = asyncio.get_running_loop(), self._target
+        target = self._target
         if target.path is not None:
+            loop = asyncio.get_running_loop()
             return (await loop.create_unix_connection(self._begin, target.path))[1]
         tls = None if target.tls is None else target.tls.context()
-        made = await loop.create_connection(self._begin, target.host, target.port, ssl=tls)
+        made = await dial(self._begin, target.host, target.port, tls=tls)
         sock: socket.socket = made[0].get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return made[1]
