@@ -148,7 +148,7 @@ async def _purge_for_ever(
         try:
             count = await service.purge(retention_seconds=retention_seconds)
         except (psycopg.Error, TimeoutError) as error:
-            _log.warning("purge_failed", error_type=type(error).__name__)
+            _log.warning("purge_failed", error=database.detail_of(error))
         else:
             _log.info("purged", count=count)
         if not operation_retention_seconds:
@@ -156,6 +156,6 @@ async def _purge_for_ever(
         try:
             count = await service.archive(retention_seconds=operation_retention_seconds)
         except (psycopg.Error, TimeoutError) as error:
-            _log.warning("archive_failed", error_type=type(error).__name__)
+            _log.warning("archive_failed", error=database.detail_of(error))
         else:
             _log.info("archived", count=count)

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from tandem.errors import DATABASE_ERRORS, CommitUnknown, GivenUp, is_transient
+from tandem.errors import DATABASE_ERRORS, CommitUnknown, GivenUp, detail_of, is_transient
 
 __all__ = ["Attempt", "CommitUnknown", "GivenUp", "known", "repeated"]
 
@@ -130,7 +130,7 @@ async def repeated(
         except DATABASE_ERRORS as error:
             if attempt == attempts or not is_transient(error):
                 raise
-            _log.warning(event, attempt=attempt, error=str(error.__cause__ or error))
+            _log.warning(event, attempt=attempt, error=detail_of(error))
             await asyncio.sleep(_PAUSE_SECONDS * 2**attempt)
     raise AssertionError("attempts must be at least 1")
 
@@ -147,7 +147,7 @@ async def _until_known(
                 raise
             if attempt.over:
                 raise CommitUnknown from error
-            _log.warning(event, error=str(error.__cause__ or error))
+            _log.warning(event, error=detail_of(error))
         await asyncio.sleep(pause_seconds)
         pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
 

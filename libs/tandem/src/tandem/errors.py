@@ -132,6 +132,16 @@ def cause_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
+def detail_of(error: BaseException) -> str:
+    """Return in one line all that is known of what went wrong, for the log: libpq's own words.
+
+    It may name hosts, certificates and users, and a value that the database did not take.
+    """
+    original = getattr(error, "orig", error)
+    said = str(original).partition("\n")[0] if isinstance(original, psycopg.Error) else ""
+    return said or cause_of(error)
+
+
 def violates(error: BaseException, constraint: str) -> bool:
     """Tell whether the database refused a statement by this constraint."""
     original = getattr(error, "orig", error)

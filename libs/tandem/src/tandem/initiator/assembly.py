@@ -10,6 +10,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from tandem import sessions
+from tandem.connecting import Connect, Connector
 from tandem.errors import OutcomeUnknown, cause_of
 from tandem.failpoints import Failpoints, NoFailpoints
 from tandem.initiator.changes import Changes
@@ -161,7 +162,9 @@ def assemble(
         observer: counts what happens.
         limits: how long everything may take.
     """
-    database, recovery_engine = _database(schema, database_url), _engine(database_url)
+    connect = Connector().connect
+    database = _database(schema, database_url, connect)
+    recovery_engine = _engine(database_url, connect)
     hit, until = failpoints or NoFailpoints(), deadlines or NoDeadlines()
     seen, within = observer or Unobserved(), limits or Limits()
     delivery = Delivery(
@@ -212,6 +215,7 @@ def assemble(
         database_url,
         channel=database.schema.channel,
         application_name=f"{database.schema.noun}-wake-up",
+        connect=connect,
     )
     reconciler = Reconciler(
         engine=recovery_engine,
@@ -227,15 +231,15 @@ def assemble(
     return Initiator(changes, finishing, reconciler, wake_up, database, recovery_engine, within)
 
 
-def _database(schema: Schema[OpT, SubjectT], url: str) -> Database[OpT, SubjectT]:
-    store = Store(url, parameters=sessions.parameters(), size=_CONNECTIONS)
-    return Database(store, Journal(schema), _engine(url))
+def _database(schema: Schema[OpT, SubjectT], url: str, connect: Connect) -> Database[OpT, SubjectT]:
+    store = Store(url, parameters=sessions.parameters(), size=_CONNECTIONS, connect=connect)
+    return Database(store, Journal(schema), _engine(url, connect))
 
 
-def _engine(url: str) -> AsyncEngine:
+def _engine(url: str, connect: Connect) -> AsyncEngine:
     return create_async_engine(
         url.replace("postgresql://", "postgresql+psycopg://", 1),
         pool_size=_CAREFUL_CONNECTIONS,
         pool_pre_ping=True,
-        connect_args=sessions.parameters(),
+        connect_args={**sessions.parameters(), "async_creator_fn": connect},
     )

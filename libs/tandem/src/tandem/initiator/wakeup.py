@@ -3,9 +3,11 @@
 import asyncio
 from typing import Final
 
-import psycopg
 import structlog
 from sqlalchemy.engine import make_url
+
+from tandem.connecting import Connect, Connector
+from tandem.errors import detail_of
 
 _CONNECT_TIMEOUT_SECONDS: Final = 5
 _KEEP_ALIVE_SECONDS: Final = 15
@@ -22,6 +24,7 @@ class WakeUp:
         channel: where it says so.
         application_name: how the connection shows in the database.
         retry_seconds: how long to wait before connecting again.
+        connect: makes the connection, as ``connecting.Connector.connect`` does.
     """
 
     def __init__(
@@ -31,11 +34,13 @@ class WakeUp:
         channel: str,
         application_name: str,
         retry_seconds: float = 1.0,
+        connect: Connect | None = None,
     ) -> None:
         self._conninfo = make_url(database_url).set(drivername="postgresql")
         self._channel = channel
         self._application_name = application_name
         self._retry_seconds = retry_seconds
+        self._connect = connect or Connector().connect
         self._event = asyncio.Event()
 
     async def wait(self, *, timeout_seconds: float) -> None:
@@ -54,11 +59,11 @@ class WakeUp:
             try:
                 await self._listen()
             except Exception as error:  # noqa: BLE001 - it is only a hint; the poll goes on
-                _log.info("wake_up_disconnected", error=str(error))
+                _log.info("wake_up_disconnected", error=detail_of(error))
             await asyncio.sleep(self._retry_seconds)
 
     async def _listen(self) -> None:
-        connection = await psycopg.AsyncConnection.connect(
+        connection = await self._connect(
             self._conninfo.render_as_string(hide_password=False),
             autocommit=True,
             connect_timeout=_CONNECT_TIMEOUT_SECONDS,
