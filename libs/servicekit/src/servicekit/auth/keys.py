@@ -190,9 +190,10 @@ class Keys:
                 raw = await self._fetch()
             self._table = parse(raw, algorithms=self._algorithms)
         except Exception as error:  # noqa: BLE001 - whatever it is, the keys that we have stay
+            said = str(error) or f"no answer within {self._timeout_seconds:g} s"
             _log.warning(
                 "auth_keys_not_had",
-                error=f"{type(error).__name__}: {error}",
+                error=f"{type(error).__name__}: {said}",
                 known=self._table is not None,
             )
             return

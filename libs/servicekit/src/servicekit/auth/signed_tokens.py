@@ -10,6 +10,7 @@ from servicekit.auth.keys import Keys, UnknownKey
 from servicekit.auth.principal import SCOPES, Principal
 
 _TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt"})
+_MOMENTS: Final = ("exp", "nbf", "iat")
 _MAXIMUM_NAME: Final = 255
 _REASONS: Final[Mapping[type[jwt.PyJWTError], tuple[str, str]]] = {
     jwt.ExpiredSignatureError: ("expired", "The access token has expired."),
@@ -91,6 +92,9 @@ class SignedTokens:
                 "enforce_minimum_key_length": True,
             },
         )
+        # RFC 7519, 2: a number. PyJWT takes whatever Python can make one of.
+        if any(type(claims.get(name, 0)) not in (int, float) for name in _MOMENTS):
+            raise malformed()
         return claims
 
 
