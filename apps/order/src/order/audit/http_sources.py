@@ -1,4 +1,8 @@
-"""Both services as an audit reads them over HTTP."""
+"""Both services as an audit reads them over HTTP.
+
+An answer counts only for what was asked for: what a cache, a proxy or a mixed-up connection says of
+something else would be reported as a difference, or mended.
+"""
 
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -9,6 +13,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from order.domain import INVOICED, Kind, Status, invoice_id_for
+from order.errors import OrderNotFound
 from order.fields import BODY
 from servicekit.pagination import MAXIMUM_LIMIT
 from tandem.audit.facts import Fact, Step
@@ -16,6 +21,8 @@ from tandem.audit.sources import SourceUnavailable
 from tandem.operation import State
 
 TIMEOUT_SECONDS: Final = 10.0
+_NO_ORDER: Final = f"/problems/{OrderNotFound.slug}"
+_NO_INVOICE: Final = "/problems/invoice-not-found"
 
 Item = TypeVar("Item", bound=BaseModel)
 
@@ -85,8 +92,12 @@ class HttpOrders:
 
     async def one(self, order_id: UUID, /) -> Fact | None:
         """Return one order."""
-        response = await _get(self._client, f"/orders/{order_id}", {}, absent_allowed=True)
-        return None if response is None else _parse(_Side, response).fact()
+        response = await _get(self._client, f"/orders/{order_id}", {}, absent=_NO_ORDER)
+        if response is None:
+            return None
+        order = _parse(_Side, response)
+        _require_same(response, order.id, order_id)
+        return order.fact()
 
     async def pending(self) -> AsyncIterator[tuple[UUID, Step]]:
         """Iterate over all pending operations by the order's id, page by page."""
@@ -100,7 +111,11 @@ class HttpOrders:
         steps: list[Step] = []
         query = {"order_id": str(order_id)}
         async for page in _pages(self._client, "/operations", query, _Page[_Operation]):
-            steps += [operation.step() for operation in page.items]
+            for operation in page.items:
+                if operation.order_id != order_id:
+                    what = f"{self._client.base_url}: operation {operation.id}"
+                    raise SourceUnavailable(f"{what} is not one of order {order_id}")
+                steps.append(operation.step())
         return tuple(steps)
 
 
@@ -120,8 +135,13 @@ class HttpInvoices:
     async def one(self, order_id: UUID, /) -> Fact | None:
         """Return the invoice of one order."""
         path = f"/invoices/{invoice_id_for(order_id)}"
-        response = await _get(self._client, path, {}, absent_allowed=True)
-        return None if response is None else _parse(_Invoice, response).fact()
+        response = await _get(self._client, path, {}, absent=_NO_INVOICE)
+        if response is None:
+            return None
+        invoice = _parse(_Invoice, response)
+        _require_same(response, invoice.id, invoice_id_for(order_id))
+        _require_same(response, invoice.order_id, order_id)
+        return invoice.fact()
 
 
 async def _pages(
@@ -140,17 +160,36 @@ async def _pages(
 
 
 async def _get(
-    client: httpx.AsyncClient, path: str, query: dict[str, str], *, absent_allowed: bool = False
+    client: httpx.AsyncClient, path: str, query: dict[str, str], *, absent: str | None = None
 ) -> httpx.Response | None:
+    """Return what a service answers; None where it says by the problem ``absent`` that it has none.
+
+    Raises:
+        SourceUnavailable: it answers nothing, or something else.
+    """
     try:
         response = await client.get(path, params=query)
     except httpx.HTTPError as error:
         raise SourceUnavailable(f"{client.base_url}: {type(error).__name__}: {error}") from error
-    if absent_allowed and response.status_code == httpx.codes.NOT_FOUND:
+    if response.status_code == httpx.codes.NOT_FOUND and _problem_of(response) == absent:
         return None
     if response.status_code != httpx.codes.OK:
         raise SourceUnavailable(f"{response.url} answered {response.status_code}")
     return response
+
+
+def _problem_of(response: httpx.Response) -> object:
+    """Return the type of the problem that an answer describes; a proxy's 404 has none of ours."""
+    try:
+        document = response.json()
+    except ValueError:
+        return ""
+    return document.get("type", "") if isinstance(document, dict) else ""
+
+
+def _require_same(response: httpx.Response, found: UUID | None, asked: UUID) -> None:
+    if found != asked:
+        raise SourceUnavailable(f"{response.url} answered about {found}")
 
 
 def _parse(model: type[Item], response: httpx.Response) -> Item:
