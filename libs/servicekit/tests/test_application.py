@@ -98,7 +98,9 @@ def runtime_with(telemetry: Telemetry) -> Runtime:
     )
 
 
-def build(world: World, runtime: Runtime, **settings: float | str) -> FastAPI:
+def build(
+    world: World, runtime: Runtime, *, grace_seconds: float = 0.0, **settings: float | str
+) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
@@ -114,6 +116,7 @@ def build(world: World, runtime: Runtime, **settings: float | str) -> FastAPI:
         checks={"dependency": world.check},
         lifespan=lifespan,
         tags={"things": "Things."},
+        deadline_grace_seconds=grace_seconds,
     )
     app.include_router(world.router())
     return app
@@ -209,6 +212,12 @@ async def test_work_beyond_the_deadline_is_cancelled_and_answered_with_503(
     assert (answer.status_code, answer.json()["type"]) == (503, "/problems/deadline-exceeded")
     assert "retry-after" in answer.headers
     assert world.cancelled
+
+
+async def test_the_grace_after_a_deadline_is_for_changes(world: World, runtime: Runtime) -> None:
+    async with client_of(build(world, runtime, grace_seconds=3600.0)) as client:
+        answer = await client.get("/gate", headers={"Request-Timeout-Ms": "50"})
+    assert answer.status_code == 503
 
 
 async def test_more_requests_than_it_takes_are_shed_but_probes_are_answered(

@@ -1,6 +1,7 @@
 """The connections to one database, on a real one."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -11,8 +12,10 @@ import psycopg
 import pytest
 from sqlalchemy import Integer, Text, bindparam, column, func, literal_column, select, table
 
+from devkit.database_proxy import database_proxy
 from devkit.servers import PostgresServer
 from servicekit.testing.polling import eventually
+from tandem.connection import INTERRUPT_SECONDS
 from tandem.errors import NoConnectionFree, is_transient
 from tandem.statements import Statement
 from tandem.store import Session, Store
@@ -156,6 +159,32 @@ async def test_cancelling_who_waits_for_an_answer_gives_the_connection_back(url:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert (await row_of(store, ECHO, value=4)).value == 4
+
+
+@pytest.mark.parametrize("within", ["a statement", "a transaction"])
+async def test_who_is_cancelled_does_not_wait_for_a_database_that_is_silent(
+    url: str, within: str
+) -> None:
+    """Psycopg alone would ask it for ten seconds to cancel the statement."""
+    with database_proxy(url) as proxy:
+        async with opened(proxy.url, size=1) as store:
+
+            async def work() -> None:
+                if within == "a statement":
+                    await store.one(ECHO, value=1)
+                else:
+                    async with store.transaction() as session:
+                        await session.run(APPEND, note="a")
+
+            await work()
+            proxy.go_dark()
+            began = time.monotonic()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await work()
+            assert time.monotonic() - began < 8 * INTERRUPT_SECONDS
+            proxy.go_dark(dark=False)
+            assert (await row_of(store, ECHO, value=5)).value == 5
 
 
 async def test_a_transaction_is_committed_as_a_whole_or_not_at_all(store: Store) -> None:

@@ -19,11 +19,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from servicekit.deadlines import remaining_seconds
-from servicekit.exchange import watch
+from servicekit.exchange import READS, watch
 from servicekit.problems import Overloaded, response
 from servicekit.quiet_log import Interval
 
-_READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # Of all places, those that changes may take.
 _SHARE_OF_CHANGES: Final = 0.75
 _WEIGHT_OF_LATEST: Final = 0.1
@@ -192,7 +191,7 @@ class AdmissionMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        reads = scope["method"] in _READS
+        reads = scope["method"] in READS
         places = self._apart.get(scope["path"], self._places)
         try:
             await places.enter(

@@ -14,7 +14,7 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from servicekit.exchange import lines_of, watch
+from servicekit.exchange import READS, lines_of, watch
 from servicekit.problems import (
     DeadlineExceeded,
     ServiceUnavailable,
@@ -84,8 +84,8 @@ class DeadlineMiddleware:
     Args:
         app: the application.
         limit_seconds: this service's own limit for a request.
-        grace_seconds: how long after the deadline the work is cancelled; an application that ends
-            its own waits at the deadline, and then still has something to say, needs some.
+        grace_seconds: how long after the deadline a change is cancelled; one that ends its own
+            waits at the deadline, and then still has something to say, needs some. A read has not.
     """
 
     def __init__(self, app: ASGIApp, *, limit_seconds: float, grace_seconds: float = 0.0) -> None:
@@ -107,7 +107,8 @@ class DeadlineMiddleware:
 
     async def _run(self, seconds: float, scope: Scope, receive: Receive, send: Send) -> None:
         exchange, watched_send = watch(scope, send)
-        cut = _Cut(time.monotonic() + seconds, asyncio.timeout(seconds + self._grace_seconds))
+        grace = 0.0 if scope["method"] in READS else self._grace_seconds
+        cut = _Cut(time.monotonic() + seconds, asyncio.timeout(seconds + grace))
         token = _cut.set(cut)
         try:
             async with cut.limit:

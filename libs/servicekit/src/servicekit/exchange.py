@@ -6,6 +6,8 @@ from typing import Final
 
 from starlette.types import Message, Scope, Send
 
+READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods of requests that change nothing."""
 _KEY: Final = "servicekit.exchange"
 
 

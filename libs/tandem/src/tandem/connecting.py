@@ -17,8 +17,9 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import ConnectionTimeout
 
-Connection: TypeAlias = psycopg.AsyncConnection[Any]
-Connect: TypeAlias = Callable[..., Awaitable[Connection]]
+from tandem.connection import Connection
+
+Connect: TypeAlias = Callable[..., Awaitable[Connection[Any]]]
 """Makes a connection of a conninfo and libpq's parameters."""
 LookUp: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
 # RFC 8305, 5: how long an address may take before the next one is tried beside it.
@@ -41,7 +42,7 @@ class Connector:
         self._look_up = look_up or _look_up
         self._lookups: dict[tuple[str, int], asyncio.Future[list[str]]] = {}
 
-    async def connect(self, conninfo: str = "", **parameters: Any) -> Connection:  # noqa: ANN401
+    async def connect(self, conninfo: str = "", **parameters: Any) -> Connection[Any]:  # noqa: ANN401
         """Return a new connection, as ``psycopg.AsyncConnection.connect`` does.
 
         Args:
@@ -56,7 +57,7 @@ class Connector:
         seconds = float(known.get("connect_timeout") or _LIMIT_SECONDS)
         host = str(known.get("host") or "")
         if not _is_a_name(host) or known.get("hostaddr"):
-            return await psycopg.AsyncConnection.connect(conninfo, **parameters)
+            return await Connection.connect(conninfo, **parameters)
         what = f"looking up {host!r}"
         try:
             async with asyncio.timeout(seconds):
@@ -92,14 +93,14 @@ async def _look_up(host: str, port: int) -> list[str]:
 
 async def _by_the_first(
     addresses: Sequence[str], conninfo: str, parameters: Mapping[str, Any]
-) -> Connection:
+) -> Connection[Any]:
     """Return the connection that is there first, beginning with an address after the other."""
     waiting = list(addresses)
     errors: list[BaseException] = []
     async with _begun() as tries:
         while waiting or not all(each.done() for each in tries):
             if waiting:
-                connecting = psycopg.AsyncConnection.connect(
+                connecting = Connection.connect(
                     conninfo, **{**parameters, "hostaddr": waiting.pop(0)}
                 )
                 tries.append(asyncio.ensure_future(connecting))
@@ -117,16 +118,16 @@ async def _by_the_first(
 
 
 @asynccontextmanager
-async def _begun() -> AsyncIterator[list[asyncio.Future[Connection]]]:
+async def _begun() -> AsyncIterator[list[asyncio.Future[Connection[Any]]]]:
     """Give up the tries that are left in the list at the end, and what they have brought."""
-    tries: list[asyncio.Future[Connection]] = []
+    tries: list[asyncio.Future[Connection[Any]]] = []
     try:
         yield tries
     finally:
         for each in tries:
             each.cancel()
         for brought in await asyncio.gather(*tries, return_exceptions=True):
-            if isinstance(brought, psycopg.AsyncConnection):
+            if isinstance(brought, Connection):
                 await brought.close()
 
 

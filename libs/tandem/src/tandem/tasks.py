@@ -21,7 +21,7 @@ class BackgroundWork(Protocol):
 async def briefly(work: Coroutine[Any, Any, None], *, seconds: float) -> None:
     """Do ``work`` and wait for it ``seconds`` at most; then it goes on alone.
 
-    A statement on a connection that has gone silent cannot even be cancelled in time.
+    A statement on a connection that has gone silent takes a while to be cancelled.
 
     Raises:
         TimeoutError: it is not done yet.

@@ -1,5 +1,6 @@
 """Cancel an operation, by asking the one place that decides."""
 
+import asyncio
 from uuid import UUID
 
 import structlog
@@ -15,6 +16,7 @@ from servicekit import deadlines
 from servicekit.auth.principal import Principal
 from servicekit.deadlines import remaining_seconds
 from servicekit.idempotency import StoredResponse
+from servicekit.problems import DeadlineExceeded
 from tandem.errors import OutcomeUnknown, cause_of
 from tandem.initiator import Finishing
 from tandem.operation import State
@@ -69,8 +71,9 @@ class Cancellation:
         Raises:
             OperationNotFound: there is no such operation, or it is another client's.
             NotCancelledYet: the tombstone may be recorded, and what stands cannot be told now.
+            DeadlineExceeded: the time ran out before anything was asked.
         """
-        record = await self._reading.operation(op_id, asked_by=asked_by)
+        record = await self._find(op_id, asked_by=asked_by)
         if isinstance(record, Unrecorded) or record.state is not State.PENDING:
             return record
         operation = record.operation
@@ -87,6 +90,15 @@ class Cancellation:
         except (OutcomeUnknown, DatabaseUnavailable) as error:
             await self._hand_over(op_id, reason=cause_of(error))
             raise NotCancelledYet(operation) from error
+
+    async def _find(self, op_id: UUID, *, asked_by: Principal) -> OperationRecord | Unrecorded:
+        try:
+            async with asyncio.timeout(remaining_seconds(at_most_seconds=self._timeout_seconds)):
+                return await self._reading.operation(op_id, asked_by=asked_by)
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                "The time for this request ran out. Nothing was written."
+            ) from error
 
     async def _hand_over(self, op_id: UUID, *, reason: str) -> None:
         """Wake recovery; if that fails, its own clock will."""
