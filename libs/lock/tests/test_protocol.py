@@ -180,7 +180,31 @@ def test_being_blocked_is_read() -> None:
     assert (busy.queued, busy.remaining, busy.blocker) == (False, None, None)
 
 
-@pytest.mark.parametrize("reply", [None, [], b"OK", [b"granted", 1, 2, 3, 4], 7])
+_HUGE = b"9" * 400
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        None,
+        [],
+        b"OK",
+        7,
+        [b"granted", 1, 2, 3, 4],
+        [b"granted", 1, b"2", b"3", b"-"],
+        [b"granted", b"1", b"2", b"3"],
+        [b"granted", b"x", b"1000", b"3", b"-"],
+        [b"granted", b"1", _HUGE, b"3", b"-"],
+        [b"granted", b"1", b"1000", _HUGE, b"-"],
+        [b"granted", b"1", b"0", b"3", b"-"],
+        [b"queued", b"1", b"1000", b"3", b"-"],
+        [b"queued", b"1", 1000, None, b"-"],
+        [b"queued", b"1", 1000, b"3", None],
+        [b"queued", None, 1000, b"3", b"-"],
+        [b"late", b"", -1, _HUGE, b"-"],
+        [b"gone", b"1", b"1000", b"3", b"-"],
+    ],
+)
 def test_a_reply_that_makes_no_sense_is_an_error(reply: object) -> None:
     with pytest.raises(RedisUnavailable):
         protocol.read_acquire(reply, 7.0)
@@ -212,3 +236,26 @@ def test_pushes_are_read() -> None:
     assert protocol.read_push([b"invalidate", [b"key"]]) == Changed(("key",))
     assert protocol.read_push([b"invalidate", None]) == Changed(None)
     assert protocol.read_push([b"invalidate"]) is None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        None,
+        [],
+        [b"message"],
+        [b"message", b"channel"],
+        [b"message", b"channel", None],
+        [b"message", b"channel", b""],
+        [b"message", b"channel", b"grant"],
+        [b"message", b"channel", b"grant me.x 5 3333 1000000"],
+        [b"message", b"channel", b"grant me.x 5 " + _HUGE + b" 1000000 - a"],
+        [b"message", b"channel", b"watch a"],
+        [b"message", b"channel", b"watch a " + _HUGE],
+        [b"invalidate", b"key"],
+        [b"invalidate", [b"a"], [b"b"]],
+        [b"subscribe", b"channel", 1],
+    ],
+)
+def test_a_push_that_makes_no_sense_is_nothing(message: object) -> None:
+    assert protocol.read_push(message) is None

@@ -178,12 +178,16 @@ class AsyncLease:
             self._undone.pop()
         except IndexError:
             return False
+        # Nobody is told of a loss any more. What is called may refer to the lease: without it both
+        # go at once, and need no garbage collector.
+        self._on_lost.clear()
         return True
 
     def left(self) -> None:
         """Its release began, however far that came."""
         self._undone.clear()
         self._released = True
+        self._on_lost.clear()
 
     def lose(self, reason: LossReason) -> None:
         """End the lease (called by the keeper)."""
