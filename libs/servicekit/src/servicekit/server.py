@@ -19,6 +19,7 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from servicekit import garbage
 from servicekit.connections import Connections
 from servicekit.descriptors import DescriptorWatch, affordable
 from servicekit.failpoints import DroppableConnectionMiddleware
@@ -110,6 +111,7 @@ def run(app: ASGIApp, *, runtime: Runtime, settings: ServerSettings) -> int:
                 drain_seconds=settings.drain_seconds,
                 descriptors=DescriptorWatch(listener.fileno(), configuration.front.connections),
             )
+            garbage.settle()
             server.run(sockets=[listener])
     except PortInUse as error:
         print(f"{runtime.service}: {error}", file=sys.stderr)  # noqa: T201 - for the person who started it

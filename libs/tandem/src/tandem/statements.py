@@ -7,11 +7,13 @@ text that is made once a process.
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine.interfaces import Compiled
 from sqlalchemy.sql import ClauseElement
+
+_DIALECT: Final = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
 
 class Statement:
@@ -47,4 +49,4 @@ class Statement:
 
     @cached_property
     def _compiled(self) -> Compiled:
-        return self._construct.compile(dialect=PGDialect_psycopg())  # type: ignore[no-untyped-call]
+        return self._construct.compile(dialect=_DIALECT)
