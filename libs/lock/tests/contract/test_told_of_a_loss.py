@@ -120,7 +120,7 @@ async def test_a_renewal_keeps_the_watch(clients: Clients, admin: Redis) -> None
 
 
 async def test_a_new_connection_watches_what_is_held(
-    clients: Clients, proxy: Proxy, admin: Redis
+    proxy: Proxy, clients: Clients, admin: Redis
 ) -> None:
     client = clients.make(url=proxy.url, **LONG)
     lost = _loss(await client.acquire("order:{1}"))
