@@ -96,6 +96,34 @@ async def test_a_client_shows_its_certificate(
             assert lease.fence
 
 
+async def test_what_is_cancelled_before_it_was_sent_need_not_be_undone() -> None:
+    async with mute() as port, client_of(f"rediss://127.0.0.1:{port}") as client:
+        asking = [asyncio.create_task(client.acquire(f"order:{{{i}}}")) for i in range(3)]
+        await asyncio.sleep(0)
+        for each in asking:
+            each.cancel()
+        await asyncio.wait(asking)
+        assert all(each.cancelled() for each in asking)
+        assert len(engine_of(client)._debts) == 0
+
+
+@pytest.mark.parametrize("module", ["asyncio", "uvloop"])
+def test_a_server_that_is_gone_is_said_to_be_gone_in_either_loop(module: str) -> None:
+    runner = pytest.importorskip(module)
+
+    async def start() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as former:
+            url = f"rediss://127.0.0.1:{former.getsockname()[1]}"
+        async with AsyncLockClient.from_url(url, reply_timeout=0.2, connect_timeout=5.0) as client:
+            await client.ping(timeout=0.5)
+
+    with (
+        asyncio.Runner(loop_factory=runner.new_event_loop) as loop,
+        pytest.raises(RedisUnavailable, match="cannot reach"),
+    ):
+        loop.run(start())
+
+
 async def test_what_was_never_sent_need_not_be_undone(
     redis_server: RedisServer, admin: Redis, keys: Path
 ) -> None:
@@ -161,7 +189,7 @@ async def test_a_server_without_tls_is_told_apart_from_one_that_is_gone(
         async with client, asyncio.timeout(20.0):
             with pytest.raises(RedisUnavailable, match=r"reached .* TLS handshake") as caught:
                 await client.acquire("order:{1}", wait=0)
-    assert "use redis://" in str(caught.value)
+    assert "must begin with redis" in str(caught.value)
 
 
 async def test_an_answer_that_is_not_tls_is_a_matter_of_configuration() -> None:
@@ -173,7 +201,7 @@ async def test_an_answer_that_is_not_tls_is_a_matter_of_configuration() -> None:
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
         async with client_of(f"rediss://127.0.0.1:{port}") as client:
-            with pytest.raises(ConfigurationError, match="use redis://") as caught:
+            with pytest.raises(ConfigurationError, match="must begin with redis") as caught:
                 await client.start()
     assert isinstance(caught.value.__cause__, ssl.SSLError)
 

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 from fencelock._dialing import dial
 from fencelock._errors import ConfigurationError, FencelockError, RedisUnavailable
@@ -42,6 +42,7 @@ class Attempt:
         self._stranger = stranger
         self._name = name or str(target)
         self._make = make
+        self._step: Literal["connection", "TLS handshake", "greeting"] = "connection"
         self._link: Link | None = None
 
     async def connect(self) -> Link:
@@ -49,24 +50,35 @@ class Attempt:
 
         What it raises is for :meth:`failed` to explain.
         """
-        try:
-            return await self._connect()
-        except BaseException:
-            # It may just have been there when the time was up.
-            if self._link is not None:
-                self._link.abort("nobody waits for it any more")
-            raise
-
-    async def _connect(self) -> Link:
         target = self._target
         if target.path is not None:
             loop = asyncio.get_running_loop()
-            return (await loop.create_unix_connection(self._begin, target.path))[1]
-        tls = None if target.tls is None else target.tls.context()
-        made = await dial(self._begin, target.host, target.port, tls=tls)
-        sock: socket.socket = made[0].get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        return made[1]
+            _, link = await loop.create_unix_connection(self._make, target.path)
+        elif target.tls is None:
+            transport, link = await dial(self._make, target.host, target.port)
+            _keep_alive(transport)
+        else:
+            link = await self._secured(target.tls.context())
+        self._step, self._link = "greeting", link
+        return link
+
+    async def _secured(self, context: ssl.SSLContext) -> Link:
+        # In two steps: of one that failed nobody could say how far it came.
+        loop, target = asyncio.get_running_loop(), self._target
+        plain, _ = await dial(asyncio.Protocol, target.host, target.port)
+        self._step = "TLS handshake"
+        # Already what is told when the server hangs up right after it.
+        link = self._make()
+        try:
+            _keep_alive(plain)
+            secured = await loop.start_tls(plain, link, context, server_hostname=target.host)
+        except BaseException:
+            plain.abort()
+            raise
+        if secured is None:
+            raise ConnectionResetError("the connection broke at once")
+        link.connection_made(secured)
+        return link
 
     def failed(self, error: Exception, seconds: float) -> FencelockError:
         """What to raise from the error that ended it, a :class:`TimeoutError` after ``seconds``."""
@@ -77,45 +89,31 @@ class Attempt:
                 return refusal
         return RedisUnavailable(self._where(error, seconds))
 
-    def _begin(self) -> Link:
-        # Called when somebody has accepted the connection, before the TLS handshake.
-        self._link = self._make()
-        return self._link
-
     def _where(self, error: Exception, seconds: float) -> str:
         """How far it came."""
         # One that the system reports has a number.
         if isinstance(error, TimeoutError) and error.errno is None:
             return self.silent(f"within {seconds:g} s")
         said = str(error) or type(error).__name__
-        if self._link is None:
+        if self._step == "connection":
             return f"cannot reach {self._name}: {said}"
         return f"reached {self._name}, but the {self._step} failed: {said}{self._hint()}"
 
-    @property
-    def _step(self) -> str:
-        return "TLS handshake" if self._in_handshake else "greeting"
-
-    @property
-    def _in_handshake(self) -> bool:
-        secured = self._target.tls is not None
-        return secured and self._link is not None and not self._link.opened
-
     def silent(self, until: str) -> str:
         """What to say of a server that has not answered so far."""
-        if self._link is None:
+        if self._step == "connection":
             return f"cannot reach {self._name}: no connection {until}"
         return f"reached {self._name}, but it did not answer the {self._step} {until}{self._hint()}"
 
     def _hint(self) -> str:
         """What may be wrong with the URL of a server that accepts us and says nothing."""
-        link, tls = self._link, self._target.tls
-        if link is None or link.heard or not self._stranger or self._target.path is not None:
+        known = not self._stranger or (self._link is not None and self._link.heard)
+        if known or self._target.path is not None:
             return ""
-        if self._in_handshake:
-            return ". If it does not speak TLS on that port, use redis://"
-        if tls is None:
-            return ". If it speaks TLS on that port, use rediss://"
+        if self._step == "TLS handshake":
+            return ". If it does not speak TLS on that port, the URL must begin with redis"
+        if self._target.tls is None:
+            return ". If it speaks TLS on that port, the URL must begin with rediss"
         return f". {self._wanted().capitalize()}"
 
     def _refusal(self, error: ssl.SSLError) -> ConfigurationError | None:
@@ -129,8 +127,8 @@ class Attempt:
         reason = error.reason or ""
         if reason in _NO_TLS:
             return ConfigurationError(
-                f"{self._name} does not speak TLS on that port ({reason}): use redis://, or "
-                "the port on which it does"
+                f"{self._name} does not speak TLS on that port ({reason}): the URL must begin with "
+                "redis, or name the port on which it does"
             )
         if "ALERT" in reason and any(each in reason for each in _REFUSALS):
             said = reason.lower().replace("_", " ")
@@ -142,3 +140,8 @@ class Attempt:
         if self._target.tls is not None and self._target.tls.shows_certificate:
             return "it may not trust the certificate in ssl_certfile, or want another version"
         return "it may want a certificate of ours (ssl_certfile, ssl_keyfile), or another version"
+
+
+def _keep_alive(transport: asyncio.BaseTransport) -> None:
+    sock: socket.socket = transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

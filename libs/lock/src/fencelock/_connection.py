@@ -376,15 +376,8 @@ class Connection:
         while True:
             link: Link | None = None
             try:
-                link = await self._open(deadline)
+                link = await self._open(deadline, sent=before is not None)
                 return await attempt(link, before)
-            except ConfigurationError as error:
-                if link is None and before is None:
-                    # A copy: others may have waited for the same connection after they sent.
-                    refused_at_once = ConfigurationError(str(error))
-                    refused_at_once.reached = False
-                    raise refused_at_once from error.__cause__
-                raise
             except RedisUnavailable as error:
                 passing = isinstance(error, _Passing)
                 refused = error if isinstance(error, _Passing) else refused
@@ -463,7 +456,7 @@ class Connection:
             )
             raise RedisUnavailable(silent.format(self._target)) from error
 
-    async def _open(self, deadline: float) -> Link:
+    async def _open(self, deadline: float, *, sent: bool) -> Link:
         if not self._mine():
             raise RedisUnavailable("this connection belongs to the parent process")
         link = self._link
@@ -475,7 +468,13 @@ class Connection:
             raise RedisUnavailable("the client is closed")
         opening = self._opening or self._begin()
         # Shielded: others may be waiting for the same connection.
-        return await self._bounded(asyncio.shield(opening), deadline, connecting=True)
+        try:
+            return await self._bounded(asyncio.shield(opening), deadline, connecting=True)
+        except (ConfigurationError, asyncio.CancelledError) as error:
+            if sent:
+                raise
+            # Whoever undoes what was under way need not undo what never was.
+            raise _unsent(error) from error.__cause__
 
     def _begin(self) -> asyncio.Future[Link]:
         opening = self._opening = self._loop.create_future()
@@ -645,6 +644,15 @@ def _kill(identity: tuple[int, str]) -> tuple[Word, ...]:
 async def _itself(link: Link, _: RedisUnavailable | None) -> Link:
     """What :meth:`Connection.ready` attempts: being connected is all."""
     return link
+
+
+def _unsent(
+    error: ConfigurationError | asyncio.CancelledError,
+) -> ConfigurationError | asyncio.CancelledError:
+    """The same error for one caller, who has sent nothing yet."""
+    unsent = type(error)(*error.args)
+    unsent.reached = False  # type: ignore[union-attr]  # the other may be asked, too
+    return unsent
 
 
 def refusal(reply: hiredis.ReplyError) -> str:

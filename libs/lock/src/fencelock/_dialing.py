@@ -9,7 +9,6 @@ than there is to connect would never be known otherwise.
 import asyncio
 import ipaddress
 import socket
-import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -29,21 +28,19 @@ _Address = tuple[int, Any]
 
 
 async def dial(
-    make: Callable[[], _ProtocolT], host: str, port: int, *, tls: ssl.SSLContext | None
-) -> tuple[asyncio.BaseTransport, _ProtocolT]:
-    """A connection to a server, with TLS if it is to have any. The caller limits the time.
+    make: Callable[[], _ProtocolT], host: str, port: int
+) -> tuple[asyncio.Transport, _ProtocolT]:
+    """A connection to a server, without TLS so far. The caller limits the time.
 
     Raises:
         OSError: there is none; of several addresses, the first one's error.
     """
     loop = asyncio.get_running_loop()
     if _is_address(host):
-        return await loop.create_connection(make, host, port, ssl=tls)
+        return await loop.create_connection(make, host, port)
     sock = await _first(loop, await _names.setdefault(loop, _Names()).addresses(host, port))
     try:
-        return await loop.create_connection(
-            make, sock=sock, ssl=tls, server_hostname=None if tls is None else host
-        )
+        return await loop.create_connection(make, sock=sock)
     except BaseException:
         sock.close()
         raise

@@ -77,11 +77,6 @@ class Link(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     @property
-    def opened(self) -> bool:
-        """Whether it was ever possible to send anything."""
-        return self._transport is not None
-
-    @property
     def heard(self) -> bool:
         """Whether the server has ever answered."""
         return self._heard_at > 0.0
