@@ -35,8 +35,9 @@ from servicekit.runtime import Runtime
 from servicekit.walks import rows_on
 from tandem.errors import OutcomeUnknown
 from tandem.initiator import records
+from tandem.initiator.ports import Decision
 from tandem.initiator.records import Key
-from tandem.operation import Answer, State
+from tandem.operation import Answer, Outcome, State
 
 
 def a_change(
@@ -322,6 +323,22 @@ async def test_a_rejected_change_leaves_the_order_as_it_was(
     order = await order_of(engine, order_id)
     assert order is not None
     assert (order.version, order.body.quantity, order.pending_op) == (1, 2, None)
+
+
+@pytest.mark.parametrize("wording", ["no\x00", "no\ud800", "no\r\nno", "no " * 100_000])
+async def test_an_outcome_is_followed_however_it_is_worded(
+    use_cases: UseCases, invoices: FakeInvoices, engine: AsyncEngine, wording: str
+) -> None:
+    order_id = await created(use_cases)
+    refused, unknown = (a_change(an_update(order_id)) for _ in range(2))
+    invoices.decisions[refused.op_id] = Decision(Outcome.REJECTED, wording)
+    response = await use_cases.changes.apply(refused)
+    assert (response.status, len(response.body) < 2_000) == (409, True)
+    invoices.before.append(OutcomeUnknown(wording, retryable=False))
+    assert (await use_cases.changes.apply(unknown)).status == 202
+    order = await order_of(engine, order_id)
+    assert order is not None
+    assert order.pending_op == unknown.op_id
 
 
 async def state_after_cancelling(use_cases: UseCases, op_id: uuid.UUID) -> State:

@@ -74,6 +74,15 @@ async def test_an_address_where_nobody_is_is_passed_over(
     await store.close()
 
 
+async def test_the_database_url_may_ask_for_any_of_the_addresses(url: str) -> None:
+    """As libpq does, and here each of them is tried at once, since the others refuse."""
+    names = Names(CLOSED, LIVE)
+    connector = Connector(names)
+    for _ in range(3):
+        await (await connector.connect(url, load_balance_hosts="random")).close()
+    assert names.addresses == [CLOSED, LIVE]
+
+
 @pytest.mark.usefixtures("silent")
 async def test_addresses_that_are_silent_and_names_that_are_not_found_take_one_limit(
     url: str,

@@ -8,6 +8,7 @@ the few threads that look names up all other names of the process too.
 
 import asyncio
 import ipaddress
+import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -62,6 +63,8 @@ class Connector:
         try:
             async with asyncio.timeout(seconds):
                 addresses = await self._addresses(host, int(known.get("port") or _ANY_PORT))
+                if known.get("load_balance_hosts") == "random":
+                    addresses = random.sample(addresses, len(addresses))
                 what = f"connecting to {host!r} ({', '.join(addresses)})"
                 return await _by_the_first(addresses, conninfo, parameters)
         except TimeoutError as error:

@@ -37,6 +37,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 _TRANSIENT_CLASSES: Final = ("08", "53", "57")
 _TRANSIENT_STATES: Final = frozenset({"40001", "40P01", "55P03", "25006", "25P03", "25P04"})
 
+_LONGEST_TEXT: Final = 500
+
 DATABASE_ERRORS: Final = (psycopg.Error, DBAPIError, PoolTimeout)
 """What a database, or the way to it, can raise, by psycopg or by SQLAlchemy."""
 
@@ -108,17 +110,28 @@ class RecordUnknown(Exception):
 class OutcomeUnknown(Exception):
     """Whether the decider has applied an operation, or will, cannot be told now.
 
+    Its text may be the other side's, and is cut to what can be kept.
+
     Attributes:
         retryable: whether sending it again at once may tell.
     """
 
     def __init__(self, reason: str, *, retryable: bool) -> None:
-        super().__init__(reason)
+        super().__init__(keepable(reason))
         self.retryable = retryable
 
 
 class ProtocolViolated(Exception):
     """What the protocol rules out has happened; nothing is written, and a person must look."""
+
+
+def keepable(text: str) -> str:
+    """Return what another service said as a database and a log can keep it: printable, and short.
+
+    Postgres holds no NUL, UTF-8 no half of a surrogate pair; an operation whose outcome could not
+    be recorded for its wording would stay pending for ever.
+    """
+    return "".join(each if each.isprintable() else " " for each in text[:_LONGEST_TEXT])
 
 
 def cause_of(error: BaseException) -> str:

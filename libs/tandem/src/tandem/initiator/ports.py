@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
+from tandem.errors import keepable
 from tandem.initiator.records import Backlog, Key
 from tandem.initiator.subject import Operation, OpT, Subject
 from tandem.operation import Answer, Outcome
@@ -14,10 +15,18 @@ from tandem.operation import Answer, Outcome
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the decider has recorded for an operation, for good."""
+    """What the decider has recorded for an operation, for good.
+
+    Attributes:
+        outcome: what it is.
+        detail: the decider's words for it, cut to what can be kept.
+    """
 
     outcome: Outcome
     detail: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detail", keepable(self.detail))
 
 
 class Change(Protocol):
