@@ -4,6 +4,7 @@ import pytest
 
 from fencelock import ConfigurationError
 from fencelock._target import Target
+from fencelock._topology import read
 
 
 def context_of(url: str) -> ssl.SSLContext:
@@ -34,6 +35,39 @@ def test_tls_is_verified_unless_the_url_says_otherwise() -> None:
     assert verified.check_hostname
     trusting = context_of("rediss://host?ssl_cert_reqs=none&ssl_check_hostname=false")
     assert trusting.verify_mode is ssl.CERT_NONE
+
+
+@pytest.mark.parametrize("url", ["REDISS://h", "Rediss://h:6379/0", "red\niss://h"])
+def test_tls_is_not_lost_on_how_the_scheme_is_written(url: str) -> None:
+    assert context_of(url).verify_mode is ssl.CERT_REQUIRED
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("unix://", "comes the path"),
+        ("unix:///", "comes the path"),
+        ("unix:///run/a%00b", "comes the path"),
+        ("unix://run/redis.sock", "third slash"),
+        ("unix://:secret@run/redis.sock", "third slash"),
+        (f"unix:///{'x' * 107}", "107 bytes"),
+        ("unix:/run/redis.sock", "begins with redis://"),
+        ("redis:/0", "begins with redis://"),
+        ("redis:", "begins with redis://"),
+    ],
+)
+def test_a_socket_or_a_host_is_never_guessed(url: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        Target.from_url(url)
+
+
+@pytest.mark.parametrize("host", ["a%20b", "a%00b", "a%40b", "a%2Fb", "a%2Cb", "a%0Ab", "a%5Cb"])
+@pytest.mark.parametrize("mode", ["", "+sentinel", "+cluster"])
+def test_a_host_is_one_also_when_its_characters_are_escaped(mode: str, host: str) -> None:
+    path = "/locks" if mode == "+sentinel" else ""
+    with pytest.raises(ConfigurationError, match="not a Redis URL") as caught:
+        read(f"redis{mode}://{host}:6379{path}")
+    assert host not in str(caught.value)
 
 
 def test_a_user_and_a_password_may_be_options() -> None:

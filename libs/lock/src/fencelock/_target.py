@@ -1,16 +1,21 @@
 """Where the server is and how to introduce oneself, read from a URL the way redis-py reads it."""
 
+import os
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import SSLConnection, parse_url
 
 from fencelock import _tls
 from fencelock._errors import ConfigurationError
 
 SCHEMES = ("redis", "rediss", "unix")
 ESCAPE = "in a user or a password, write / ? # @ and % as %2F %3F %23 %40 %25"
+# <sys/un.h>: 108 with the zero at its end, on Linux.
+_PATH_BYTES = 107
+_NOT_IN_HOST = re.compile(r"[\s\0-\x1f\x7f/?#@,\\]")
 _PORTS = range(1, 65536)
 _OPTIONS = ("db", "username", "password")
 # Options that mean something elsewhere: what to say where they would mean nothing.
@@ -57,7 +62,7 @@ class Target:
             db=db,
             username=parts.get("username"),
             password=parts.get("password"),
-            tls=_tls.Tls(_for_tls(parts)) if url.startswith("rediss:") else None,
+            tls=_tls.Tls(_for_tls(parts)) if _secured(parts) else None,
         )
 
     def at(self, host: str, port: int) -> "Target":
@@ -88,12 +93,14 @@ def _validate(url: object) -> None:
         port = parts.port
     except ValueError:
         raise unreadable("its host or port is not what it must be") from None
-    if parts.scheme not in SCHEMES:
+    if parts.scheme not in SCHEMES or "://" not in url:
         raise unreadable("that of one server begins with redis://, rediss:// or unix://")
     if parts.fragment or "@" in parts.path or "@" in parts.query or "?" in parts.query:
         raise unreadable(ESCAPE)
     _validate_options(parts)
-    if parts.scheme != "unix":
+    if parts.scheme == "unix":
+        _validate_path(parts)
+    else:
         _validate_address(parts, port)
 
 
@@ -140,19 +147,40 @@ def _validate_option(name: str, value: str, scheme: str) -> None:
 def _validate_address(parts: SplitResult, port: int | None) -> None:
     if port is not None and port not in _PORTS:
         raise unreadable("a port is 1 to 65535")
-    # What name resolution refuses: parts that are empty, or longer than 63 characters.
-    if not _is_encodable(parts.hostname or "", "idna"):
-        raise unreadable("its host is not a name that a host can have")
     if "," in parts.netloc.rpartition("@")[2]:
         raise unreadable("it names one host")
+    if not is_host(parts.hostname or ""):
+        raise unreadable("its host is not a name that a host can have")
     db = parts.path.strip("/")
     if db and not (db.isascii() and db.isdigit()):
         raise unreadable("what follows the host is the number of a database")
 
 
+def is_host(text: str) -> bool:
+    """Whether a host, as it is written in a URL, can be one."""
+    # A part of a password that was not escaped as it has to be is none, and is not to be shown.
+    plain = unquote(text)
+    # What name resolution refuses: parts that are empty, or longer than 63 characters.
+    return _NOT_IN_HOST.search(plain) is None and _is_encodable(plain, "idna")
+
+
+def _validate_path(parts: SplitResult) -> None:
+    path = unquote(parts.path)
+    if not path.strip("/") or "\0" in path:
+        raise unreadable("after unix:// comes the path of a socket, as in unix:///run/redis.sock")
+    if parts.netloc.rpartition("@")[2]:
+        raise unreadable("the path of a socket begins with a third slash: unix:///run/redis.sock")
+    if len(os.fsencode(path)) > _PATH_BYTES:
+        raise unreadable(f"the path of a socket has {_PATH_BYTES} bytes at most")
+
+
 def unreadable(why: str) -> ConfigurationError:
     """A URL that is not one, without a part of it in the text."""
     return ConfigurationError(f"not a Redis URL: {why}")
+
+
+def _secured(parts: dict[str, Any]) -> bool:
+    return parts.get("connection_class") is SSLConnection
 
 
 def _for_tls(parts: dict[str, Any]) -> dict[str, Any]:

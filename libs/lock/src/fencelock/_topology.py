@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from fencelock._errors import ConfigurationError
-from fencelock._target import ESCAPE, SCHEMES, Target, unreadable
+from fencelock._target import ESCAPE, SCHEMES, Target, is_host, unreadable
 
 SENTINEL_PORT = 26379
+PORT_MAX = 65535
 REPLICAS_MAX = 100
 _LIST = re.compile(r"[,\s]+(?=[a-z+]+://)")
 _SENTINEL = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}
@@ -189,11 +190,12 @@ def _hosts(url: str, default_port: int) -> tuple[SplitResult, list[tuple[str, in
     found = []
     for each in parts.netloc.rpartition("@")[2].split(","):
         match = _HOST.fullmatch(each.strip())
-        if match is None or not 1 <= int(match["port"] or default_port) <= 65535:  # noqa: PLR2004
+        port = int((match and match["port"]) or default_port)
+        if match is None or not is_host(match["host"].strip("[]")) or not 1 <= port <= PORT_MAX:
             raise unreadable(
                 f"the hosts are HOST:PORT,HOST:PORT, an IPv6 address in brackets; {ESCAPE}"
             )
-        found.append((match["host"].strip("[]"), int(match["port"] or default_port)))
+        found.append((match["host"].strip("[]"), port))
     if len(set(found)) < len(found):
         raise unreadable("it names a host twice")
     return parts, found
