@@ -23,7 +23,10 @@ _CHANGES: dict[str, tuple[str, str, str]] = {
         "acquire",
         "if seen.taken and #seen.mine == 0",
         """if limit and not seen.taken then
-  share(bodies_of(count), owner, mint(time), annotation, ttl, limit, time)
+  local fence = mint(time)
+  for _, body in ipairs(bodies_of(count)) do
+    give(body, owner, fence, annotation, ttl, limit, time)
+  end
   seen = look()
   for _, key in ipairs(seen.mine) do redis.call('PEXPIRE', key, ttl) end
   return {'granted', seen.fence, ttl, stamp, '-'}
@@ -69,7 +72,7 @@ if seen.taken and #seen.mine == 0""",
     ),
     # The last to come is the first to be served.
     "last come, first served": (
-        "queue",
+        "tickets",
         "since_of(tail) <= since then\n    return redis.call('RPUSH', queue, ticket)",
         "true then\n    return redis.call('LPUSH', queue, ticket)",
     ),

@@ -24,14 +24,14 @@ local limit = tonumber(string.match(ARGV[3], '/(%d+)$'))
 
 -- Nobody holds any of the names and nobody waits for them: the usual case, in few commands.
 if not limit and redis.call('EXISTS', unpack(KEYS, 2)) == 0 then
-  local fence = mint(time)
+  local fence = mint(time, stamp)
   local value = owner .. ' ' .. fence .. ' ' .. annotation
   for i = 2, count + 1 do redis.call('SET', KEYS[i], value, 'PX', ttl) end
   return {mode == 'again' and 'regranted' or 'granted', fence, ttl, stamp, '-'}
 end
 
 --@include permits
---@include queue
+--@include tickets
 
 -- A key without an expiry, or of somebody else's making, is in the way like any other.
 local function look()
@@ -111,6 +111,8 @@ local seen = look()
 -- Somebody holds a name: the queue does not move now. An 'again' looks closer, for the dead.
 if seen.taken and #seen.mine == 0 and mode ~= 'again' then return blocked(seen) end
 
+--@include queue
+
 local bodies = bodies_of(count)
 local function confirm(fence)
   for i, key in ipairs(seen.mine) do
@@ -134,7 +136,7 @@ local finished = advance(bodies, '-', client_of(owner))
 seen = look()
 if #seen.mine == count then return confirm(seen.fence) end
 if not seen.taken and redis.call('EXISTS', unpack(KEYS, count + 2)) == 0 then
-  local fence = mint(time)
+  local fence = mint(time, stamp)
   if limit then
     share(bodies, owner, fence, annotation, ttl, limit, time)
   else

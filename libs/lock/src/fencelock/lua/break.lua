@@ -7,6 +7,7 @@
 -- The new fence lies between that of the former holder and that of the next.
 --@include record
 --@include permits
+--@include tickets
 --@include queue
 
 local value = redis.call('GET', KEYS[2])

@@ -1,20 +1,8 @@
--- Shared by acquire.lua, release.lua and break.lua: the queue of waiters, and handing a lock over.
+-- Shared by acquire.lua, release.lua and break.lua: handing a lock over to the next in its queue.
+-- What a queue is, and its tickets, is in tickets.lua.
 --
--- A ticket is "<owner> <since us> <claim ms> <annotation> <body> [<body> ...]" and stands in the
--- queue of every name it asks for. One that would share is "<claim ms>/<limit>", with 0 for no limit.
--- Each queue is ordered by `since`, so tickets that share two names have the same order in both, and
--- the oldest ticket of all is at the head of each of its queues.
--- A ticket that was granted stays at the head, marked with a leading "*", until its owner releases;
--- that of one who shares leaves the queue, so that the next may share too. Behind somebody who must
--- wait everybody waits, so no kind starves another.
---
--- fencelock:w:<body> is a hash beside the queue: how many tickets each client has in it; and
--- "!<client>" for a client that cannot be reached or let a grant lapse. Its tickets are dropped when
--- they come to the head, unless it is heard of before.
-local QUEUE, CLIENTS, CHANNEL = 'fencelock:q:', 'fencelock:w:', 'fencelock:c:'
 -- One script drops so many tickets of the dead at most (about a millisecond); the next goes on.
 local budget = 400
-local CHUNK = 100
 -- How long a client that does not listen may take to connect again and keep its place.
 local RECONNECT_MS = 300
 -- What granting a permit costs of that budget.
@@ -33,10 +21,6 @@ local function share(bodies, owner, fence, annotation, lease_ms, limit, time)
   for _, body in ipairs(bodies) do give(body, owner, fence, annotation, lease_ms, limit, time) end
 end
 
-local function client_of(owner) return string.match(owner, '^[^.]+') end
-
-local function since_of(ticket) return tonumber(string.match(ticket, '^%S+ (%d+) ')) or 0 end
-
 local function read(ticket)
   local granted, owner, client, claim_ms, limit, annotation, rest =
     string.match(ticket, '^(%*?)(([^.]+)%S+) %d+ (%d+)/?(%d*) (%S+) (.+)$')
@@ -49,38 +33,6 @@ local function read(ticket)
     granted = granted == '*', owner = owner, client = client,
     claim_ms = claim_ms, limit = tonumber(limit), annotation = annotation, bodies = bodies,
   }
-end
-
--- The ticket of an owner whose client does not know since when it stands in a queue; nil if none.
-local function find(queue, owner)
-  local first = 0
-  while true do
-    local chunk = redis.call('LRANGE', queue, first, first + CHUNK - 1)
-    for _, ticket in ipairs(chunk) do
-      if string.sub(ticket, 1, #owner + 1) == owner .. ' ' then return ticket end
-    end
-    if #chunk < CHUNK then return nil end
-    first = first + CHUNK
-  end
-end
-
--- Put a ticket where its time says: nearly always at the end, behind `tail` if that is known.
-local function insert(queue, ticket, since, tail)
-  if tail == nil then tail = redis.call('LINDEX', queue, -1) end
-  if not tail or string.sub(tail, 1, 1) == '*' or since_of(tail) <= since then
-    return redis.call('RPUSH', queue, ticket)
-  end
-  local first = 0
-  while true do
-    local chunk = redis.call('LRANGE', queue, first, first + CHUNK - 1)
-    for _, other in ipairs(chunk) do
-      if string.sub(other, 1, 1) ~= '*' and since_of(other) > since then
-        return redis.call('LINSERT', queue, 'BEFORE', other, ticket)
-      end
-    end
-    if #chunk == 0 then return redis.call('RPUSH', queue, ticket) end
-    first = first + CHUNK
-  end
 end
 
 -- So many tickets of a client have left a queue.
@@ -159,14 +111,15 @@ end
 local function grant(ticket, text, previous)
   freed = {}
   local time = now()
-  local fence = mint(time)
+  local stamp = exact(time)
+  local fence = mint(time, stamp)
   local lease_ms = ticket.claim_ms
   -- Asked before it is told: a replica or another node of a Cluster passes the message on to those
   -- who do not listen here, and it must say how long the grant runs.
   if redis.call('PUBSUB', 'NUMSUB', CHANNEL .. ticket.client)[2] == 0 then
     lease_ms = math.min(lease_ms, RECONNECT_MS)
   end
-  local message = table.concat({'grant', ticket.owner, fence, lease_ms, exact(time),
+  local message = table.concat({'grant', ticket.owner, fence, lease_ms, stamp,
     previous, unpack(ticket.bodies)}, ' ')
   redis.call('PUBLISH', CHANNEL .. ticket.client, message)
   if ticket.limit then
@@ -254,10 +207,4 @@ local function least_wait(bodies)
     end
   end
   return least
-end
-
-local function bodies_of(count)
-  local bodies = {}
-  for i = 1, count do bodies[i] = string.sub(KEYS[i + 1], #LOCK + 1) end
-  return bodies
 end

@@ -21,12 +21,15 @@ local function now()
 end
 
 -- Time as the floor lets fences grow across FLUSHALL, a restart without data, or an empty replica.
--- Nearly always the clock is ahead of the last fence, and one command does.
-local function mint(time)
-  local old = redis.call('SET', KEYS[1], exact(time), 'PX', FENCE_TTL_MS, 'GET')
+-- Nearly always the clock is ahead of the last fence, and one command does. `text` is the time, if
+-- it was written out before.
+local function mint(time, text)
+  text = text or exact(time)
+  local old = redis.call('SET', KEYS[1], text, 'PX', FENCE_TTL_MS, 'GET')
   local last = tonumber(old or 0) or 0
   local fence = math.max(last + 1, time)
-  if fence ~= time then redis.call('SET', KEYS[1], exact(fence), 'PX', FENCE_TTL_MS) end
+  if fence == time then return text end
+  redis.call('SET', KEYS[1], exact(fence), 'PX', FENCE_TTL_MS)
   return exact(fence)
 end
 

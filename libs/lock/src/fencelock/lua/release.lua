@@ -27,6 +27,7 @@ end
 
 --@include record
 --@include permits
+--@include tickets
 --@include queue
 
 local bodies = bodies_of(count)
