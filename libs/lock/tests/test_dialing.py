@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from libs.lock.tests.clients import Clients
+from libs.lock.tests.clients import Clients, connection_of
 from libs.lock.tests.eventually import eventually
 
 from fencelock import RedisUnavailable
@@ -115,3 +115,15 @@ async def test_a_name_that_takes_longer_than_there_is_to_connect_is_asked_for_on
         return True
 
     await eventually(answers, "an answer")
+
+
+@pytest.mark.usefixtures("names")
+async def test_a_small_request_goes_out_at_once(clients: Clients, named: str) -> None:
+    """Otherwise it would wait for the acknowledgement of the one before."""
+    client = clients.make(url=named)
+    await client.start()
+    link = connection_of(client)._link
+    assert link is not None
+    assert link._transport is not None
+    sock = link._transport.get_extra_info("socket")
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

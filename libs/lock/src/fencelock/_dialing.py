@@ -82,7 +82,7 @@ _names: "WeakKeyDictionary[asyncio.AbstractEventLoop, _Names]" = WeakKeyDictiona
 
 async def _look_up(host: str, port: int) -> list[_Address]:
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     return [(family, address) for family, _, _, _, address in found]
 
 
@@ -122,7 +122,8 @@ async def _begun() -> "AsyncIterator[list[asyncio.Future[socket.socket]]]":
 
 
 async def _reach(loop: asyncio.AbstractEventLoop, address: _Address) -> socket.socket:
-    sock = socket.socket(address[0], socket.SOCK_STREAM)
+    # asyncio lets small requests go out at once over what it knows to be TCP.
+    sock = socket.socket(address[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setblocking(False)  # noqa: FBT003 - its only argument
         await loop.sock_connect(sock, address[1])
