@@ -10,14 +10,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from libs.lock.tests.clients import engine_of
+from libs.lock.tests.clients import Clients, engine_of
 from libs.lock.tests.tls import in_front_of, make_keys, served_by, url_of
 from redis.asyncio import Redis
 
 from devkit.servers import RedisServer
 from fencelock import AsyncLockClient, ConfigurationError, RedisUnavailable
+from fencelock._attempt import Attempt
 from fencelock._cli.exits import Exit
 from fencelock._cli.main import main
+from fencelock._target import Target
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the keys")
 
@@ -84,6 +86,56 @@ async def test_a_server_of_another_name_is_refused(
         async with client_of(url) as client:
             with pytest.raises(ConfigurationError, match="host name"):
                 await client.start()
+
+
+async def test_a_certificate_that_is_not_made_by_the_letter_can_be_taken_all_the_same(
+    redis_server: RedisServer, admin: Redis, keys: Path
+) -> None:
+    trusted = {"ssl_ca_certs": keys / "ca.crt"}
+    # Python 3.13 has that without being asked.
+    strict = {**trusted, "ssl_include_verify_flags": "VERIFY_X509_STRICT"}
+    lenient = {**trusted, "ssl_exclude_verify_flags": "VERIFY_X509_STRICT"}
+    async with in_front_of(redis_server, context=served_by(keys, prefix="loose-")) as gate:
+        async with client_of(url_of(redis_server, gate.port, strict)) as client:
+            with pytest.raises(
+                ConfigurationError, match="ssl_exclude_verify_flags=VERIFY_X509_STRICT"
+            ):
+                await client.start()
+        async with client_of(url_of(redis_server, gate.port, lenient)) as client:
+            await client.start()
+
+
+@pytest.mark.parametrize(
+    ("verify_code", "advice"),
+    [(9, "its dates"), (10, "its dates"), (62, "host name"), (64, "host name"), (20, "ssl_ca")],
+)
+def test_what_to_do_about_a_certificate_depends_on_what_is_wrong_with_it(
+    verify_code: int, advice: str
+) -> None:
+    attempt = Attempt(Target.from_url("rediss://h"), lambda: pytest.fail("nobody connects"))
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_code, error.verify_message = verify_code, "why."
+    failed = attempt.failed(error, 1.0)
+    assert isinstance(failed, ConfigurationError)
+    assert advice in str(failed)
+
+
+async def test_threads_share_the_one_connection_that_has_tls(
+    redis_server: RedisServer, admin: Redis, keys: Path
+) -> None:
+    async with in_front_of(redis_server, context=served_by(keys)) as gate:
+        url = url_of(redis_server, gate.port, {"ssl_ca_certs": keys / "ca.crt"})
+        async with Clients(url, "blocking") as clients:
+            client = clients.make()
+            await client.start()
+
+            async def take() -> int:
+                async with client.lock("order:{1}") as lease:
+                    return lease.fence
+
+            fences = await asyncio.gather(*[take() for _ in range(30)])
+            assert len(set(fences)) == 30
+            assert len(gate.writers) == 1
 
 
 async def test_a_client_shows_its_certificate(

@@ -28,9 +28,12 @@ def authority(folder: Path, name: str) -> None:
     )
 
 
-def certificate(folder: Path, name: str, by: str, alternative: str) -> None:
-    """Make one that an authority has signed."""
-    (folder / f"{name}.ext").write_text(f"subjectAltName={alternative}\n")
+def certificate(folder: Path, name: str, by: str, alternative: str, *, strict: bool = True) -> None:
+    """Make one that an authority has signed, by the letter of RFC 5280 unless it says not to."""
+    extensions = f"subjectAltName={alternative}\n"
+    if strict:
+        extensions += "authorityKeyIdentifier=keyid\n"
+    (folder / f"{name}.ext").write_text(extensions)
     files = ("-keyout", f"{name}.key", "-out", f"{name}.csr")
     openssl(folder, "req", *_NEW_KEY, "-nodes", *files, "-subj", f"/CN={name}")
     openssl(
@@ -46,6 +49,7 @@ def make_keys(folder: Path) -> Path:
         authority(folder, name)
         certificate(folder, f"{prefix}server", name, "IP:127.0.0.1")
         certificate(folder, f"{prefix}client", name, "DNS:client")
+    certificate(folder, "loose-server", "ca", "IP:127.0.0.1", strict=False)
     openssl(
         folder,
         *("pkey", "-in", "client.key", "-aes256", "-passout", f"pass:{PASSWORD}"),
@@ -58,7 +62,7 @@ def make_keys(folder: Path) -> Path:
 
 def served_by(keys: Path, *, prefix: str = "", clients: bool = False) -> ssl.SSLContext:
     """What a server speaks, and whether it wants certificates of its clients."""
-    ca = "other" if prefix else "ca"
+    ca = "other" if prefix.startswith("other") else "ca"
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(keys / f"{ca}.crt"))
     context.load_cert_chain(keys / f"{prefix}server.crt", keys / f"{prefix}server.key")
     if clients:

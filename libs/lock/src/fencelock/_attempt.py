@@ -11,6 +11,11 @@ from fencelock._errors import ConfigurationError, FencelockError, RedisUnavailab
 from fencelock._link import Link
 from fencelock._target import Target
 
+# X509_V_ERR_ of <openssl/x509_vfy.h>: not valid yet, or any more; of another name, or address; and
+# by an issuer that is not known, or that nobody trusts.
+_DATES: Final = (9, 10)
+_NAMES: Final = (62, 64)
+_ISSUERS: Final = (2, 18, 19, 20, 21, 27)
 # What OpenSSL calls an answer that is not TLS.
 _NO_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "UNKNOWN_PROTOCOL")
 # Alerts with which a server says no to who we are, or to how we want to talk.
@@ -122,7 +127,7 @@ class Attempt:
             why = (error.verify_message or str(error)).rstrip(".")
             return ConfigurationError(
                 f"{self._name}: the server's certificate is not one to trust: {why}. "
-                "Check ssl_ca_certs and the host name in the URL"
+                f"{self._advice(error.verify_code)}"
             )
         reason = error.reason or ""
         if reason in _NO_TLS:
@@ -134,6 +139,21 @@ class Attempt:
             said = reason.lower().replace("_", " ")
             return ConfigurationError(f"{self._name} refuses our TLS ({said}): {self._wanted()}")
         return None
+
+    def _advice(self, verify_code: int) -> str:
+        """What to do about a certificate that OpenSSL does not trust."""
+        if verify_code in _DATES:
+            return "Look at its dates, and at the clock of this machine"
+        if verify_code in _NAMES:
+            return "Check the host name in the URL"
+        tls = self._target.tls
+        strict = tls is not None and ssl.VERIFY_X509_STRICT in tls.context().verify_flags
+        if verify_code not in _ISSUERS and strict:
+            return (
+                "Python 3.13 and newer are strict about how certificates are made; "
+                "ssl_exclude_verify_flags=VERIFY_X509_STRICT in the URL takes it all the same"
+            )
+        return "Check ssl_ca_certs in the URL"
 
     def _wanted(self) -> str:
         """What a server may want that says no."""
