@@ -10,7 +10,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from libs.lock.tests.clients import Clients, engine_of
+from libs.lock.tests.clients import Clients, connection_of, engine_of
+from libs.lock.tests.eventually import eventually
+from libs.lock.tests.server_view import queue_length
 from libs.lock.tests.tls import in_front_of, make_keys, served_by, url_of
 from redis.asyncio import Redis
 
@@ -135,7 +137,7 @@ async def test_threads_share_the_one_connection_that_has_tls(
 
             fences = await asyncio.gather(*[take() for _ in range(30)])
             assert len(set(fences)) == 30
-            assert len(gate.writers) == 1
+            assert gate.accepted == 1
 
 
 async def test_a_client_shows_its_certificate(
@@ -146,6 +148,35 @@ async def test_a_client_shows_its_certificate(
         url = url_of(redis_server, gate.port, {"ssl_ca_certs": keys / "ca.crt", **files})
         async with client_of(url) as client, client.lock("order:{1}") as lease:
             assert lease.fence
+
+
+async def test_who_waits_outlives_certificates_that_do_not_fit_for_a_while(
+    redis_server: RedisServer, admin: Redis, keys: Path
+) -> None:
+    context = served_by(keys)
+    async with in_front_of(redis_server, context=context) as gate:
+        url = url_of(redis_server, gate.port, {"ssl_ca_certs": keys / "ca.crt"})
+        async with Clients(url) as clients:
+            client = clients.make()
+            lease = await client.acquire("order:{1}")
+            waiting = asyncio.create_task(client.acquire("order:{1}"))
+
+            async def in_line() -> bool:
+                return await queue_length(admin, "order:{1}") == 1
+
+            await eventually(in_line, "somebody in line")
+            context.load_cert_chain(keys / "other-server.crt", keys / "other-server.key")
+            gate.cut()
+
+            async def refused() -> bool:
+                return "certificate" in str(connection_of(client)._trouble)
+
+            await eventually(refused, "a certificate that is not trusted")
+            with pytest.raises(RedisUnavailable, match="certificate is not one to trust"):
+                await client.ping(timeout=0.1)
+            context.load_cert_chain(keys / "server.crt", keys / "server.key")
+            await lease.release()
+            assert (await waiting).fence > lease.fence
 
 
 async def test_what_is_cancelled_before_it_was_sent_need_not_be_undone() -> None:

@@ -76,6 +76,8 @@ class Gate:
     def __init__(self, port: int) -> None:
         self.port = port
         self.refusing = False
+        # How many have come, those that are gone included.
+        self.accepted = 0
         # Who has vouched for the client that came last.
         self.vouched: object = None
         self.writers: set[asyncio.StreamWriter] = set()
@@ -103,6 +105,7 @@ async def in_front_of(
         writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        gate.accepted += 1
         if gate.refusing:
             writer.transport.abort()
             return
