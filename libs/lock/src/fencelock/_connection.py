@@ -474,7 +474,9 @@ class Connection:
             if sent:
                 raise
             # Whoever undoes what was under way need not undo what never was.
-            raise _unsent(error) from error.__cause__
+            unsent = _unsent(error)
+        # Not above, where it would seem to come of the other, which says the same.
+        raise unsent
 
     def _begin(self) -> asyncio.Future[Link]:
         opening = self._opening = self._loop.create_future()
@@ -651,6 +653,7 @@ def _unsent(
 ) -> ConfigurationError | asyncio.CancelledError:
     """The same error for one caller, who has sent nothing yet."""
     unsent = type(error)(*error.args)
+    unsent.__cause__ = error.__cause__
     unsent.reached = False  # type: ignore[union-attr]  # the other may be asked, too
     return unsent
 
