@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio.to_thread
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI
@@ -393,6 +394,39 @@ async def test_the_request_metric_carries_the_trace_id_as_its_exemplar(world: Wo
     assert span.context is not None
     metrics = exposition(runtime.registry)
     assert f'# {{trace_id="{span.context.trace_id:032x}"}}' in metrics
+
+
+async def test_the_files_of_the_documentation_need_the_disk_and_threads_only_once(
+    world: World, runtime: Runtime
+) -> None:
+    app = build(world, runtime)
+    path = "/docs-assets/swagger-ui-bundle.js"
+    parts: list[int] = []
+
+    async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+        async def counting(message: Message) -> None:
+            parts.append(len(message.get("body", b"")))
+            await send(message)
+
+        await app(scope, receive, counting)
+
+    transport = httpx.ASGITransport(counted)
+    async with httpx.AsyncClient(transport=transport, base_url="http://pod") as client:
+        first = await client.get(path)
+        threads = anyio.to_thread.current_default_thread_limiter()
+        threads.total_tokens, usual = 1, threads.total_tokens
+        try:
+            async with threads:  # nobody else gets one
+                again = await asyncio.wait_for(client.get(path), 60)
+        finally:
+            threads.total_tokens = usual
+    assert first.status_code == 200
+    assert first.headers["content-type"].partition(";")[0].endswith("javascript")
+    assert first.headers["cache-control"] == "public, max-age=3600"
+    assert int(first.headers["content-length"]) == len(first.content) > 1_000_000
+    assert again.content == first.content
+    # Whoever reads slowly holds no more than that.
+    assert max(parts) <= 65_536
 
 
 async def test_the_api_document_is_made_once_however_often_it_is_asked_for(

@@ -7,18 +7,21 @@ references are relative, so the pages are right below any path.
 import functools
 import importlib.resources
 import json
+import mimetypes
 from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.responses import HTMLResponse, Response
+from starlette.types import Receive, Scope, Send
 
 _ASSETS: Final = "docs-assets"
 _FILES: Final = frozenset(
     {"swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js", "favicon.png"}
 )
+_PART_BYTES: Final = 65_536
 PATHS: Final = frozenset(
     {"/docs", "/redoc", "/openapi.json", *(f"/{_ASSETS}/{name}" for name in _FILES)}
 )
@@ -71,11 +74,29 @@ def install(app: FastAPI) -> None:
         )
         return _confined(page)
 
+    @functools.cache
+    def kept(name: str) -> bytes:
+        return (folder / name).read_bytes()
+
     @app.get(f"/{_ASSETS}/{{name}}", include_in_schema=False)
-    async def asset(name: str) -> FileResponse:
+    async def asset(name: str) -> Response:
         if name not in _FILES:
             raise HTTPException(status_code=404)
-        return FileResponse(folder / name, headers={"Cache-Control": "public, max-age=3600"})
+        return _Asset(kept(name), media_type=mimetypes.guess_type(name)[0])
+
+
+class _Asset(Response):
+    """A file that is in memory, sent in parts: who reads slowly holds one of them and not all."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Send it."""
+        headers = [*self.raw_headers, (b"cache-control", b"public, max-age=3600")]
+        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+        content = bytes(self.body)
+        for begin in range(0, len(content), _PART_BYTES):
+            part = content[begin : begin + _PART_BYTES]
+            more = begin + _PART_BYTES < len(content)
+            await send({"type": "http.response.body", "body": part, "more_body": more})
 
 
 def _confined(page: HTMLResponse) -> HTMLResponse:
