@@ -12,6 +12,7 @@ import sys
 import time
 from typing import cast
 
+from libs.lock.bench.bare import BareLink
 from libs.lock.bench.contestants import Contestant, Fencelock, Limit
 
 from fencelock._clock import now
@@ -30,7 +31,7 @@ FIT = b"%1\r\n$16\r\nmaxmemory-policy\r\n$10\r\nnoeviction\r\n"
 class Agreeing:
     """The other end: answers what it knows in the next turn of the loop."""
 
-    def __init__(self, link: Link, answers: dict[bytes, bytes]) -> None:
+    def __init__(self, link: asyncio.Protocol, answers: dict[bytes, bytes]) -> None:
         self._loop = asyncio.get_running_loop()
         self._link = link
         self._answers = answers
@@ -52,34 +53,40 @@ class Agreeing:
         self._link.data_received(b"".join(out))
 
 
-def _link(answers: dict[bytes, bytes], client: Fencelock | None = None) -> Link:
-    """A connection to the one that agrees, which a client has for its own if there is one."""
+def _agree(link: asyncio.Protocol, answers: dict[bytes, bytes]) -> None:
+    """Connect a link to the one that agrees."""
+    link.connection_made(cast("asyncio.BaseTransport", Agreeing(link, answers)))
+
+
+def _ours(answers: dict[bytes, bytes]) -> Fencelock:
+    """A client that believes to be connected."""
+    made = Fencelock("redis://localhost")
+    engine = made.client._engine()  # noqa: SLF001 (there is no server to connect to)
+    connection = engine._connection if isinstance(engine, Engine) else None  # noqa: SLF001
+    if not isinstance(connection, Connection):
+        raise TypeError("not the client of one server")
     loop = asyncio.get_running_loop()
     link = Link(loop, reply_timeout=60.0, on_push=lambda _: None, on_lost=lambda _: None)
-    link.connection_made(cast("asyncio.BaseTransport", Agreeing(link, answers)))
-    if client is not None:
-        engine = client.client._engine()  # noqa: SLF001 (there is no server to connect to)
-        connection = engine._connection if isinstance(engine, Engine) else None  # noqa: SLF001
-        if not isinstance(connection, Connection):
-            raise TypeError("not the client of one server")
-        connection._fitness.settings_read({}, now())  # noqa: SLF001
-        connection._link = link  # noqa: SLF001
-        link.clock.read(now(), time.time())
-    return link
+    _agree(link, answers)
+    connection._fitness.settings_read({}, now())  # noqa: SLF001
+    connection._link = link  # noqa: SLF001
+    link.clock.read(now(), time.time())
+    return made
 
 
 def contestants() -> list[Contestant]:
     """The limit, and this library."""
     bare = {b"a" * 40: b":1\r\n", b"b" * 40: b":1\r\n"}
-    limit = Limit(_link(bare), "channel", ("a" * 40, "b" * 40))
-    scripts, ours = packaged(), Fencelock("redis://localhost")
+    link = BareLink(lambda _: None)
+    _agree(link, bare)
+    limit = Limit(link, "channel", ("a" * 40, "b" * 40))
+    scripts = packaged()
     answers = {
         scripts.acquire.digest.encode(): GRANTED,
         scripts.release.digest.encode(): b":1\r\n",
         b"maxmemory": FIT,
     }
-    _link(answers, ours)
-    return [limit, ours]
+    return [limit, _ours(answers)]
 
 
 async def measure(rounds: int) -> dict[str, float]:

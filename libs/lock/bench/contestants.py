@@ -7,10 +7,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
 import hiredis
+from libs.lock.bench.bare import BareLink, Word
 from redis.asyncio import Redis
 
 import fencelock
-from fencelock._link import Link, Word
 from fencelock._target import Target
 
 TTL_SECONDS = 10.0
@@ -111,7 +111,7 @@ class Limit:
 
     name = "limit"
 
-    def __init__(self, link: Link, channel: str, digests: tuple[str, str]) -> None:
+    def __init__(self, link: BareLink, channel: str, digests: tuple[str, str]) -> None:
         self._link = link
         self._channel = channel
         self._acquire, self._release = digests
@@ -129,11 +129,7 @@ class Limit:
                 case [b"message", _, bytes(token)]:
                     waiting.pop(token).set_result(None)
 
-        made = await loop.create_connection(
-            lambda: Link(loop, reply_timeout=60.0, on_push=pushed, on_lost=lambda _: None),
-            target.host,
-            target.port,
-        )
+        made = await loop.create_connection(lambda: BareLink(pushed), target.host, target.port)
         link, channel = made[1], secrets.token_hex(8)
         hello: tuple[Word, ...] = ("HELLO", "3")
         if target.password:
@@ -164,8 +160,7 @@ class Limit:
 
     async def close(self) -> None:
         """Disconnect."""
-        self._link.abort("done")
-        await self._link.closed
+        self._link.close()
 
 
 class Fencelock:
