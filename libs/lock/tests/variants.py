@@ -24,9 +24,7 @@ _CHANGES: dict[str, tuple[str, str, str]] = {
         "if seen.taken and #seen.mine == 0",
         """if limit and not seen.taken then
   local fence = mint(time)
-  for _, body in ipairs(bodies_of(count)) do
-    give(body, owner, fence, annotation, ttl, limit, time)
-  end
+  sharing().share(bodies_of(count), owner, fence, annotation, ttl, limit, time)
   seen = look()
   for _, key in ipairs(seen.mine) do redis.call('PEXPIRE', key, ttl) end
   return {'granted', seen.fence, ttl, stamp, '-'}

@@ -47,14 +47,14 @@ local function look()
       seen.fence = string.match(value, ' (%d+) ')
     elseif value or redis.call('EXISTS', KEYS[i + 1]) == 1 then
       local body = string.sub(KEYS[i + 1], #LOCK + 1)
-      local own = limit and permit(body, owner)
+      local own = limit and sharing().permit(body, owner)
       if own then
         seen.mine[#seen.mine + 1] = permit_of(body, owner)
         seen.fence = string.match(own, ' (%d+) ')
       elseif not limit or not is_shared(value) then
         taken(redis.call('PTTL', KEYS[i + 1]), value)
-      elseif not admits(body, limit, time) then
-        taken(next_end(body, time), value)
+      elseif not sharing().admits(body, limit, time) then
+        taken(sharing().next_end(body, time), value)
       end
     end
   end
@@ -118,8 +118,8 @@ local function confirm(fence)
   for i, key in ipairs(seen.mine) do
     redis.call('PEXPIRE', key, ttl)
     if limit then
-      stretch(bodies[i], owner, ttl, time)
-      mark(bodies[i])
+      sharing().stretch(bodies[i], owner, ttl, time)
+      sharing().mark(bodies[i])
     end
   end
   return {'granted', fence, ttl, stamp, '-'}
@@ -129,7 +129,7 @@ if #seen.mine == count then return confirm(seen.fence) end
 -- Some of the names were lost: what is left is no lease.
 if #seen.mine > 0 then
   redis.call('DEL', unpack(seen.mine))
-  for _, body in ipairs(limit and bodies or {}) do take_back(body, owner) end
+  for _, body in ipairs(limit and bodies or {}) do sharing().take_back(body, owner) end
 end
 
 local finished = advance(bodies, '-', client_of(owner))
@@ -138,12 +138,25 @@ if #seen.mine == count then return confirm(seen.fence) end
 if not seen.taken and redis.call('EXISTS', unpack(KEYS, count + 2)) == 0 then
   local fence = mint(time, stamp)
   if limit then
-    share(bodies, owner, fence, annotation, ttl, limit, time)
+    sharing().share(bodies, owner, fence, annotation, ttl, limit, time)
   else
     hold(bodies, owner, fence, annotation, ttl)
   end
   return {mode == 'again' and 'regranted' or 'granted', fence, ttl, stamp, '-'}
 end
+-- How long the leases run at most (ms) that keep the heads of these queues waiting; -1 if none does.
+local function least_wait(bodies)
+  local least = -1
+  for _, body in ipairs(bodies) do
+    local head = redis.call('LINDEX', QUEUE .. body, 0)
+    for _, wanted in ipairs(head and read(head).bodies or {}) do
+      local lease = redis.call('PTTL', LOCK .. wanted)
+      if lease >= 0 and (least < 0 or lease < least) then least = lease end
+    end
+  end
+  return least
+end
+
 if not finished then
   -- The line is not cleared of the dead yet: asking again at once goes on with that.
   seen.remaining = 0

@@ -17,10 +17,6 @@ local function hold(bodies, owner, fence, annotation, lease_ms)
   end
 end
 
-local function share(bodies, owner, fence, annotation, lease_ms, limit, time)
-  for _, body in ipairs(bodies) do give(body, owner, fence, annotation, lease_ms, limit, time) end
-end
-
 local function read(ticket)
   local granted, owner, client, claim_ms, limit, annotation, rest =
     string.match(ticket, '^(%*?)(([^.]+)%S+) %d+ (%d+)/?(%d*) (%S+) (.+)$')
@@ -42,42 +38,86 @@ local function left(body, client, many)
   end
 end
 
--- Take a ticket out of every queue it stands in.
-local function drop(text, ticket)
-  for _, body in ipairs(ticket.bodies) do
-    if redis.call('LREM', QUEUE .. body, 1, text) == 1 then left(body, ticket.client, 1) end
-  end
-end
+-- What is needed only where somebody has died, or shares, is made then.
+local cleaner
+local function cleaning()
+  if cleaner then return cleaner end
 
--- Drop the tickets of one client from the head of a queue up to the first of somebody else, or so
--- many as the budget allows. Returns the names whose queues changed.
-local function drop_run(body, client)
-  local queue, changed, run = QUEUE .. body, {body}, 0
-  for _, text in ipairs(redis.call('LRANGE', queue, 0, math.min(budget, CHUNK) - 1)) do
-    local ticket = read(text)
-    if ticket.client ~= client or ticket.granted then break end
-    run = run + 1
-    budget = budget - 1
-    for _, other in ipairs(ticket.bodies) do
-      if other ~= body then
-        if redis.call('LREM', QUEUE .. other, 1, text) == 1 then left(other, client, 1) end
-        changed[#changed + 1] = other
-        budget = budget - 1
+  -- Take a ticket out of every queue it stands in.
+  local function drop(text, ticket)
+    for _, body in ipairs(ticket.bodies) do
+      if redis.call('LREM', QUEUE .. body, 1, text) == 1 then left(body, ticket.client, 1) end
+    end
+  end
+
+  -- Drop the tickets of one client from the head of a queue up to the first of somebody else, or so
+  -- many as the budget allows. Returns the names whose queues changed.
+  local function drop_run(body, client)
+    local queue, changed, run = QUEUE .. body, {body}, 0
+    for _, text in ipairs(redis.call('LRANGE', queue, 0, math.min(budget, CHUNK) - 1)) do
+      local ticket = read(text)
+      if ticket.client ~= client or ticket.granted then break end
+      run = run + 1
+      budget = budget - 1
+      for _, other in ipairs(ticket.bodies) do
+        if other ~= body then
+          if redis.call('LREM', QUEUE .. other, 1, text) == 1 then left(other, client, 1) end
+          changed[#changed + 1] = other
+          budget = budget - 1
+        end
+      end
+      if budget <= 0 then break end
+    end
+    redis.call('LTRIM', queue, run, -1)
+    left(body, client, run)
+    return changed
+  end
+
+  local function absent(body, client)
+    redis.call('HSET', CLIENTS .. body, '!' .. client, 1)
+  end
+
+  -- Forget permits whose leases are over. Who let one lapse is dead or frozen, as far as its tickets
+  -- here go, unless it is the one that is asking.
+  local function forget_lapsed(body, caller)
+    local over = redis.call('ZRANGE', PERMITS .. body, '-inf', exact(ms_of(now())), 'BYSCORE', 'LIMIT', 0, CHUNK)
+    if #over == 0 then return end
+    redis.call('ZREM', PERMITS .. body, unpack(over))
+    for _, owner in ipairs(over) do
+      local client = client_of(owner)
+      if client ~= caller and redis.call('HEXISTS', CLIENTS .. body, client) == 1 then
+        absent(body, client)
       end
     end
-    if budget <= 0 then break end
   end
-  redis.call('LTRIM', queue, run, -1)
-  left(body, client, run)
-  return changed
+
+  cleaner = {drop = drop, drop_run = drop_run, absent = absent, forget_lapsed = forget_lapsed}
+  return cleaner
 end
 
 -- What a script knows that has just given a name up, until it grants it: the head of its queue (by
 -- body), and that the name is free.
 local heads, freed = {}, {}
 
+-- Some of the clients that wait for a name, and which of them cannot be reached, by body.
+local some = {}
+local SOME = 5
+local function some_clients(body)
+  some[body] = some[body] or redis.call('HRANDFIELD', CLIENTS .. body, SOME)
+  return some[body]
+end
+
+local function is_absent(body, client)
+  local clients, mark = some_clients(body), '!' .. client
+  if #clients == SOME then return redis.call('HEXISTS', CLIENTS .. body, mark) == 1 end
+  for _, each in ipairs(clients) do
+    if each == mark then return true end
+  end
+  return false
+end
+
 local function free(body, limit)
-  if limit then return admits(body, limit, now()) end
+  if limit then return sharing().admits(body, limit, now()) end
   return freed[body] or redis.call('EXISTS', LOCK .. body) == 0
 end
 
@@ -94,7 +134,7 @@ end
 -- can ask for the name when the holder's whole process is gone, its waiters included.
 local function tell_bystanders(body, holder, lease_ms)
   local told = 0
-  for _, client in ipairs(redis.call('HRANDFIELD', CLIENTS .. body, 5)) do
+  for _, client in ipairs(some_clients(body)) do
     if client ~= holder and string.sub(client, 1, 1) ~= '!' then
       local news = 'watch ' .. body .. ' ' .. lease_ms
       if redis.call('PUBLISH', CHANNEL .. client, news) > 0 then told = told + 1 end
@@ -123,8 +163,8 @@ local function grant(ticket, text, previous)
     previous, unpack(ticket.bodies)}, ' ')
   redis.call('PUBLISH', CHANNEL .. ticket.client, message)
   if ticket.limit then
-    share(ticket.bodies, ticket.owner, fence, ticket.annotation, lease_ms, ticket.limit, time)
-    drop(text, ticket)
+    sharing().share(ticket.bodies, ticket.owner, fence, ticket.annotation, lease_ms, ticket.limit, time)
+    cleaning().drop(text, ticket)
     budget = budget - GRANT_COST * #ticket.bodies
     for _, body in ipairs(ticket.bodies) do given[body] = lease_ms end
     return ticket.bodies
@@ -136,26 +176,9 @@ local function grant(ticket, text, previous)
   end
 end
 
-local function absent(body, client)
-  redis.call('HSET', CLIENTS .. body, '!' .. client, 1)
-end
-
--- Forget permits whose leases are over. Who let one lapse is dead or frozen, as far as its tickets
--- here go, unless it is the one that is asking.
-local function forget_lapsed(body, caller)
-  local over = redis.call('ZRANGE', PERMITS .. body, '-inf', exact(ms_of(now())), 'BYSCORE', 'LIMIT', 0, CHUNK)
-  if #over == 0 then return end
-  redis.call('ZREM', PERMITS .. body, unpack(over))
-  for _, owner in ipairs(over) do
-    local client = client_of(owner)
-    if client ~= caller and redis.call('HEXISTS', CLIENTS .. body, client) == 1 then
-      absent(body, client)
-    end
-  end
-end
-
 -- Look at the head of one queue. Returns the names to look at next if tickets were dropped.
 local function settle(body, previous, caller)
+  some[body] = nil
   local text = heads[body] or redis.call('LINDEX', QUEUE .. body, 0)
   heads[body] = nil
   if not text then return nil end
@@ -163,13 +186,13 @@ local function settle(body, previous, caller)
   if ticket.granted then
     if owned(redis.call('GET', LOCK .. body), ticket.owner) then return nil end
     -- It let its lease lapse: the process is dead or frozen, unless it is the one that is asking.
-    if ticket.client ~= caller then absent(body, ticket.client) end
-    drop(text, ticket)
+    if ticket.client ~= caller then cleaning().absent(body, ticket.client) end
+    cleaning().drop(text, ticket)
     return ticket.bodies
   end
-  if ticket.limit then forget_lapsed(body, caller) end
-  if redis.call('HEXISTS', CLIENTS .. body, '!' .. ticket.client) == 1 then
-    return drop_run(body, ticket.client)
+  if ticket.limit then cleaning().forget_lapsed(body, caller) end
+  if is_absent(body, ticket.client) then
+    return cleaning().drop_run(body, ticket.client)
   end
   if ready(text, ticket) then return grant(ticket, text, previous) end
   if given[body] then
@@ -178,8 +201,8 @@ local function settle(body, previous, caller)
   end
   -- A dead waiter for several names must not keep those of them that are free.
   if #ticket.bodies > 1 and redis.call('PUBSUB', 'NUMSUB', CHANNEL .. ticket.client)[2] == 0 then
-    absent(body, ticket.client)
-    return drop_run(body, ticket.client)
+    cleaning().absent(body, ticket.client)
+    return cleaning().drop_run(body, ticket.client)
   end
   return nil
 end
@@ -194,17 +217,4 @@ local function advance(bodies, previous, caller)
     for _, body in ipairs(changed or {}) do work[#work + 1] = body end
   end
   return true
-end
-
--- How long the leases run at most (ms) that keep the heads of these queues waiting; -1 if none does.
-local function least_wait(bodies)
-  local least = -1
-  for _, body in ipairs(bodies) do
-    local head = redis.call('LINDEX', QUEUE .. body, 0)
-    for _, wanted in ipairs(head and read(head).bodies or {}) do
-      local lease = redis.call('PTTL', LOCK .. wanted)
-      if lease >= 0 and (least < 0 or lease < least) then least = lease end
-    end
-  end
-  return least
 end

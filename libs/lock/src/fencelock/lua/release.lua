@@ -34,11 +34,11 @@ local bodies = bodies_of(count)
 if shared then
   local given_up = 0
   for _, body in ipairs(bodies) do
-    local value = permit(body, owner)
+    local value = sharing().permit(body, owner)
     if value then
       given_up = given_up + 1
       previous = string.match(value, ' (%S+)$')
-      take_back(body, owner)
+      sharing().take_back(body, owner)
     end
   end
   if given_up == count then released = 1 end

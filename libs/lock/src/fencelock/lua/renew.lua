@@ -18,8 +18,8 @@ local function extend(key, owner, ttl)
   local body = body_of(key, owner)
   redis.call('PEXPIRE', key, ttl)
   if body then
-    stretch(body, owner, ttl, time)
-    mark(body)
+    sharing().stretch(body, owner, ttl, time)
+    sharing().mark(body)
   end
   -- Writing ends the tracking of a key, reading begins it, for a connection that asked for that.
   redis.call('EXISTS', key)
