@@ -78,7 +78,7 @@ truth: $(VENV)/.ready ## make 2,000 random requests under bad conditions and jud
 
 .PHONY: test-observed
 test-observed: $(VENV)/.ready ## run the tests on Prometheus and Jaeger (OBSERVED_REQUIRED=1: fail without)
-	@$(BIN)/python -m pytest -m observed tests/observability $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) -m observed tests/observability $(ARGS)
 
 .PHONY: test-topologies
 test-topologies: $(VENV)/.ready ## try the lock with Sentinels, as a Cluster and as a quorum, and the shop in a failover
@@ -90,7 +90,7 @@ test-play: $(VENV)/.ready ## run the playground's tests in a real browser (PLAY_
 
 .PHONY: test-pair
 test-pair: $(VENV)/.ready ## make the example's pair of services fail in the middle, and try the page that builds it
-	@$(BIN)/python -m pytest -m pair tests/pair $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) -m pair tests/pair $(ARGS)
 
 .PHONY: test-package
 test-package: $(VENV)/.ready ## build the lock's wheel, install it alone, and run its tests there
