@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import psycopg
 import pytest
 from opentelemetry import trace
 from opentelemetry.instrumentation import _semconv
@@ -85,6 +87,23 @@ def traced(stable: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Traced]:
     finally:
         made.uninstrument()
         made.provider.shutdown()
+
+
+class Kind(psycopg.AsyncConnection[Any]):
+    """Connections of one's own kind."""
+
+
+async def kind_of_connection(server: PostgresServer) -> type:
+    async with await Kind.connect(server.url()) as connection:
+        return type(connection)
+
+
+async def test_connections_are_of_the_kind_that_is_asked_for_while_and_after_they_are_traced(
+    postgres_server: PostgresServer, traced: Traced
+) -> None:
+    assert await kind_of_connection(postgres_server) is Kind
+    traced.telemetry.uninstrument()
+    assert await kind_of_connection(postgres_server) is Kind
 
 
 async def test_a_transaction_shows_its_statements_and_its_commit_and_no_ping(

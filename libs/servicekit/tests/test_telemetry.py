@@ -12,11 +12,11 @@ from threading import Thread
 from typing import Self
 
 import pytest
-from opentelemetry.instrumentation.psycopg import PsycopgInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
 from sqlalchemy import text
 
 from devkit.servers import PostgresServer
+from servicekit import statement_spans
 from servicekit.database import create_engine
 from servicekit.telemetry import Telemetry
 from servicekit.testing import spans
@@ -122,7 +122,7 @@ async def test_postgres_statements_are_spans_of_the_request(
     url = postgres_server.url()
     with spans.recorded() as (telemetry, recorded):
         assert isinstance(telemetry.provider, TracerProvider)
-        PsycopgInstrumentor().instrument(tracer_provider=telemetry.provider, skip_dep_check=True)
+        statement_spans.trace_statements(telemetry.provider)
         engine = create_engine(url, application_name="kit")
         try:
             with telemetry.tracer("t").start_as_current_span("request") as request:
@@ -132,7 +132,7 @@ async def test_postgres_statements_are_spans_of_the_request(
                     assert found.scalar_one() == "hunter2"
         finally:
             await engine.dispose()
-            PsycopgInstrumentor().uninstrument()
+            statement_spans.untrace_statements()
         statements = [span for span in recorded.all() if span.name.startswith("SELECT")]
     assert len(statements) >= 1
     for span in statements:

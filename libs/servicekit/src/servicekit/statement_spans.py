@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import psycopg
 import wrapt
+from opentelemetry.instrumentation.psycopg import PsycopgInstrumentor
 from opentelemetry.instrumentation.utils import unwrap
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.semconv.attributes import db_attributes as db
 from opentelemetry.semconv.attributes import server_attributes as server
@@ -32,6 +33,7 @@ _CHANGE: Final = re.compile(
 _READ: Final = re.compile(rf"\bFROM\s+{_TABLE}(?![\w.(])", re.IGNORECASE)
 
 _OPEN: Final = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+_CONNECT: Final = vars(psycopg.AsyncConnection)["connect"]
 
 
 def is_ping(span: ReadableSpan) -> bool:
@@ -98,6 +100,18 @@ def _named(span: ReadableSpan) -> ReadableSpan:
         end_time=span.end_time,
         instrumentation_scope=span.instrumentation_scope,
     )
+
+
+def trace_statements(provider: TracerProvider) -> None:
+    """Make a span of every statement of psycopg's cursors in this process."""
+    PsycopgInstrumentor().instrument(tracer_provider=provider, skip_dep_check=True)
+
+
+def untrace_statements() -> None:
+    """Undo :func:`trace_statements`."""
+    PsycopgInstrumentor().uninstrument()
+    # It leaves a method that makes connections of that class whichever subclass is asked for one.
+    setattr(psycopg.AsyncConnection, "connect", _CONNECT)  # noqa: B010 - typed as a method
 
 
 def trace_commits(tracer: Tracer) -> None:

@@ -14,7 +14,6 @@ from typing import Any, Final
 import structlog
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry import trace
-from opentelemetry.instrumentation.psycopg import PsycopgInstrumentor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
@@ -88,14 +87,14 @@ class Telemetry:
         if self._provider is None:
             return
         trace.set_tracer_provider(self._provider)
-        PsycopgInstrumentor().instrument(tracer_provider=self._provider, skip_dep_check=True)
+        statement_spans.trace_statements(self._provider)
         statement_spans.trace_commits(self.tracer(statement_spans.__name__))
 
     def uninstrument(self) -> None:
         """Undo ``instrument``, except for the global provider, which can only be set once."""
         if self._provider is None:
             return
-        PsycopgInstrumentor().uninstrument()
+        statement_spans.untrace_statements()
         statement_spans.untrace_commits()
 
     def fastapi_config(self) -> TelemetryConfig:
