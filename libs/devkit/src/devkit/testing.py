@@ -9,9 +9,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from devkit.servers import PostgresServer, RedisServer
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("without a deadline", deadline=None)
+hypothesis.settings.load_profile("without a deadline")
 
 
 @pytest.fixture(scope="session")
