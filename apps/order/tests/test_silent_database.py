@@ -60,3 +60,5 @@ async def test_a_request_ends_when_its_time_does_though_no_statement_is_answered
         finally:
             proxy.go_dark(dark=False)
     assert (answer.status_code, took < PATIENCE_SECONDS) == (503, True), (took, answer.text)
+    # A change ends its own waits, and so knows what it has done.
+    assert ("Nothing was written" in answer.text) == (call.method != "GET")

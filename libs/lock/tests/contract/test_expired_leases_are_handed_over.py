@@ -99,6 +99,34 @@ async def test_dead_waiters_are_skipped(clients: Clients, admin: Redis) -> None:
     await check_dead_waiter(clients, admin, sound())
 
 
+@pytest.mark.parametrize("others", [1, 6])
+async def test_one_grant_to_a_dead_process_shows_that_all_its_tickets_are_dead(
+    clients: Clients, admin: Redis, others: int
+) -> None:
+    holding, doomed = clients.make(), clients.make()
+    lease = await holding.acquire("order:{1}")
+    ghosts = [asyncio.create_task(doomed.acquire("order:{1}")) for _ in range(5)]
+    await in_line(admin, 5)
+    living = [asyncio.create_task(clients.make().acquire("order:{1}")) for _ in range(others)]
+    await in_line(admin, 5 + others)
+    await crash(doomed, ghosts)
+    before = await _keys_set(admin)
+    await lease.release()
+    async with asyncio.timeout(30):
+        done, _ = await asyncio.wait(living, return_when=asyncio.FIRST_COMPLETED)
+    # A grant sets the fence and the lock.
+    assert await _keys_set(admin) - before == 2 * 2, "one grant to the dead, one to the living"
+    for each in living:
+        each.cancel()
+    await asyncio.gather(*living, return_exceptions=True)
+    await done.pop().result().release()
+
+
+async def _keys_set(admin: Redis) -> int:
+    stats = await admin.info("commandstats")
+    return int(stats["cmdstat_set"]["calls"])
+
+
 async def test_a_grant_to_the_dead_is_caught(clients: Clients, admin: Redis) -> None:
     with pytest.raises(AssertionError):
         await check_dead_waiter(clients, admin, broken("grant does not look who listens"))
