@@ -3,13 +3,13 @@
 import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 import pytest
 from libs.lock.tests.clients import Clients, connection_of
 from libs.lock.tests.eventually import eventually
 
+from devkit.ports import silent_port
 from fencelock import RedisUnavailable
 from fencelock._target import Target
 
@@ -31,12 +31,8 @@ def named(url: str) -> str:
 @pytest.fixture
 def silent(port: int) -> Iterator[None]:
     """At the server's port of another address, one that lets nobody in and says so to nobody."""
-    with socket.create_server((SILENT, port), backlog=0), closing(socket.socket()) as first:
-        first.connect((SILENT, port))
-        with closing(socket.socket()) as second:
-            second.setblocking(False)
-            second.connect_ex((SILENT, port))
-            yield
+    with silent_port(SILENT, port):
+        yield
 
 
 class Names:

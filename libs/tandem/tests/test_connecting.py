@@ -3,12 +3,12 @@
 import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import closing
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from devkit.ports import silent_port
 from devkit.servers import PostgresServer
 from tandem.connecting import Connector
 from tandem.store import Store
@@ -29,12 +29,8 @@ def port(url: str) -> int:
 @pytest.fixture
 def silent(port: int) -> Iterator[None]:
     """At the database's port of another address, one that lets nobody in and says so to nobody."""
-    with socket.create_server((SILENT, port), backlog=0), closing(socket.socket()) as first:
-        first.connect((SILENT, port))
-        with closing(socket.socket()) as second:
-            second.setblocking(False)
-            second.connect_ex((SILENT, port))
-            yield
+    with silent_port(SILENT, port):
+        yield
 
 
 class Names:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Final
 
 HOST: Final = "127.0.0.1"
@@ -35,3 +37,14 @@ def free_port() -> int:
         if is_free(port):
             return port
     raise OSError(f"no free port among {ATTEMPTS} tried in {RANGE.start}-{RANGE.stop - 1}")
+
+
+@contextmanager
+def silent_port(host: str, port: int) -> Iterator[None]:
+    """A port at which nobody is let in, and nobody is told so, until the body ends."""
+    with socket.create_server((host, port), backlog=0), closing(socket.socket()) as first:
+        first.connect((host, port))
+        with closing(socket.socket()) as second:
+            second.settimeout(0.0)
+            second.connect_ex((host, port))
+            yield
