@@ -10,7 +10,7 @@ from libs.lock.tests.eventually import eventually
 
 from fencelock import RedisUnavailable
 from fencelock._clock import now
-from fencelock._link import Link
+from fencelock._link import _WRITE_COMMANDS, Link
 
 
 class Peer:
@@ -84,6 +84,22 @@ async def test_what_is_sent_in_one_turn_leaves_in_few_writes() -> None:
         await asyncio.gather(*futures)
         # The first leaves at once, the others together.
         assert len(linked.peer.chunks) <= 2
+
+
+async def test_the_server_may_begin_with_what_a_turn_sends_before_it_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Linked(30.0) as linked:
+        writes: list[bytes] = []
+        monkeypatch.setattr(linked.link._transport, "write", writes.append)
+        count = 1 + 2 * _WRITE_COMMANDS + 1
+        for index in range(count):
+            linked.link.send(("ECHO", str(index)))
+        assert len(writes) == 1 + 2, "the first alone, then so many together"
+        await asyncio.sleep(0)
+        assert len(writes) == 1 + 2 + 1, "and what is left at the end of the turn"
+        sent = [b"*2\r\n$4\r\nECHO\r\n$%d\r\n%d\r\n" % (len(str(n)), n) for n in range(count)]
+        assert b"".join(writes) == b"".join(sent)
 
 
 async def test_the_reply_to_a_cancelled_command_is_thrown_away() -> None:
