@@ -34,8 +34,8 @@ if seen.taken and #seen.mine == 0""",
     # Takes names that somebody else holds.
     "acquire ignores the holder": (
         "acquire",
-        "elseif value or redis.call('EXISTS', KEYS[i + 1]) == 1 then",
-        "elseif false then",
+        "if not limit and redis.call('EXISTS', unpack(KEYS, 2)) == 0 then",
+        "if not limit then",
     ),
     # The classic mistake: DEL without comparing the owner.
     "release deletes whoever holds": (
@@ -75,7 +75,11 @@ if seen.taken and #seen.mine == 0""",
         "true then\n    return redis.call('LPUSH', queue, ticket)",
     ),
     # Nobody is told.
-    "release wakes nobody": ("release", "advance(bodies, previous, '')", "true"),
+    "release wakes nobody": (
+        "grant",
+        "redis.call('PUBLISH', channel, 'grant '",
+        "redis.call('ECHO', 'grant '",
+    ),
     # A repeated acquire takes its own key for somebody else's.
     "acquire does not know itself": (
         "acquire",
@@ -92,13 +96,13 @@ if seen.taken and #seen.mine == 0""",
     ),
     # Trusts that every waiter is still there.
     "grant does not look who listens": (
-        "queue",
+        "grant",
         "lease_ms = math.min(lease_ms, RECONNECT_MS)",
         "",
     ),
     # A frozen process keeps what it was granted for the whole lease.
     "grant for the whole lease": (
-        "queue",
+        "grant",
         "hold(ticket.bodies, ticket.owner, fence, ticket.annotation, lease_ms)",
         "hold(ticket.bodies, ticket.owner, fence, ticket.annotation, 3600000)",
     ),

@@ -20,7 +20,7 @@ local stamp = exact(time)
 local not_after = tonumber(ARGV[8])
 if not_after > 0 and time > not_after then return {'late', '', -1, stamp, '-'} end
 
-local limit = tonumber(string.match(ARGV[3], '/(%d+)$'))
+local limit = string.find(ARGV[3], '/', 1, true) and tonumber(string.match(ARGV[3], '/(%d+)$'))
 
 -- Nobody holds any of the names and nobody waits for them: the usual case, in few commands.
 if not limit and redis.call('EXISTS', unpack(KEYS, 2)) == 0 then
@@ -30,36 +30,7 @@ if not limit and redis.call('EXISTS', unpack(KEYS, 2)) == 0 then
   return {mode == 'again' and 'regranted' or 'granted', fence, ttl, stamp, '-'}
 end
 
---@include permits
 --@include tickets
-
--- A key without an expiry, or of somebody else's making, is in the way like any other.
-local function look()
-  local seen = {mine = {}, taken = false, remaining = -1, blocker = '-'}
-  local function taken(left, value)
-    if left >= 0 and (seen.remaining < 0 or left < seen.remaining) then seen.remaining = left end
-    seen.taken = true
-    seen.blocker = value and string.match(value, '^%S+ %d+ (%S+)$') or '-'
-  end
-  for i, value in ipairs(redis.call('MGET', unpack(KEYS, 2, count + 1))) do
-    if owned(value, owner) then
-      seen.mine[#seen.mine + 1] = KEYS[i + 1]
-      seen.fence = string.match(value, ' (%d+) ')
-    elseif value or redis.call('EXISTS', KEYS[i + 1]) == 1 then
-      local body = string.sub(KEYS[i + 1], #LOCK + 1)
-      local own = limit and sharing().permit(body, owner)
-      if own then
-        seen.mine[#seen.mine + 1] = permit_of(body, owner)
-        seen.fence = string.match(own, ' (%d+) ')
-      elseif not limit or not is_shared(value) then
-        taken(redis.call('PTTL', KEYS[i + 1]), value)
-      elseif not sharing().admits(body, limit, time) then
-        taken(sharing().next_end(body, time), value)
-      end
-    end
-  end
-  return seen
-end
 
 -- A queue is kept for longer than needed now, so that not each that comes has to prolong it.
 local SPARE_MS = 30000
@@ -86,14 +57,15 @@ local function stand_in_line()
   local client = client_of(owner)
   local state = mode == 'again' and 'requeued' or 'queued'
   for i = count + 2, #KEYS do
-    local clients = CLIENTS .. bodies[i - count - 1]
+    local clients, others = CLIENTS .. bodies[i - count - 1], true
     if known and redis.call('LPOS', KEYS[i], ticket) then
       state = 'queued'
     else
       insert(KEYS[i], ticket, tonumber(since), tails[i])
-      redis.call('HINCRBY', clients, client, 1)
+      others = redis.call('HINCRBY', clients, client, 1) > 1
     end
-    redis.call('HDEL', clients, '!' .. client)
+    -- Who has no other ticket there has no such mark.
+    if others then redis.call('HDEL', clients, '!' .. client) end
     if redis.call('PTTL', KEYS[i]) < tonumber(ARGV[6]) then
       redis.call('PEXPIRE', KEYS[i], ARGV[6] + SPARE_MS)
       redis.call('PEXPIRE', clients, ARGV[6] + SPARE_MS + 1000)
@@ -102,15 +74,57 @@ local function stand_in_line()
   return state
 end
 
+local HOLDER = '^%S+ %d+ (%S+)$'
+
 local function blocked(seen)
   local state = mode == 'try' and 'busy' or stand_in_line()
   return {state, since, seen.remaining, stamp, seen.blocker}
+end
+
+-- One name that somebody else holds alone: the usual reason to wait.
+if count == 1 and not limit and mode ~= 'again' then
+  local value = redis.call('MGET', KEYS[2])[1]
+  if value and string.sub(value, 1, 1) ~= '*' and not owned(value, owner) then
+    local blocker = string.match(value, HOLDER) or '-'
+    return blocked({remaining = redis.call('PTTL', KEYS[2]), blocker = blocker})
+  end
+end
+
+--@include permits
+
+-- A key without an expiry, or of somebody else's making, is in the way like any other.
+local function look()
+  local seen = {mine = {}, taken = false, remaining = -1, blocker = '-'}
+  local function taken(left, value)
+    if left >= 0 and (seen.remaining < 0 or left < seen.remaining) then seen.remaining = left end
+    seen.taken = true
+    seen.blocker = value and string.match(value, HOLDER) or '-'
+  end
+  for i, value in ipairs(redis.call('MGET', unpack(KEYS, 2, count + 1))) do
+    if owned(value, owner) then
+      seen.mine[#seen.mine + 1] = KEYS[i + 1]
+      seen.fence = string.match(value, ' (%d+) ')
+    elseif value or redis.call('EXISTS', KEYS[i + 1]) == 1 then
+      local body = string.sub(KEYS[i + 1], #LOCK + 1)
+      local own = limit and sharing().permit(body, owner)
+      if own then
+        seen.mine[#seen.mine + 1] = permit_of(body, owner)
+        seen.fence = string.match(own, ' (%d+) ')
+      elseif not limit or not is_shared(value) then
+        taken(redis.call('PTTL', KEYS[i + 1]), value)
+      elseif not sharing().admits(body, limit, time) then
+        taken(sharing().next_end(body, time), value)
+      end
+    end
+  end
+  return seen
 end
 
 local seen = look()
 -- Somebody holds a name: the queue does not move now. An 'again' looks closer, for the dead.
 if seen.taken and #seen.mine == 0 and mode ~= 'again' then return blocked(seen) end
 
+--@include grant
 --@include queue
 
 local bodies = bodies_of(count)

@@ -6,6 +6,7 @@
 --       nobody (else) holds it
 -- The new fence lies between that of the former holder and that of the next.
 --@include record
+--@include grant
 --@include permits
 --@include tickets
 --@include queue

@@ -1,42 +1,12 @@
--- Shared by acquire.lua, release.lua and break.lua: handing a lock over to the next in its queue.
--- What a queue is, and its tickets, is in tickets.lua.
+-- Shared by acquire.lua, release.lua and break.lua: handing a lock over to the next in its queue,
+-- whoever stands there. What a queue is, and its tickets, is in tickets.lua.
 --
 -- One script drops so many tickets of the dead at most (about a millisecond); the next goes on.
 local budget = 400
--- How long a client that does not listen may take to connect again and keep its place.
-local RECONNECT_MS = 300
 -- What granting a permit costs of that budget.
 local GRANT_COST = 4
 -- Names of which this script gave permits, and for how long, which nobody else was told yet.
 local given = {}
-
-local function hold(bodies, owner, fence, annotation, lease_ms)
-  local value = owner .. ' ' .. fence .. ' ' .. annotation
-  for _, body in ipairs(bodies) do
-    redis.call('SET', LOCK .. body, value, 'PX', lease_ms)
-  end
-end
-
-local function read(ticket)
-  local granted, owner, client, claim_ms, limit, annotation, rest =
-    string.match(ticket, '^(%*?)(([^.]+)%S+) %d+ (%d+)/?(%d*) (%S+) (.+)$')
-  local bodies = {rest}
-  if string.find(rest, ' ', 1, true) then
-    bodies = {}
-    for body in string.gmatch(rest, '%S+') do bodies[#bodies + 1] = body end
-  end
-  return {
-    granted = granted == '*', owner = owner, client = client,
-    claim_ms = claim_ms, limit = tonumber(limit), annotation = annotation, bodies = bodies,
-  }
-end
-
--- So many tickets of a client have left a queue.
-local function left(body, client, many)
-  if redis.call('HINCRBY', CLIENTS .. body, client, -many) <= 0 then
-    redis.call('HDEL', CLIENTS .. body, client, '!' .. client)
-  end
-end
 
 -- What is needed only where somebody has died, or shares, is made then.
 local cleaner
@@ -95,30 +65,9 @@ local function cleaning()
   return cleaner
 end
 
--- What a script knows that has just given a name up, until it grants it: the head of its queue (by
--- body), and that the name is free.
-local heads, freed = {}, {}
-
--- Some of the clients that wait for a name, and which of them cannot be reached, by body.
-local some = {}
-local SOME = 5
-local function some_clients(body)
-  some[body] = some[body] or redis.call('HRANDFIELD', CLIENTS .. body, SOME)
-  return some[body]
-end
-
-local function is_absent(body, client)
-  local clients, mark = some_clients(body), '!' .. client
-  if #clients == SOME then return redis.call('HEXISTS', CLIENTS .. body, mark) == 1 end
-  for _, each in ipairs(clients) do
-    if each == mark then return true end
-  end
-  return false
-end
-
 local function free(body, limit)
   if limit then return sharing().admits(body, limit, now()) end
-  return freed[body] or redis.call('EXISTS', LOCK .. body) == 0
+  return redis.call('EXISTS', LOCK .. body) == 0
 end
 
 local function ready(text, ticket)
@@ -130,57 +79,20 @@ local function ready(text, ticket)
   return true
 end
 
--- Two clients that wait too, wherever in the line, learn how long the new lease runs, so that they
--- can ask for the name when the holder's whole process is gone, its waiters included.
-local function tell_bystanders(body, holder, lease_ms)
-  local told = 0
-  for _, client in ipairs(some_clients(body)) do
-    if client ~= holder and string.sub(client, 1, 1) ~= '!' then
-      local news = 'watch ' .. body .. ' ' .. lease_ms
-      if redis.call('PUBLISH', CHANNEL .. client, news) > 0 then told = told + 1 end
-      if told == 2 then return end
-    end
-  end
-end
-
--- Make the ticket the holder and tell it.
--- The grant runs for a short claim only, so that a frozen process costs that and not a whole lease;
--- the new holder's first renewal stretches it to the full time. If nobody listens, its process has
--- gone, or is connecting anew: it is given a moment for that, in which it finds itself the holder.
--- Returns the names to look at next.
-local function grant(ticket, text, previous)
-  freed = {}
-  local time = now()
-  local stamp = exact(time)
-  local fence = mint(time, stamp)
-  local lease_ms = ticket.claim_ms
-  -- Asked before it is told: a replica or another node of a Cluster passes the message on to those
-  -- who do not listen here, and it must say how long the grant runs.
-  if redis.call('PUBSUB', 'NUMSUB', CHANNEL .. ticket.client)[2] == 0 then
-    lease_ms = math.min(lease_ms, RECONNECT_MS)
-  end
-  local message = table.concat({'grant', ticket.owner, fence, lease_ms, stamp,
-    previous, unpack(ticket.bodies)}, ' ')
-  redis.call('PUBLISH', CHANNEL .. ticket.client, message)
-  if ticket.limit then
-    sharing().share(ticket.bodies, ticket.owner, fence, ticket.annotation, lease_ms, ticket.limit, time)
-    cleaning().drop(text, ticket)
-    budget = budget - GRANT_COST * #ticket.bodies
-    for _, body in ipairs(ticket.bodies) do given[body] = lease_ms end
-    return ticket.bodies
-  end
-  hold(ticket.bodies, ticket.owner, fence, ticket.annotation, lease_ms)
-  for _, body in ipairs(ticket.bodies) do
-    redis.call('LSET', QUEUE .. body, 0, '*' .. text)
-    tell_bystanders(body, ticket.client, lease_ms)
-  end
+-- Make the ticket one of the holders. Returns the names to look at next: the next may share, too.
+local function grant_permit(ticket, text, previous)
+  local time, fence, lease_ms = announce(ticket, previous)
+  sharing().share(ticket.bodies, ticket.owner, fence, ticket.annotation, lease_ms, ticket.limit, time)
+  cleaning().drop(text, ticket)
+  budget = budget - GRANT_COST * #ticket.bodies
+  for _, body in ipairs(ticket.bodies) do given[body] = lease_ms end
+  return ticket.bodies
 end
 
 -- Look at the head of one queue. Returns the names to look at next if tickets were dropped.
 local function settle(body, previous, caller)
   some[body] = nil
-  local text = heads[body] or redis.call('LINDEX', QUEUE .. body, 0)
-  heads[body] = nil
+  local text = redis.call('LINDEX', QUEUE .. body, 0)
   if not text then return nil end
   local ticket = read(text)
   if ticket.granted then
@@ -194,7 +106,10 @@ local function settle(body, previous, caller)
   if is_absent(body, ticket.client) then
     return cleaning().drop_run(body, ticket.client)
   end
-  if ready(text, ticket) then return grant(ticket, text, previous) end
+  if ready(text, ticket) then
+    if ticket.limit then return grant_permit(ticket, text, previous) end
+    return grant(ticket, text, previous)
+  end
   if given[body] then
     tell_bystanders(body, '', given[body])
     given[body] = nil

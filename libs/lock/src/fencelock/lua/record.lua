@@ -6,7 +6,8 @@
 -- fencelock:fence     the last fence minted on this server
 -- fencelock:c:<id>    channel of one client process; an owner is "<id>.<token>"
 -- What several hold at once is in permits.lua.
-local LOCK = 'fencelock:l:'
+local LOCK, QUEUE, CLIENTS = 'fencelock:l:', 'fencelock:q:', 'fencelock:w:'
+local CHANNEL = 'fencelock:c:'
 -- A fence must not fall even if the clock does; a week is longer than any step back worth surviving.
 local FENCE_TTL_MS = 7 * 24 * 3600 * 1000
 
@@ -36,3 +37,5 @@ end
 local function owned(value, owner)
   return value and string.sub(value, 1, #owner + 1) == owner .. ' '
 end
+
+local function client_of(owner) return string.match(owner, '^[^.]+') end

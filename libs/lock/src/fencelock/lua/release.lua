@@ -15,17 +15,47 @@ for i, value in ipairs(redis.call('MGET', unpack(KEYS, 2, count + 1))) do
     shared = true
   end
 end
-if #mine > 0 then redis.call('DEL', unpack(mine)) end
 local released = #mine == count and 1 or 0
-local first
+local line
 if not shared and count > 1 then
-  if redis.call('EXISTS', unpack(KEYS, count + 2)) == 0 then return released end
+  line = redis.call('EXISTS', unpack(KEYS, count + 2)) > 0 and {}
 elseif not shared then
-  first = redis.call('LRANGE', KEYS[3], 0, 1)
-  if #first == 0 then return released end
+  line = redis.call('LRANGE', KEYS[3], 0, 1)
+  if #line == 0 then line = false end
+end
+-- Nobody waits: the usual case, in few commands.
+if line == false then
+  if #mine > 0 then redis.call('DEL', unpack(mine)) end
+  return released
 end
 
 --@include record
+--@include grant
+
+-- One name that was held, and behind it somebody who can be told: the usual hand-over. The first
+-- write is one that a full memory allows, and the grant replaces what the key says.
+if released == 1 and count == 1 then
+  local granted = string.sub(line[1], 1, #owner + 2) == '*' .. owner .. ' '
+  local body, text = string.sub(KEYS[2], #LOCK + 1), line[granted and 2 or 1]
+  if granted then
+    redis.call('LPOP', KEYS[3])
+    if not text then
+      redis.call('DEL', KEYS[2], CLIENTS .. body)
+      return released
+    end
+    left(body, client_of(owner), 1)
+  else
+    redis.call('DEL', KEYS[2])
+  end
+  local coming = (granted or ticket == '') and read(text)
+  if coming and not coming.granted and not coming.limit and #coming.bodies == 1
+    and not is_absent(body, coming.client) then
+    grant(coming, text, previous)
+    return released
+  end
+end
+if #mine > 0 then redis.call('DEL', unpack(mine)) end
+
 --@include permits
 --@include tickets
 --@include queue
@@ -51,15 +81,13 @@ end
 
 for i, body in ipairs(bodies) do
   local queue, gone = KEYS[count + 1 + i], 0
-  local head, behind = first and first[1] or redis.call('LINDEX', queue, 0), first and first[2]
+  local head = redis.call('LINDEX', queue, 0)
   if head and string.sub(head, 1, #owner + 2) == '*' .. owner .. ' ' then
     redis.call('LPOP', queue)
     gone = 1
-    heads[body] = behind
   elseif head and ticket ~= '' then
     gone = withdraw(queue)
   end
-  freed[body] = released == 1 and not shared
   if gone > 0 then left(body, client_of(owner), gone) end
 end
 if advance(bodies, previous, '') then return released end

@@ -11,11 +11,8 @@
 -- fencelock:w:<body> is a hash beside the queue: how many tickets each client has in it; and
 -- "!<client>" for a client that cannot be reached or let a grant lapse. Its tickets are dropped when
 -- they come to the head, unless it is heard of before.
-local QUEUE, CLIENTS, CHANNEL = 'fencelock:q:', 'fencelock:w:', 'fencelock:c:'
 -- So many tickets are read at once.
 local CHUNK = 100
-
-local function client_of(owner) return string.match(owner, '^[^.]+') end
 
 local function since_of(ticket) return tonumber(string.match(ticket, '^%S+ (%d+) ')) or 0 end
 
