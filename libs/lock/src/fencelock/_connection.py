@@ -14,11 +14,11 @@ from typing import NamedTuple, TypeVar
 
 import hiredis
 
-from fencelock import _fitness, _forks, _protocol
+from fencelock import _fitness, _forks, _protocol, _wire
 from fencelock._attempt import Attempt
 from fencelock._clock import now
 from fencelock._errors import ConfigurationError, FencelockError, RedisUnavailable
-from fencelock._link import Link, Reply, Word
+from fencelock._link import Link, Reply, Word, pack
 from fencelock._protocol import Command, ServerClock
 from fencelock._route import Route
 from fencelock._scripts import Scripts
@@ -682,21 +682,22 @@ def _send(
     if command.tracked and link.tracks:
         # Holds for the next command only. Whether it was heard shows in the pushes.
         link.send(_fitness.CACHING, limit)
-    return link.send(words_of(command, link.clock, sent, limit, whole=whole), limit, sent)
+    return link.send(packed(command, link.clock, sent, limit, whole=whole), limit, sent)
 
 
-def words_of(
+def packed(
     command: Command, clock: ServerClock, sent: float, limit: float, *, whole: bool = False
-) -> tuple[Word, ...]:
+) -> bytes:
     """What to send: a script by its digest, or its whole text.
 
     All of it is text: hiredis asks for that of a number, and dies if a signal handler raises then.
     """
     script, keys, args, dated, _, _ = command
-    if dated:
-        args = (*args, str(clock.not_after(sent, limit)))
-    if not script.digest:
-        return (script.text, *keys, *args)
+    moment = str(clock.not_after(sent, limit)) if dated else ""
+    if script.digest and not whole:
+        return _wire.call(script.digest, keys, args, moment)
+    if moment:
+        args = (*args, moment)
     if whole:
-        return ("EVAL", script.text, str(len(keys)), *keys, *args)
-    return ("EVALSHA", script.digest, str(len(keys)), *keys, *args)
+        return pack(("EVAL", script.text, str(len(keys)), *keys, *args))
+    return pack((script.text, *keys, *args))

@@ -35,6 +35,12 @@ _BUSY_LIMITS = 4
 _WRITE_COMMANDS = 16
 
 
+def pack(words: tuple[Word, ...]) -> bytes:
+    """One command as it is sent."""
+    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # knows 1-tuples only
+    return packed
+
+
 def discard_unsent(sock: socket.socket) -> None:
     """What the system has not sent yet when the socket is closed is never sent."""
     with contextlib.suppress(OSError, ValueError):
@@ -85,21 +91,24 @@ class Link(asyncio.Protocol):
         return self._heard_at > 0.0
 
     def send(
-        self, words: tuple[Word, ...], limit: float | None = None, moment: float | None = None
+        self,
+        words: tuple[Word, ...] | bytes,
+        limit: float | None = None,
+        moment: float | None = None,
     ) -> asyncio.Future[Reply]:
-        """Send one command, at ``moment`` if it is known. The future yields the reply.
+        """Send one command, packed or not, at ``moment`` if it is known.
 
-        That may be an error reply. It fails with :class:`RedisUnavailable` if the connection
-        breaks first, which it does when the reply takes longer than ``limit`` seconds (the reply
-        timeout if None), or a few times that while the server answers others. A caller may cancel
-        it; the reply is then thrown away when it comes.
+        The future yields the reply, which may be an error reply. It fails with
+        :class:`RedisUnavailable` if the connection breaks first, which it does when the reply takes
+        longer than ``limit`` seconds (the reply timeout if None), or a few times that while the
+        server answers others. A caller may cancel it; the reply is then thrown away when it comes.
         """
         future: asyncio.Future[Reply] = self._loop.create_future()
         transport = self._transport
         if transport is None or transport.is_closing():
             self._fail(future)
             return future
-        packed = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub knows 1-tuples
+        packed = words if type(words) is bytes else pack(words)  # type: ignore[arg-type]
         if self._pending:
             outbox = self._outbox
             if not outbox:

@@ -26,7 +26,7 @@ import hiredis
 from fencelock import _protocol
 from fencelock._client import Asked, AsyncLockClient
 from fencelock._clock import now
-from fencelock._connection import words_of
+from fencelock._connection import packed
 from fencelock._engine import HELD_OR_WAITED_FOR, Engine
 from fencelock._errors import (
     ConfigurationError,
@@ -176,7 +176,7 @@ class Shortcut:
         limit, sent = engine.limit(request) * PATIENCE, now()
         command = request.acquire(engine.scripts, "try", asked.wait)
         clock = spare.beside.clock
-        reply = spare.ask(words_of(command, clock, sent, limit), limit)
+        reply = spare.ask(packed(command, clock, sent, limit), limit)
         found = _protocol.read_acquire(reply, sent)
         if isinstance(found, Late):
             clock.read(sent, found.server_time)
@@ -212,8 +212,8 @@ class Shortcut:
             self._leave(spare)
             return False
         try:
-            words = words_of(command, spare.beside.clock, now(), limit)
-            released, finished = _protocol.read_release(spare.ask(words, limit))
+            asked = packed(command, spare.beside.clock, now(), limit)
+            released, finished = _protocol.read_release(spare.ask(asked, limit))
         except _Failed as error:
             logger.debug("the short way from %s failed: %s", lease.names, error)
             self._drop(engine, spare)

@@ -7,7 +7,7 @@ import socket
 import hiredis
 
 from fencelock._clock import now
-from fencelock._link import Link, Reply, Word, discard_unsent
+from fencelock._link import Link, Reply, discard_unsent
 
 _READ_BYTES = 65536
 
@@ -23,8 +23,8 @@ class Spare:
         self._seconds: float | None = None
         self._reader = hiredis.Reader()
 
-    def ask(self, words: tuple[Word, ...], seconds: float) -> Reply:
-        """Send one command and wait for what the server says next.
+    def ask(self, packed: bytes, seconds: float) -> Reply:
+        """Send one command, packed, and wait for what the server says next.
 
         That may be an error; or news, that it dropped its data, after which no reply is awaited.
 
@@ -36,7 +36,7 @@ class Spare:
         if seconds != self._seconds:
             self._sock.settimeout(seconds)
             self._seconds = seconds
-        self._sock.sendall(hiredis.pack_command(words))  # type: ignore[arg-type]  # see Link.send
+        self._sock.sendall(packed)
         while (reply := self._reader.gets()) is False:
             data = self._sock.recv(_READ_BYTES)
             if not data:
