@@ -1,9 +1,9 @@
 """The asyncio client."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from fencelock import _forks, _kinds, _names, _proof, _protocol, _topology
 from fencelock._classes import Classes
@@ -13,7 +13,7 @@ from fencelock._instrumentation import Instrumentation, Observation, Subject
 from fencelock._isolation import isolated
 from fencelock._kinds import EXCLUSIVE, Kind
 from fencelock._lease import AsyncLease
-from fencelock._lock import AsyncLock
+from fencelock._lock import AsyncLock, Wanted
 from fencelock._protocol import Request
 from fencelock._quorum import QuorumEngine
 from fencelock._reentry import Reentry
@@ -186,10 +186,8 @@ class AsyncLockClient:
         If the lease is lost the body is cancelled and the ``async with`` raises
         :class:`LeaseLost`. An error of the body's own passes unchanged.
         """
-        return AsyncLock(
-            lambda: self.acquire(*names, ttl=ttl, wait=wait, max_hold=max_hold, kind=kind),
-            Reentry(self, names, kind) if reentrant else None,
-        )
+        reentry = Reentry[AsyncLease](self, names, kind) if reentrant else None
+        return AsyncLock(self, (names, ttl, wait, max_hold, kind), reentry)
 
     async def acquire(
         self,
@@ -217,7 +215,11 @@ class AsyncLockClient:
         """
         return await self.obtain(self.asked(names, ttl, wait, max_hold, kind))
 
-    async def obtain(self, asked: Asked, *, waited: float = 0.0) -> AsyncLease:
+    def take(self, wanted: Wanted) -> Coroutine[Any, Any, AsyncLease]:
+        """What :meth:`acquire` does."""
+        return self.obtain(self.asked(*wanted))
+
+    def obtain(self, asked: Asked, *, waited: float = 0.0) -> Coroutine[Any, Any, AsyncLease]:
         """What :meth:`acquire` does with valid arguments, of whose wait a part is over."""
         engine = self._engine()
         observations: tuple[Observation, ...] = ()
@@ -225,7 +227,7 @@ class AsyncLockClient:
         if self._instrumentation:
             observations, annotation = self._observe(asked)
         request = Request(asked.names, engine.client_id, asked.ttl, annotation, asked.kind)
-        return await engine.acquire(request, asked.wait, asked.max_hold, observations, waited)
+        return engine.acquire(request, asked.wait, asked.max_hold, observations, waited)
 
     def asked(
         self,

@@ -145,7 +145,17 @@ class Engine:
         term = Term(request.ttl, max_hold)
         with self._operations:
             try:
-                granted = await self._obtain(request, term, wait, started + wait, observations)
+                mode: Mode = "queue" if wait else "try"
+                granted = await self._ask(request, term, mode, wait, started + wait)
+                if not (type(granted) is Granted and self._stands(term)):
+                    granted = await self._insist(
+                        request,
+                        term,
+                        granted,
+                        wait=wait,
+                        deadline=started + wait,
+                        observations=observations,
+                    )
                 if self._replication is not None:
                     await self._replication.confirm(request, term, self.limit(request))
                     self._require_lasting(request, term)
@@ -320,38 +330,43 @@ class Engine:
                 await self._replication.close()
             await self._connection.close()
 
-    async def _obtain(
+    def _stands(self, term: Term) -> bool:
+        """Whether what was granted now may be handed out."""
+        return not self._operations.closing and self._settled_at <= now() < term.deadline
+
+    async def _insist(
         self,
         request: Request,
         term: Term,
+        reply: Granted | Blocked,
+        *,
         wait: float,
         deadline: float,
         observations: tuple[Observation, ...],
     ) -> Granted:
-        mode: Mode = "queue" if wait else "try"
+        """Go on until something may be handed out; ``reply`` is the first answer."""
         settled = False
         while True:
-            reply = await self._ask(request, term, mode, wait, deadline)
             if isinstance(reply, Blocked):
                 reply = await self._wait_for_turn(
                     request, term, reply, wait=wait, deadline=deadline, observations=observations
                 )
             if self._operations.closing:
                 raise RedisUnavailable("the client was closed")
+            mode: Mode = "again"
             if not settled and now() < self._settled_at:
                 # The server lost its data. Those who held before are told first; and whether this
                 # grant came before or after is asked again. Once: somebody may go on flushing.
                 settled = True
                 await asyncio.sleep(SETTLE_SECONDS)
                 mode = "again" if wait else "try"
-                continue
-            if now() < term.deadline:
+            elif now() < term.deadline:
                 return reply
-            # It came when it was over already: nobody may act on it.
-            if now() >= deadline:
+            elif now() >= deadline:
+                # It came when it was over already: nobody may act on it.
                 text = f"{', '.join(request.names)}: the grant came when its lease was over"
                 raise AcquireTimeout(text) if wait else RedisUnavailable(text)
-            mode = "again"
+            reply = await self._ask(request, term, mode, wait, deadline)
 
     def limit(self, request: Request) -> float:
         """How long a reply about one lease may take: not so long that its renewal comes late."""

@@ -199,7 +199,7 @@ class Request:
             self._claim,
             self._annotation,
             mode,
-            str(milliseconds(wait + QUEUE_SLACK_SECONDS)),
+            _line_ms(wait),
             self.since,
         )
         shares = self.kind.name != "exclusive"
@@ -246,6 +246,12 @@ def _times(ttl: float) -> tuple[str, str, float]:
     """Lease and claim in milliseconds, and how long a reply about it may take at most."""
     lease, claim = milliseconds(ttl), milliseconds(claim_seconds(ttl))
     return str(lease), str(claim), default_reply_timeout(ttl)
+
+
+@lru_cache(256)
+def _line_ms(wait: float) -> str:
+    """How long the line must last for somebody who waits so long in it."""
+    return str(milliseconds(wait + QUEUE_SLACK_SECONDS))
 
 
 def give_back(scripts: Scripts, owner: str, bodies: tuple[str, ...]) -> Command:
@@ -483,7 +489,7 @@ def read_acquire(reply: object, sent: float) -> Granted | Blocked | Late:
         state, first, left, stamp, blocker = reply
         try:
             if type(left) is bytes and state in _GRANTED:
-                return _granted(first, left, stamp, lost_place=state == b"regranted")
+                return _granted(first, left, stamp, state == b"regranted")
             if type(left) is int and state in _BLOCKED:
                 return Blocked(
                     state != b"busy",
@@ -572,11 +578,11 @@ def _read_news(fields: list[bytes]) -> Push | Watch | None:
     return None
 
 
-def _granted(fence: bytes, lease: bytes, stamp: bytes, *, lost_place: bool = False) -> Granted:
-    seconds = int(lease) / 1000
-    if not (0 < seconds <= MAX_SECONDS and len(fence) <= _FENCE_DIGITS_MAX and int(fence) > 0):
+def _granted(fence: bytes, lease: bytes, stamp: bytes, lost_place: bool = False) -> Granted:  # noqa: FBT001, FBT002 (by name it is slow)
+    number, seconds = int(fence), int(lease) / 1000
+    if number <= 0 or len(fence) > _FENCE_DIGITS_MAX or not 0 < seconds <= MAX_SECONDS:
         raise ValueError("no such lease can have been asked for")
-    return Granted(int(fence), seconds, int(stamp) / 1e6, lost_place)
+    return Granted(number, seconds, int(stamp) / 1e6, lost_place)
 
 
 def _annotation(raw: bytes) -> str | None:
