@@ -1,8 +1,9 @@
 """What goes wrong in redis-py's `Lock` goes right here: each promise is tried on both.
 
 What goes wrong in python-redis-lock and pottery is in `test_what_goes_wrong_in_threads.py`, with
-those locks themselves. Others run elsewhere than in Python. What goes wrong there is tried on
-variants of ours that do as they do:
+those locks themselves. Others run elsewhere than in Python. They are tried themselves too, in
+`topologies/test_what_goes_wrong_in_redlocks.py` and `..._in_redisson.py`, where their languages'
+tools are. What goes wrong there is tried anywhere on variants of ours that do as they do:
 
 - Redisson's counters are kept for ever, or begin anew: `contract/test_fences_grow.py`;
 - Redisson's line goes by the clients' clocks: here, at the end;

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from libs.lock.tests.clients import Clients
 from libs.lock.tests.topologies.servers import Clustered, Replicated, ask, server
+from libs.lock.tests.topologies.workshop import Workshop
 
 from devkit.servers import RedisServer
 
@@ -82,3 +83,10 @@ def doomed_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster
     with Clustered(folder) as servers:
         yield servers
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Workshop:
+    """Builds locks of other languages: once for all workers of this session."""
+    own = tmp_path_factory.getbasetemp()
+    return Workshop((own if worker_id == "master" else own.parent) / "peers")

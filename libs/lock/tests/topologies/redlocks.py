@@ -1,7 +1,8 @@
 """What node-redlock 5 and redsync 4 do with several servers, said again in Python.
 
-They run in Node.js and in Go, so they cannot be tried here themselves. These are the steps of their
-sources, and their settings: who asks whom, what counts as done, and how often it is tried again.
+They run in Node.js and in Go, so they can be tried themselves only where those are. These are the
+steps of their sources, and their settings: who asks whom, what counts as done, and how often it is
+tried again.
 """
 
 import asyncio
