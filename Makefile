@@ -81,7 +81,7 @@ test-observed: $(VENV)/.ready ## run the tests on Prometheus and Jaeger (OBSERVE
 	@$(BIN)/python -m pytest -n $(WORKERS) -m observed tests/observability $(ARGS)
 
 .PHONY: test-topologies
-test-topologies: $(VENV)/.ready ## try the lock with Sentinels, as a Cluster and as a quorum, and the shop in a failover
+test-topologies: $(VENV)/.ready ## try the lock with Sentinels, as a Cluster and as a quorum, the shop in a failover, and locks of others (PEERS_REQUIRED=1: fail without)
 	@$(BIN)/python -m pytest -n $(WAITING) -m topologies libs/lock/tests/topologies tests/together $(ARGS)
 
 .PHONY: test-play
