@@ -81,10 +81,10 @@ local function blocked(seen)
   return {state, since, seen.remaining, stamp, seen.blocker}
 end
 
--- One name that somebody else holds alone: the usual reason to wait.
+-- One name that others hold: the usual reason to wait.
 if count == 1 and not limit and mode ~= 'again' then
   local value = redis.call('MGET', KEYS[2])[1]
-  if value and string.sub(value, 1, 1) ~= '*' and not owned(value, owner) then
+  if value and not owned(value, owner) then
     local blocker = string.match(value, HOLDER) or '-'
     return blocked({remaining = redis.call('PTTL', KEYS[2]), blocker = blocker})
   end
