@@ -91,6 +91,13 @@ class Debts:
         else:
             self._await(owner, debt, sent)
 
+    def forgive(self, owner: str) -> None:
+        """Nothing of this owner can have reached the server: there is nothing to release."""
+        debt = self._owed.get(owner)
+        if debt is not None and not debt.in_flight:
+            del self._owed[owner]
+            self._on_paid()
+
     def paid(self, owner: str, command: Command, seconds: float) -> None:
         """A release was made of what otherwise ends within ``seconds``."""
         if self._replicated:

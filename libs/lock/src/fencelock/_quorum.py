@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from fencelock import _protocol
 from fencelock._clock import now
-from fencelock._connection import Connection
+from fencelock._connection import Answer, Connection
 from fencelock._debts import Debts
 from fencelock._engine import Verified, hand_out, outcome
 from fencelock._errors import (
@@ -62,6 +62,31 @@ class _Node:
             Fixed(target), on_push=_ignore, on_down=self._on_down, on_up=self._on_up
         )
         self.debts = Debts(loop, lambda: self.connection, on_paid)
+        # Owners that may have something here. Nothing is owed of others: a server that was never
+        # reached would keep whoever closes the client waiting.
+        self._asked: set[str] = set()
+
+    async def acquire(self, owner: str, command: Command, limit: float) -> Answer:
+        """Ask for names, and remember that something is to be undone if that was sent."""
+        self._asked.add(owner)
+        try:
+            return await self.connection.call(command, deadline=now() + limit, limit=limit)
+        except BaseException as error:
+            if not getattr(error, "reached", True):
+                self._asked.discard(owner)
+                # Whoever went on without this answer may have taken it for sent.
+                self.debts.forgive(owner)
+            raise
+
+    def owe(self, owner: str, command: Command, seconds: float) -> None:
+        """Undo what an owner may have here."""
+        if owner in self._asked:
+            self._asked.discard(owner)
+            self.debts.owe(owner, command, seconds)
+
+    def settled(self, owner: str) -> None:
+        """It is known that an owner has nothing here."""
+        self._asked.discard(owner)
 
     async def close(self) -> None:
         await self.debts.close()
@@ -198,7 +223,7 @@ class QuorumEngine:
         seconds = max(request.ttl, self._reply_timeout)
         command = request.release(self._scripts, queued=queued)
         for node in self._nodes:
-            node.debts.owe(request.owner, command, seconds)
+            node.owe(request.owner, command, seconds)
 
     async def verify(self, claim: Claim, names: tuple[str, ...], seconds: float) -> Verified:
         """Ask whether the lease behind a claim holds all of the names at a majority."""
@@ -269,7 +294,9 @@ class QuorumEngine:
                 return request, term, await self._try(request, term)
             except (Contended, RedisUnavailable) as error:
                 self.abandon(request)
-                if self._operations.closing or now() >= deadline:
+                if self._operations.closing:
+                    raise RedisUnavailable("the client was closed") from error
+                if now() >= deadline:
                     if wait and isinstance(error, Contended):
                         text = f"{', '.join(request.names)}: not free within {wait:g} s"
                         raise AcquireTimeout(text) from error
@@ -291,7 +318,7 @@ class QuorumEngine:
         sent = now()
 
         async def ask(node: _Node) -> Granted | None:
-            answer = await node.connection.call(command, deadline=now() + limit, limit=limit)
+            answer = await node.acquire(request.owner, command, limit)
             reply = _protocol.read_acquire(answer.reply, answer.sent)
             if isinstance(reply, Blocked):
                 answer.link.clock.read(*reply.stamp)
@@ -368,10 +395,12 @@ class QuorumEngine:
             released, finished = _protocol.read_release(answer.reply)
         except BaseException:
             # What it did there is not known.
-            node.debts.owe(lease.request.owner, command, max(lease.request.ttl, limit))
+            node.owe(lease.request.owner, command, max(lease.request.ttl, limit))
             raise
-        if not finished:
-            node.debts.owe(lease.request.owner, command, max(lease.request.ttl, limit))
+        if finished:
+            node.settled(lease.request.owner)
+        else:
+            node.owe(lease.request.owner, command, max(lease.request.ttl, limit))
         return released or (answer.repeated and answer.sent < lease.term.deadline)
 
     async def _poll(

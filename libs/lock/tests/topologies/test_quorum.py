@@ -11,6 +11,7 @@ from libs.lock.tests.clients import Clients
 from libs.lock.tests.eventually import eventually
 from libs.lock.tests.topologies.servers import ask
 
+from devkit.ports import free_port
 from devkit.servers import RedisServer
 from fencelock import (
     AcquireTimeout,
@@ -318,3 +319,40 @@ async def test_a_verification_ends_in_its_own_time_though_no_server_answers(
             with pytest.raises(RedisUnavailable):
                 await client.verify(proof, [NAME], timeout=0.1)
         await client.aclose()
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["refuses", "silent"])
+async def test_nothing_is_owed_to_a_server_that_was_never_reached(
+    five: list[RedisServer], clients: Clients, *, silent: bool
+) -> None:
+    """It holds nothing: whoever closes the client need not wait for it to come back."""
+    with ExitStack() as stack:
+        port = free_port()
+        if silent:
+            # Whoever connects waits for an answer.
+            stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        url = ",".join([*urls(five[:2]), f"redis://127.0.0.1:{port}"])
+        client = clients.make(url=url, connect_timeout=0.2, reply_timeout=20.0, ttl=120.0)
+        for _ in range(2):
+            async with client.lock(NAME):
+                pass
+        await client.acquire(NAME)
+        # One try after the other is given up.
+        with pytest.raises(AcquireTimeout):
+            await client.acquire(NAME, wait=0.5)
+        async with asyncio.timeout(10.0):
+            await client.aclose()
+    assert holding(five) == 0
+
+
+async def test_whoever_waits_is_told_that_the_client_is_closed(
+    five: list[RedisServer], clients: Clients
+) -> None:
+    client = made(clients, five)
+    async with made(clients, five).lock(NAME):
+        waiting = asyncio.create_task(client.acquire(NAME, wait=60.0))
+        await asyncio.sleep(0.2)
+        await client.aclose()
+        with pytest.raises(RedisUnavailable, match="the client was closed"):
+            await waiting
+    await until_free(five)
