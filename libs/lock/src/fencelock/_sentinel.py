@@ -58,10 +58,16 @@ class SentinelRoute:
         """Ask for the master.
 
         Raises:
-            RedisUnavailable: no Sentinel answered.
+            RedisUnavailable: no Sentinel answered; or they say no, and have named one before.
             ConfigurationError: none of those that answered knows such a master, or they refuse us.
         """
-        said = await ask_all(self._ask_once(each) for each in self._sentinels.addresses)
+        try:
+            said = await ask_all(self._ask_once(each) for each in self._sentinels.addresses)
+        except ConfigurationError as error:
+            if self._best is None:
+                raise
+            # The URL was right: Sentinels that are set up anew, one after the other, pass.
+            raise RedisUnavailable(str(error)) from error
         self._best = max(said)
         self._watch()
         return self._sentinels.server.at(self._best.host, self._best.port)

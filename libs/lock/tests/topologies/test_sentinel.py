@@ -236,6 +236,33 @@ async def test_what_is_wrong_with_the_sentinels_is_said(
     assert "s3cret" not in str(caught.value)
 
 
+async def test_sentinels_that_have_named_a_master_may_say_no_for_a_while(
+    doomed: Replicated, clients: Clients
+) -> None:
+    """The URL was right then, so it is no reason to give up before the deadline."""
+    client = made(clients, doomed.url)
+    await client.start()
+
+    def may(right: str) -> None:
+        for each in doomed.sentinels:
+            ask(each.port, "ACL", "SETUSER", "default", right, password=None)
+
+    def cut_off() -> None:
+        for kind in ("normal", "pubsub"):
+            ask(doomed.first.port, "CLIENT", "KILL", "TYPE", kind)
+
+    may("-sentinel|master")
+    cut_off()
+    with pytest.raises(RedisUnavailable, match="refuses us"):
+        await client.acquire(NAME, wait=0.0)
+    with pytest.raises(ConfigurationError, match="refuses us"):
+        await made(clients, doomed.url).acquire(NAME, wait=60.0)
+    waiting = asyncio.create_task(client.acquire(NAME, wait=60.0))
+    await asyncio.sleep(0.5)
+    may("+sentinel|master")
+    await (await waiting).release()
+
+
 async def test_one_sentinel_of_three_is_enough_to_start(
     doomed: Replicated, clients: Clients
 ) -> None:
