@@ -657,9 +657,32 @@ def test_a_signal_at_the_edge_of_a_block_leaves_nothing(
 ) -> None:
     with (
         pytest.raises(TimeLimit),
-        Lock(lambda: client.acquire("order:{1}"), Interrupting(client, at)),
+        Lock(
+            lambda taken: client._take(
+                taken, ("order:{1}",), ttl=None, wait=None, max_hold=None, kind=Kind.EXCLUSIVE
+            ),
+            Interrupting(client, at),
+        ),
     ):
         pass
+    eventually(lambda: keys(admin) == [], "given back")
+
+
+def test_a_signal_while_a_lease_is_handed_to_its_block_leaves_nothing(
+    client: LockClient, admin: Redis
+) -> None:
+    def ring(_frame: object, event: str, value: object) -> None:
+        if event == "return" and isinstance(value, Lease):
+            sys.setprofile(None)
+            raise TimeLimit
+
+    lock = client.lock("order:{1}")
+    sys.setprofile(ring)
+    try:
+        with pytest.raises(TimeLimit), lock:
+            pass
+    finally:
+        sys.setprofile(None)
     eventually(lambda: keys(admin) == [], "given back")
 
 

@@ -182,7 +182,9 @@ class LockClient:
         unless the block raised an error of its own: that one passes, with a note.
         """
         return Lock(
-            lambda: self.acquire(*names, ttl=ttl, wait=wait, max_hold=max_hold, kind=kind),
+            lambda taken: self._take(
+                taken, names, ttl=ttl, wait=wait, max_hold=max_hold, kind=kind
+            ),
             Reentry(self, names, kind) if reentrant else None,
         )
 
@@ -212,6 +214,19 @@ class LockClient:
             LeaseLost: the process stood still for so long that the lease was over.
             InvalidName, CrossSlot, ConfigurationError: the request makes no sense.
         """
+        return self._take([], names, ttl=ttl, wait=wait, max_hold=max_hold, kind=kind)
+
+    def _take(
+        self,
+        taken: list[Lease],
+        names: tuple[str, ...],
+        *,
+        ttl: float | None,
+        wait: float | None,
+        max_hold: float | None,
+        kind: Kind,
+    ) -> Lease:
+        """Acquire a lease that is in ``taken`` before anybody could lose it on its way."""
         running = self._start()
         began = now()
         asked = running.client.asked(names, ttl, wait, max_hold, kind)
@@ -224,7 +239,8 @@ class LockClient:
                 )
             # Other threads may have kept us from running since it was granted.
             inner.check()
-            return Lease(self, inner)
+            taken.append(Lease(self, inner))
+            return taken[0]
         except BaseException:
             # Or a signal handler raised.
             if inner is not None:

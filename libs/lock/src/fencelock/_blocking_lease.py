@@ -117,7 +117,10 @@ class Lease:
 class Lock:
     """A lock that is taken by entering it. One block at a time; make one for each thread."""
 
-    def __init__(self, acquire: Callable[[], Lease], reentry: Reentry[Lease] | None = None) -> None:
+    def __init__(
+        self, acquire: Callable[[list[Lease]], Lease], reentry: Reentry[Lease] | None = None
+    ) -> None:
+        """Take nothing yet; ``acquire`` also puts what it takes into the list it is given."""
         self._acquire = acquire
         self._reentry = reentry
         self._outer: Lease | None = None
@@ -127,19 +130,21 @@ class Lock:
     def __enter__(self) -> Lease:
         if not self._guard.acquire(blocking=False):
             raise RuntimeError("this lock object is in use: make one for each `with`")
-        lease: Lease | None = None
+        # A signal handler may raise when the lease is handed over, before it has a name here.
+        taken: list[Lease] = []
         try:
             self._outer = None if self._reentry is None else self._reentry.held()
             if self._outer is not None:
                 return self._outer
-            lease = self._lease = self._acquire()
+            lease = self._lease = self._acquire(taken)
             if self._reentry is not None:
                 self._reentry.enter(lease)
         except BaseException:
             # A signal handler may raise when it is held already.
             self._lease = None
             self._guard.release()
-            _release_quietly(lease)
+            for each in taken:
+                _release_quietly(each)
             raise
         return lease
 
