@@ -14,6 +14,7 @@ import threading
 import time
 import types
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -683,6 +684,26 @@ def test_a_signal_while_a_lease_is_handed_to_its_block_leaves_nothing(
             pass
     finally:
         sys.setprofile(None)
+    eventually(lambda: keys(admin) == [], "given back")
+
+
+def test_a_signal_before_the_end_of_a_block_begins_leaves_nothing(
+    client: LockClient, admin: Redis
+) -> None:
+    def ring(frame: FrameType, event: str, _value: object) -> None:
+        if event == "call" and frame.f_code is Lock.__exit__.__code__:
+            sys.setprofile(None)
+            raise TimeLimit
+
+    rung = False
+    try:
+        with client.lock("order:{1}"):
+            sys.setprofile(ring)
+    except TimeLimit:
+        rung = True
+    finally:
+        sys.setprofile(None)
+    assert rung
     eventually(lambda: keys(admin) == [], "given back")
 
 

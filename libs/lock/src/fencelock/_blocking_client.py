@@ -272,6 +272,12 @@ class LockClient:
             running.thread.spawn(lambda: _give_back(lease))
             raise
 
+    def drop(self, lease: AsyncLease) -> None:
+        """Release a lease without waiting for it (called by the lease)."""
+        running = self._running
+        if running is not None and not lease.released:
+            running.thread.spawn(lambda: _give_back(lease))
+
     def watch(self, lease: AsyncLease, callback: OnLost) -> None:
         """Call back when a lease is lost (called by the lease)."""
         running = self._running_for(lease)

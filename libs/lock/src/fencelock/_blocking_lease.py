@@ -21,6 +21,9 @@ logger = logging.getLogger("fencelock")
 class Bridge(Protocol):
     """What a lease needs of the client that made it."""
 
+    def drop(self, lease: AsyncLease) -> None:
+        """Release a lease without waiting for it."""
+
     def give_back(self, lease: AsyncLease) -> None:
         """Release a lease, and wait until that is done."""
 
@@ -106,6 +109,11 @@ class Lease:
         self._require_own_process()
         self._bridge.give_back(self._inner)
 
+    def drop(self) -> None:
+        """Give it back without waiting for it, if nobody did (called by a block that vanished)."""
+        if self._pid == os.getpid():
+            self._bridge.drop(self._inner)
+
     def _require_own_process(self) -> None:
         if self._pid != os.getpid():
             raise NotOwner(
@@ -168,6 +176,11 @@ class Lock:
             # A signal handler raised, perhaps before the release was begun.
             _release_quietly(lease)
             raise
+
+    def __del__(self) -> None:
+        # A signal handler may raise before the first line of `__exit__`, which is not called again.
+        if self._lease is not None:
+            self._lease.drop()
 
     def _end(self, lease: Lease, exc: BaseException | None) -> None:
         if self._reentry is not None:
