@@ -135,8 +135,22 @@ async def test_bad_arguments_are_refused_as_by_the_real_client() -> None:
         await client.acquire("a", ttl=-1.0)
     with pytest.raises(ConfigurationError):
         FakeServer().client(wait=float("inf"))
-    with pytest.raises(ValueError, match="go back"):
-        FakeServer().clock.advance(-1.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "why"),
+    [(-1.0, "go back"), (float("nan"), "go back"), (float("inf"), "century"), (1e300, "century")],
+)
+async def test_a_clock_is_not_turned_where_no_clock_goes(seconds: float, why: str) -> None:
+    server = FakeServer()
+    before = server.clock.now()
+
+    with pytest.raises(ValueError, match=why):
+        server.clock.advance(seconds)
+
+    assert server.clock.now() == before
+    async with server.client().lock("order:1"):
+        pass
 
 
 def test_threads_share_it_too() -> None:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from time import monotonic
 
 START_SECONDS = 1_750_000_000.0  # some moment in 2025, so that fences look like real ones
+# Far more than any lease, and little enough for every number on the way.
+CENTURY_SECONDS = 100 * 365.25 * 24 * 3600
 
 
 class Clock:
@@ -27,10 +29,12 @@ class Clock:
         than its limit gives up.
 
         Raises:
-            ValueError: time does not go back.
+            ValueError: time does not go back, nor further than a century at once.
         """
         if not seconds >= 0:
             raise ValueError(f"time does not go back: {seconds}")
+        if seconds > CENTURY_SECONDS:
+            raise ValueError(f"time does not go on by more than a century at once: {seconds}")
         self._ahead += seconds
         for listener in self._listeners:
             listener()
