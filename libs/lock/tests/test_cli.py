@@ -451,6 +451,26 @@ def test_a_reader_that_leaves_early_is_no_error(redis_server: RedisServer, admin
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("locks", [1, 3000])
+def test_output_that_cannot_be_written_is_said(
+    redis_server: RedisServer, admin: Redis, locks: int
+) -> None:
+    for index in range(locks):
+        admin.set(f"fencelock:l:{{n{index}}}", "client.secret 17 -", px=60_000)
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "fencelock", "ls", "--limit", "0"],
+            env={**os.environ, "FENCELOCK_URL": redis_server.url},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    said = "fencelock: the output cannot be written: No space left on device\n"
+    assert (ran.returncode, ran.stderr) == (74, said)
+
+
 def test_what_is_drawn_on_a_terminal_takes_names_literally() -> None:
     from rich.console import Console
 

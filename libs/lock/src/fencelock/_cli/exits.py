@@ -29,6 +29,7 @@ class Exit(IntEnum):
     """`show`, `break`: nobody holds the name. `doctor`: something has to be changed."""
     USAGE = 2
     UNAVAILABLE = 69
+    UNWRITTEN = 74
     NOT_ACQUIRED = 75
     LEASE_LOST = 76
     CONFIGURATION = 78

@@ -24,9 +24,10 @@ DAY_SECONDS = 24 * 3600.0
 _EXITS = """\
 exit codes:
   0    done                         69   the server cannot be reached, or gave no answer
-  1    nobody holds the name;       75   the lock was not free in time
-       doctor: change something     76   the lock was lost while the program ran
-  2    wrong arguments              78   the URL, its credentials or the server do not fit
+  1    nobody holds the name;       74   the output cannot be written
+       doctor: change something     75   the lock was not free in time
+  2    wrong arguments              76   the lock was lost while the program ran
+                                    78   the URL, its credentials or the server do not fit
   126, 127  the program cannot be run, is not there;  128+N  it was ended by signal N
 
 The URL is better given in the environment (FENCELOCK_URL): others can read arguments.
@@ -44,16 +45,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if (options.verb == "run") != bool(options.command):
         parser.error("run needs a program after --, and nothing else takes one")
     try:
-        return _dispatch(options)
+        code = _dispatch(options)
+        # Now: at its own end Python would only grumble.
+        sys.stdout.flush()
     except EXPECTED as error:
         page.complain(f"{error}" or type(error).__name__)
         return code_of(error)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. Python must not try to write the rest at exit.
+    except OSError as error:
+        # Python must not try to write the rest at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.OK
+        if isinstance(error, BrokenPipeError):
+            # Whoever read our output has seen enough.
+            return Exit.OK
+        page.complain(f"the output cannot be written: {error.strerror}")
+        return Exit.UNWRITTEN
     except KeyboardInterrupt:
         return Exit.SIGNALLED + 2
+    return code
 
 
 def _dispatch(options: argparse.Namespace) -> int:
