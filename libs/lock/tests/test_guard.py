@@ -268,6 +268,26 @@ def test_names_that_are_no_identifiers_are_refused(
         fenced_upsert_sql(table, key=where, values=values)
 
 
+def test_one_text_is_no_list_of_columns() -> None:
+    for where, values in ((["id"], "state"), ("id", ["state"])):
+        with pytest.raises(ValueError, match="a list of str"):
+            fenced_update_sql("orders", where=where, values=values)
+        with pytest.raises(ValueError, match="a list of str"):
+            fenced_upsert_sql("orders", key=where, values=values)
+    statement = postgresql.insert(Order).values(id=1, state="new")
+    with pytest.raises(ValueError, match="a list of str"):
+        fenced_upsert(statement, Order.written_with, 7, index_elements="id")
+
+
+@pytest.mark.parametrize(
+    ("where", "placeholders", "why"),
+    [(["id"], "qmark", "pyformat or named"), ([7], "named", "identifier: 7")],
+)
+def test_what_cannot_be_written_is_said(where: Any, placeholders: Any, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        fenced_update_sql("orders", where=where, values=["state"], placeholders=placeholders)
+
+
 def test_a_driver_that_does_not_count_is_not_trusted() -> None:
     with pytest.raises(ValueError, match="how many rows"):
         require_rows(-1, 1)

@@ -6,10 +6,11 @@ for SQLAlchemy.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
 from fencelock._errors import StaleFence
+from fencelock._shown import shown
 
 __all__ = ["Placeholders", "fenced_update", "fenced_upsert", "require_written"]
 
@@ -36,13 +37,15 @@ def fenced_update(
         where: the columns that identify the row.
         values: the columns to write, besides the fence.
         fence: the column that keeps the fence, a BIGINT.
-        placeholders: ``pyformat`` (psycopg, MySQL) or ``named`` (sqlite3, python-oracledb).
+        placeholders: ``pyformat`` (psycopg) or ``named`` (sqlite3, python-oracledb). Names are
+            in double quotes, as the SQL standard has it.
 
     Raises:
-        ValueError: a name is not an SQL identifier, or a column is missing or named twice.
+        ValueError: a name is not an SQL identifier, a column is missing or named twice, columns are
+            no list, or there are no such placeholders.
     """
-    _require_columns(where, (*values, fence))
-    hole = _PLACEHOLDER[placeholders].format
+    _require_columns(listed(where), (*listed(values), fence))
+    hole = _hole(placeholders)
     assignments = ", ".join(f"{_quoted(c)} = {hole(c)}" for c in (*values, fence))
     identity = " AND ".join(f"{_quoted(c)} = {hole(c)}" for c in where)
     kept = _quoted(fence)
@@ -72,9 +75,9 @@ def fenced_upsert(
     Raises:
         ValueError: as for :func:`fenced_update`.
     """
-    written = (*values, fence)
-    _require_columns(key, written)
-    hole = _PLACEHOLDER[placeholders].format
+    written = (*listed(values), fence)
+    _require_columns(listed(key), written)
+    hole = _hole(placeholders)
     columns = ", ".join(_quoted(c) for c in (*key, *written))
     holes = ", ".join(hole(c) for c in (*key, *written))
     updates = ", ".join(f"{_quoted(c)} = excluded.{_quoted(c)}" for c in written)
@@ -107,6 +110,25 @@ def require_written(rowcount: int, fence: int) -> None:
         )
 
 
+def _hole(placeholders: Placeholders) -> Callable[[str], str]:
+    if placeholders not in _PLACEHOLDER:
+        known = " or ".join(_PLACEHOLDER)
+        raise ValueError(f"placeholders are {known}, not {shown(placeholders)}")
+    return _PLACEHOLDER[placeholders].format
+
+
+def listed(columns: Sequence[str]) -> Sequence[str]:
+    """The columns, unless they are one text, which is no list of its letters.
+
+    Raises:
+        ValueError: they are.
+    """
+    if isinstance(columns, (str, bytes)):
+        text = f"{shown(columns)}: columns are a list of str, even if it is one"
+        raise ValueError(text)  # noqa: TRY004 (as all else that makes no statement)
+    return columns
+
+
 def _require_columns(identity: Sequence[str], written: Sequence[str]) -> None:
     columns = [*identity, *written]
     if not identity:
@@ -119,7 +141,7 @@ def _table(name: str) -> str:
     return ".".join(_quoted(part) for part in name.split("."))
 
 
-def _quoted(identifier: str) -> str:
-    if not _IDENTIFIER.fullmatch(identifier):
-        raise ValueError(f"not an SQL identifier: {identifier!r}")
+def _quoted(identifier: object) -> str:
+    if not isinstance(identifier, str) or not _IDENTIFIER.fullmatch(identifier):
+        raise ValueError(f"not an SQL identifier: {shown(identifier)}")
     return f'"{identifier}"'

@@ -55,8 +55,10 @@ def fenced_upsert(
         index_elements: the columns of the primary key, or of a unique index.
 
     Raises:
-        ValueError: the statement has no values, or those of several rows.
+        ValueError: the statement has no values, or those of several rows; or ``index_elements``
+            are no list.
     """
+    guard.listed(index_elements)
     inserted = statement.values({column: fence})
     excluded = inserted.excluded
     # Only what was given a value: without column_keys every column of the table is listed.
