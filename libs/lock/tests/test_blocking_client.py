@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType
 from typing import Any
 
@@ -358,6 +358,53 @@ def test_observers_see_the_context_of_the_caller(redis_server: RedisServer, admi
     with make(redis_server.url, instrumentation=[Noting()]) as client:
         client.acquire("order:{1}").release()
     assert seen == ["r-17"]
+
+
+def test_what_is_raised_before_a_call_begins_to_wait_reaches_the_caller() -> None:
+    """Nobody else is there to wake it: it would wait until the client is closed."""
+    thread = LoopThread("fencelock")
+    outcome: list[BaseException] = []
+
+    def refuse() -> Coroutine[Any, Any, None]:
+        raise ConfigurationError("no coroutine is made")
+
+    def call() -> None:
+        with pytest.raises(ConfigurationError) as raised:
+            thread.call(refuse)
+        outcome.append(raised.value)
+
+    caller = threading.Thread(target=call, daemon=True)
+    caller.start()
+    try:
+        caller.join(PATIENCE_SECONDS)
+        assert [str(each) for each in outcome] == ["no coroutine is made"]
+    finally:
+        thread.stop()
+
+
+def test_an_observer_that_lacks_a_hook_keeps_no_thread_waiting(
+    redis_server: RedisServer, admin: Redis
+) -> None:
+    class Hookless:
+        def observe(self, subject: Subject) -> Observation:
+            return object()  # type: ignore[return-value]  # as one without types may
+
+    raised: list[str] = []
+    client = make(redis_server.url, instrumentation=[Hookless()])
+
+    def acquire() -> None:
+        try:
+            client.acquire("order:{1}")
+        except AttributeError as error:
+            raised.append(str(error.name))
+
+    caller = threading.Thread(target=acquire, daemon=True)
+    caller.start()
+    try:
+        caller.join(PATIENCE_SECONDS)
+        assert raised == ["annotation"]
+    finally:
+        client.close()
 
 
 def test_green_threads_are_refused(

@@ -190,8 +190,12 @@ class _Job(Generic[T]):
 
     def start(self) -> None:
         """Make the task (in the loop)."""
-        self._task = self._loop.create_task(self._work(), name="fencelock-call")
+        self._task = self._loop.create_task(self._run(), name="fencelock-call")
         self._task.add_done_callback(self._finished)
+
+    async def _run(self) -> T:
+        # In the task: whoever waits would not hear of what is raised before there is one.
+        return await self._work()
 
     def cancel(self) -> None:
         """Nobody waits any more (in the loop)."""
