@@ -2,8 +2,9 @@ import asyncio
 import gc
 import math
 import time
+import weakref
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from libs.lock.tests.clients import Clients, engine_of
@@ -119,6 +120,38 @@ async def test_a_lock_object_is_for_one_block_at_a_time(client: AsyncLockClient)
             await lock.__aenter__()
     async with lock as lease:
         lease.check()
+
+
+async def test_a_lock_goes_through_acquire_which_a_subclass_may_replace(url: str) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    class Counting(AsyncLockClient):
+        async def acquire(self, *names: str, **options: Any) -> AsyncLease:
+            asked.append(names)
+            return await super().acquire(*names, **options)
+
+    async with Counting.from_url(url) as client, client.lock("order:1", wait=0):
+        pass
+
+    assert asked == [("order:1",)]
+
+
+async def test_a_lock_object_that_is_kept_keeps_no_task(client: AsyncLockClient) -> None:
+    lock = client.lock("order:1")
+
+    async def use() -> None:
+        async with lock:
+            pass
+
+    task = asyncio.create_task(use())
+    await task
+    gone = weakref.ref(task)
+    del task
+    # What woke us still has it in hand.
+    await asyncio.sleep(0)
+    gc.collect()
+    assert gone() is None
+    assert weakref.ref(lock)() is lock
 
 
 async def test_a_body_may_release_early(client: AsyncLockClient, admin: Redis) -> None:

@@ -82,6 +82,29 @@ async def test_a_lock_is_handed_over_though_the_memory_is_full(
         await admin.config_set("maxmemory", "0")
 
 
+@pytest.mark.parametrize("kind", ["string", "ticket"])
+async def test_what_somebody_else_put_in_the_line_keeps_no_name_locked(
+    clients: Clients, admin: Redis, kind: str
+) -> None:
+    client = clients.make()
+    lease = await client.acquire("order:1")
+    if kind == "string":
+        await admin.set("fencelock:q:{order:1}", "no line", px=60_000)
+        await lease.release()
+        assert not await admin.exists("fencelock:l:{order:1}")
+        return
+    first = asyncio.create_task(client.acquire("order:1"))
+    await until_queued(admin, 1)
+    await lease.release()
+    lease = await asyncio.wait_for(first, 5)
+    await admin.rpush("fencelock:q:{order:1}", "no ticket")
+    second = asyncio.create_task(client.acquire("order:1"))
+    await until_queued(admin, 3)
+    await lease.release()
+    await (await asyncio.wait_for(second, 5)).release()
+    assert not await admin.keys("fencelock:[lqw]:*")
+
+
 # What this test itself asks the server for, and what a connection says once.
 ASKING = {"cmdstat_info", "cmdstat_llen", "cmdstat_client|caching", "cmdstat_ping"}
 

@@ -216,8 +216,9 @@ class AsyncLockClient:
         return await self.obtain(self.asked(names, ttl, wait, max_hold, kind))
 
     def take(self, wanted: Wanted) -> Coroutine[Any, Any, AsyncLease]:
-        """What :meth:`acquire` does."""
-        return self.obtain(self.asked(*wanted))
+        """Call :meth:`acquire`, which a subclass may have replaced."""
+        names, ttl, wait, max_hold, kind = wanted
+        return self.acquire(*names, ttl=ttl, wait=wait, max_hold=max_hold, kind=kind)
 
     def obtain(self, asked: Asked, *, waited: float = 0.0) -> Coroutine[Any, Any, AsyncLease]:
         """What :meth:`acquire` does with valid arguments, of whose wait a part is over."""

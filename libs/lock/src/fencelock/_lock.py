@@ -28,6 +28,7 @@ class AsyncLock:
     """A lock that is taken by entering it. One block at a time; make one for each task."""
 
     __slots__ = (
+        "__weakref__",
         "_cancelling",
         "_client",
         "_entered",
@@ -48,6 +49,7 @@ class AsyncLock:
         self._entered = False
         self._outer: AsyncLease | None = None
         self._lease: AsyncLease | None = None
+        self._task: asyncio.Task[object] | None = None
 
     async def __aenter__(self) -> AsyncLease:
         if self._entered:
@@ -91,7 +93,10 @@ class AsyncLock:
         if self._reentry is not None:
             self._reentry.leave(lease)
         # As asyncio.timeout does: take our own cancellation back, and see if there was another.
-        interrupted_by_us_alone = self._interrupted and self._task.uncancel() <= self._cancelling
+        task, self._task = self._task, None
+        interrupted_by_us_alone = (
+            self._interrupted and task is not None and task.uncancel() <= self._cancelling
+        )
         try:
             await lease.release()
         except RedisUnavailable as error:
@@ -103,9 +108,10 @@ class AsyncLock:
 
     def _interrupt(self, _: object) -> None:
         # A body that ends the lease itself, by closing the client, is told at its end.
-        if asyncio.current_task() is not self._task:
+        task = self._task
+        if task is not None and asyncio.current_task() is not task:
             self._interrupted = True
-            self._task.cancel("the lease was lost")
+            task.cancel("the lease was lost")
 
 
 def _tell(error: LeaseLost | NotOwner, exc: BaseException | None, cancelled_by_us: bool) -> None:  # noqa: FBT001

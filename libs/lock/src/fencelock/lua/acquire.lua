@@ -163,7 +163,8 @@ local function least_wait(bodies)
   local least = -1
   for _, body in ipairs(bodies) do
     local head = redis.call('LINDEX', QUEUE .. body, 0)
-    for _, wanted in ipairs(head and read(head).bodies or {}) do
+    local ticket = head and read(head)
+    for _, wanted in ipairs(ticket and ticket.bodies or {}) do
       local lease = redis.call('PTTL', LOCK .. wanted)
       if lease >= 0 and (least < 0 or lease < least) then least = lease end
     end

@@ -10,10 +10,11 @@ local function hold(bodies, owner, fence, annotation, lease_ms)
   end
 end
 
--- What a ticket says (tickets.lua). `names` are its bodies as they stand there.
+-- What a ticket says (tickets.lua), nil if it is none. `names` are its bodies as they stand there.
 local function read(ticket)
   local granted, owner, client, claim_ms, limit, annotation, names =
     string.match(ticket, '^(%*?)(([^.]+)%S+) %d+ (%d+)/?(%d*) (%S+) (.+)$')
+  if not names then return nil end
   local bodies = {names}
   if string.find(names, ' ', 1, true) then
     bodies = {}

@@ -26,7 +26,7 @@ local function cleaning()
     local queue, changed, run = QUEUE .. body, {body}, 0
     for _, text in ipairs(redis.call('LRANGE', queue, 0, math.min(budget, CHUNK) - 1)) do
       local ticket = read(text)
-      if ticket.client ~= client or ticket.granted then break end
+      if not ticket or ticket.client ~= client or ticket.granted then break end
       run = run + 1
       budget = budget - 1
       for _, other in ipairs(ticket.bodies) do
@@ -95,6 +95,11 @@ local function settle(body, previous, caller)
   local text = redis.call('LINDEX', QUEUE .. body, 0)
   if not text then return nil end
   local ticket = read(text)
+  if not ticket then
+    -- Somebody else has put that there: nobody is waiting with it.
+    redis.call('LPOP', QUEUE .. body)
+    return {body}
+  end
   if ticket.granted then
     if owned(redis.call('GET', LOCK .. body), ticket.owner) then return nil end
     -- It let its lease lapse: the process is dead or frozen, unless it is the one that is asking.

@@ -20,8 +20,10 @@ local line
 if not shared and count > 1 then
   line = redis.call('EXISTS', unpack(KEYS, count + 2)) > 0 and {}
 elseif not shared then
-  line = redis.call('LRANGE', KEYS[3], 0, 1)
-  if #line == 0 then line = false end
+  line = redis.pcall('LRANGE', KEYS[3], 0, 1)
+  -- What somebody else has put there is no line.
+  if line.err and not string.find(line.err, 'WRONGTYPE', 1, true) then return line end
+  if line.err or #line == 0 then line = false end
 end
 -- Nobody waits: the usual case, in few commands.
 if line == false then
