@@ -25,8 +25,9 @@ log = logging.getLogger(__name__)
 
 ELECTED_SECONDS: Final = 60
 SERVED_AGAIN_SECONDS: Final = 15
-# Who looks when changes are served again must not hang with those that were under way.
-SOON: Final = {"Request-Timeout-Ms": "2000"}
+# Who looks when changes are served again must not hang with those that were under way: what one of
+# them takes is counted as a part of the outage.
+SOON: Final = {"Request-Timeout-Ms": "1000"}
 
 
 @pytest.fixture(scope="module")
