@@ -28,6 +28,11 @@ _CLI: Final = (
     '-a "$PASSWORD" -h "$(sh /config/master)" "$@"'
 )
 
+_ASK_SENTINELS: Final = (
+    "for number in 0 1 2; do redis-cli --tls --cacert /tls/ca.crt --cert /tls/tls.crt "
+    '--key /tls/tls.key -h "locks-$number.locks" -p 26379 INFO sentinel || true; done'
+)
+
 
 def values(password: str) -> dict[str, Any]:
     """What a user writes to reach these stores."""
@@ -101,6 +106,10 @@ class OwnStores(Shop):
         named = self._in_a_server("sh /config/master").strip().partition(".")[0]
         (found,) = (pod for pod in self._servers() if pod.name == named)
         return found
+
+    def sentinels_decide(self) -> bool:
+        """Whether each Sentinel does: one that was kept from running does not for half a minute."""
+        return self._in_a_server(_ASK_SENTINELS).count("sentinel_tilt:0") == len(SERVERS)
 
     def crash(self, pod: Pod) -> None:
         """End a server and its Sentinel without a warning; they are started again at once."""
