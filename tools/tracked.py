@@ -21,9 +21,7 @@ HOSTS: Final = re.compile(
     r")\b"
 )
 # Lock files of tools that write an address beside each hash.
-ADDRESS_BOOKS: Final = frozenset({"uv.lock", "poetry.lock", "Pipfile.lock"})
-# npm's can do without (`npm install --omit-lockfile-registry-resolved`).
-ADDRESS: Final = {"package-lock.json": b'"resolved"'}
+ADDRESS_BOOKS: Final = frozenset({"uv.lock", "poetry.lock", "Pipfile.lock", "package-lock.json"})
 
 
 def listed(root: Path, *options: str) -> list[Path]:
@@ -38,14 +36,10 @@ def offences(root: Path) -> Iterator[str]:
     for path in listed(root, "--cached", "--ignored", "--exclude-standard"):
         yield f"{path.relative_to(root)}: generated (ignored by .gitignore), yet tracked"
     for path in listed(root):
-        if path.name in ADDRESS_BOOKS or _has_address(path):
+        if path.name in ADDRESS_BOOKS:
             yield f"{path.relative_to(root)}: records download addresses"
         elif path.is_file() and not path.is_symlink():
             yield from hosts(path, path.relative_to(root))
-
-
-def _has_address(path: Path) -> bool:
-    return path.name in ADDRESS and path.is_file() and ADDRESS[path.name] in path.read_bytes()
 
 
 def hosts(path: Path, shown: Path) -> Iterator[str]:

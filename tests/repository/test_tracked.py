@@ -45,10 +45,3 @@ def test_a_tracked_file_that_is_ignored_is_found(repository: Path) -> None:
 def test_a_lock_file_with_addresses_is_found(repository: Path) -> None:
     track(repository, "uv.lock", "version = 1\n")
     assert list(offences(repository)) == ["uv.lock: records download addresses"]
-
-
-def test_a_lock_file_of_npm_may_stay_without_addresses(repository: Path) -> None:
-    track(repository, "package-lock.json", '{"version": "1.0.0", "integrity": "sha512-"}\n')
-    assert list(offences(repository)) == []
-    track(repository, "package-lock.json", '{"resolved": "somewhere", "integrity": "sha512-"}\n')
-    assert list(offences(repository)) == ["package-lock.json: records download addresses"]

@@ -13,6 +13,10 @@ from libs.lock.tests.topologies.workshop import (
 )
 
 SHELL = replace(NODE_REDLOCK, tools=("sh",))
+ANOTHER = (
+    """echo '{"packages": {"node_modules/redlock": {"integrity": "sha512-x"}}}' """
+    "> node_modules/.package-lock.json"
+)
 
 
 CASES: dict[str, tuple[Program, str]] = {
@@ -25,12 +29,16 @@ CASES: dict[str, tuple[Program, str]] = {
         r"^node-redlock cannot be built: `sh -c` says no way / out$",
     ),
     "it does not compile": (
-        replace(SHELL, fetch=("true",), compile=("sh", "-c", "exit 2")),
-        r"^node-redlock cannot be built: `sh -c` says nothing$",
+        replace(SHELL, folder="redsync", fetch=("true",), compile=("sh", "-c", "exit 2")),
+        r"^redsync cannot be built: `sh -c` says nothing$",
     ),
     "a download hangs, and what it has started": (
         replace(SHELL, fetch=("sh", "-c", "sleep 60 & sleep 60"), seconds=0.2),
         r"^node-redlock cannot be built: `sh -c` has not ended after 0.2 s$",
+    ),
+    "a package is another": (
+        replace(SHELL, fetch=("sh", "-c", "mkdir node_modules; " + ANOTHER)),
+        r"^node-redlock is not made of the packages that are pinned: \['@ioredis/commands'",
     ),
     "a jar is another": (
         replace(

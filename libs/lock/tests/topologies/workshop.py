@@ -14,6 +14,7 @@ import signal
 import subprocess
 import time
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -76,7 +77,8 @@ class Program:
         deadline = time.monotonic() + self.seconds
         try:
             self._step(self.fetch, built, deadline)
-            _compare_jars(built)
+            _compare(built, "jars.sha256", _jars)
+            _compare(built, "packages.sha512", _packages)
             if self.compile:
                 self._step(self.compile, built, deadline)
         except Unavailable as error:
@@ -110,18 +112,30 @@ class Program:
             raise Unavailable(f"{what} says {' / '.join(lines[:3]) or 'nothing'}")
 
 
-def _compare_jars(built: Path) -> None:
-    """Hold what Maven has fetched against the hashes, which it has no list of its own for."""
-    listed = built / "jars.sha256"
-    if not listed.exists():
+def _compare(built: Path, pins: str, came: Callable[[Path], dict[str, str]]) -> None:
+    """Hold what was fetched against the hashes, before any of it is run."""
+    if not (built / pins).exists():
         return
-    wanted = {name: digest for digest, name in map(str.split, listed.read_text().splitlines())}
-    came = {
+    lines = (built / pins).read_text().splitlines()
+    wanted = {name: digest for digest, name in map(str.split, lines)}
+    if other := sorted({name for name, _ in wanted.items() ^ came(built).items()}):
+        what = pins.partition(".")[0]
+        raise Unavailable(f"{built.name} is not made of the {what} that are pinned: {other}")
+
+
+def _jars(built: Path) -> dict[str, str]:
+    return {
         each.name: hashlib.sha256(each.read_bytes()).hexdigest()
         for each in (built / "jars").iterdir()
     }
-    if other := sorted(name for name, _ in wanted.items() ^ came.items()):
-        raise Unavailable(f"{built.name} is not made of the jars that are pinned: {other}")
+
+
+def _packages(built: Path) -> dict[str, str]:
+    """What npm has installed, and what each archive was found to be."""
+    installed = json.loads((built / "node_modules/.package-lock.json").read_text())["packages"]
+    return {
+        path.removeprefix("node_modules/"): each["integrity"] for path, each in installed.items()
+    }
 
 
 REDSYNC: Final = Program(
@@ -135,7 +149,11 @@ REDSYNC: Final = Program(
 NODE_REDLOCK: Final = Program(
     folder="node-redlock",
     tools=("node", "npm"),
-    fetch=("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"),
+    # All that it needs is named with its version: nothing is resolved.
+    fetch=(
+        *("npm", "install", "--no-package-lock", "--ignore-scripts"),
+        *("--no-audit", "--no-fund", "--loglevel=error"),
+    ),
     compile=None,
     run=("node", "index.mjs"),
 )
