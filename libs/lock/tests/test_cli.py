@@ -17,6 +17,7 @@ import pytest
 from libs.lock.tests.eventually import PATIENCE_SECONDS
 from libs.lock.tests.threads import eventually, looking_at
 from redis import Redis
+from redis.client import Pipeline
 
 from devkit.servers import RedisServer
 from fencelock import Kind, LeaseLost, LockClient, NotOwner
@@ -105,6 +106,21 @@ def test_ls_lists_what_is_held_without_the_owners_secret(shell: Shell, client: L
         assert secret not in said
         assert secret not in json.dumps(found)
     assert shell.json("ls") == (0, [])
+
+
+@pytest.mark.parametrize("pattern", ["nightly*", "*report", "nightly-report", "*", "*night*"])
+def test_a_pattern_finds_names_with_and_without_a_hash_tag(
+    shell: Shell, client: LockClient, pattern: str
+) -> None:
+    """The key of a name without one has braces that its user never wrote."""
+    with client.lock("nightly-report"), client.lock("{nightly}-report"), client.lock("other"):
+        _, found = shell.json("ls", "--match", pattern)
+    wanted = {"nightly-report"}
+    if pattern.startswith("*"):
+        wanted.add("{nightly}-report")
+    if pattern == "*":
+        wanted.add("other")
+    assert sorted(each["name"] for each in found) == sorted(wanted)
 
 
 def test_a_name_that_several_hold_is_shown_with_all_of_them(
@@ -230,6 +246,25 @@ def test_what_is_not_a_lock_is_no_reason_to_fail(shell: Shell, admin: Redis) -> 
     code, found = shell.json("ls")
     assert code == 0
     assert [(each["name"], each["remaining_seconds"]) for each in found] == [("x", None)]
+
+
+def test_a_lock_that_ends_while_it_is_read_does_not_run_for_ever(
+    redis_server: RedisServer, admin: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the question what it is and the one how long it runs."""
+    admin.set("fencelock:l:{stays}", "client.secret 17 -", px=60_000)
+    admin.set("fencelock:l:{ends}", "client.secret 18 -", px=50_000)
+    execute = Pipeline.execute
+
+    def ended_meanwhile(reply: object) -> object:
+        return -2 if isinstance(reply, int) and 0 < reply <= 50_000 else reply
+
+    monkeypatch.setattr(
+        *(Pipeline, "execute"),
+        lambda *asked, **options: [ended_meanwhile(each) for each in execute(*asked, **options)],
+    )
+    with view.connect(redis_server.url, timeout=5.0) as redis:
+        assert [each.name for each in view.held_names(redis)] == ["stays"]
 
 
 def test_break_hands_over_raises_the_fence_and_leaves_a_note(

@@ -22,7 +22,10 @@ from fencelock._protocol import (
 from fencelock._target import Target
 
 BROKEN_PREFIX = "fencelock:b:"
+ANY = "*"
 SCAN_COUNT = 1000
+# What PTTL says of a key that is not there (any more).
+GONE = -2
 TICKETS_SHOWN = 50
 PERMITS_SHOWN = 50
 # "<owner> <since us> <claim ms> <annotation> <body>", and more bodies.
@@ -125,12 +128,11 @@ def connect(url: str, timeout: float) -> "Redis":
         raise ConfigurationError(f"not a Redis URL: {error}") from error
 
 
-def held_names(redis: "Redis", pattern: str = "*") -> Iterator[Held]:
+def held_names(redis: "Redis", pattern: str = ANY) -> Iterator[Held]:
     """The names that are held, batch by batch. A name may come only once."""
     # SCAN may give a key twice.
-    keys = redis.scan_iter(match=LOCK_PREFIX + pattern, count=SCAN_COUNT)
     seen: set[bytes] = set()
-    fresh = (key for key in keys if not (key in seen or seen.add(key)))  # type: ignore[func-returns-value]
+    fresh = (key for key in _keys(redis, pattern) if not (key in seen or seen.add(key)))  # type: ignore[func-returns-value]
     while batch := list(islice(fresh, SCAN_COUNT)):
         yield from _read(redis, [_text(key).removeprefix(LOCK_PREFIX) for key in batch])
 
@@ -205,6 +207,13 @@ def iso(seconds: float | None) -> str | None:
     )
 
 
+def _keys(redis: "Redis", pattern: str) -> Iterator[bytes]:
+    """The keys of locks whose names fit. A name without a hash tag is one in its key."""
+    yield from redis.scan_iter(match=LOCK_PREFIX + pattern, count=SCAN_COUNT)
+    if pattern != ANY:
+        yield from redis.scan_iter(match=f"{LOCK_PREFIX}{{{pattern}}}", count=SCAN_COUNT)
+
+
 def _read(redis: "Redis", bodies: list[str]) -> Iterator[Held]:
     with redis.pipeline(transaction=False) as pipe:
         pipe.time()
@@ -218,7 +227,8 @@ def _read(redis: "Redis", bodies: list[str]) -> Iterator[Held]:
     now = seconds + microseconds / 1e6
     for place, body in enumerate(bodies):
         value, left, length, head, sharing = replies[5 * place : 5 * place + 5]
-        if isinstance(value, bytes):
+        # One that ended between the two questions is not one that never does.
+        if isinstance(value, bytes) and left != GONE:
             # A holder who came from the line keeps its ticket, marked, at the head.
             came_from_line = isinstance(head, bytes) and head.startswith(b"*")
             waiting = length - came_from_line if isinstance(length, int) else 0
