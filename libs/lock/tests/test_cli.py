@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from libs.lock.tests.eventually import PATIENCE_SECONDS
@@ -67,19 +68,33 @@ def shell(redis_server: RedisServer, capsys: pytest.CaptureFixture[str], admin: 
     return Shell(redis_server.url, capsys)
 
 
-def start(url: str, *arguments: str) -> "subprocess.Popen[str]":
+def start(
+    url: str, *arguments: str, stderr: IO[str] | int = subprocess.PIPE
+) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "fencelock", *arguments],
         env={**os.environ, "FENCELOCK_URL": url},
         stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+    )
+
+
+def start_by_shell(url: str, line: str, *, before: str = ":") -> "subprocess.Popen[str]":
+    """With what a shell writes behind the arguments, and what it is told before."""
+    return subprocess.Popen(
+        ["sh", "-c", f"{before}; exec {shlex.quote(sys.executable)} -m fencelock {line}"],
+        env={**os.environ, "FENCELOCK_URL": url},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=PATIENCE_SECONDS)
+def finish(process: "subprocess.Popen[str]", said: str | None = None) -> tuple[int, str, str]:
+    out, err = process.communicate(said, timeout=PATIENCE_SECONDS)
     return process.returncode, out, err
 
 
@@ -317,8 +332,9 @@ def test_doctor_says_what_to_change(shell: Shell, admin: Redis) -> None:
         admin.config_set("maxmemory", "0")
 
 
-def test_bench_leaves_nothing_behind(shell: Shell, admin: Redis) -> None:
-    code, [found] = shell.json("bench", "--seconds", "0.1", "--tasks", "4")
+@pytest.mark.parametrize("seconds", ["0.1", "1e-9"])
+def test_bench_leaves_nothing_behind(shell: Shell, admin: Redis, seconds: str) -> None:
+    code, [found] = shell.json("bench", "--seconds", seconds, "--tasks", "4")
     assert code == 0
     assert all(row["locks_per_second"] > 0 for row in found.values())
     assert admin.keys("fencelock:*") == ["fencelock:fence"]
@@ -413,6 +429,88 @@ def _runs(pid: int) -> bool:
     return state not in "ZX"
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_run_needs_none_of_the_standard_streams(
+    redis_server: RedisServer, admin: Redis, closed: str
+) -> None:
+    ran = start_by_shell(redis_server.url, f"run job -- sh -c 'exit 3' {closed}")
+    assert finish(ran) == (3, "", "")
+
+
+def test_run_stops_the_program_also_if_nobody_hears_why(
+    redis_server: RedisServer, admin: Redis, tmp_path: Path
+) -> None:
+    program = f"echo $$ > {tmp_path}/pid; exec sleep 600"
+    with Path("/dev/full").open("w") as full:
+        ran = start(redis_server.url, "run", "job", "--", "sh", "-c", program, stderr=full)
+        eventually(lambda: (tmp_path / "pid").exists() and admin.exists("fencelock:l:{job}"), "on")
+        admin.delete("fencelock:l:{job}")
+        assert finish(ran)[0] == 76
+    child = int((tmp_path / "pid").read_text())
+    eventually(lambda: not _runs(child), "the program ended")
+
+
+def test_run_leaves_alone_what_its_caller_made_it_ignore(
+    redis_server: RedisServer, admin: Redis
+) -> None:
+    """As nohup does with HUP, and a shell with INT and QUIT of what it runs in the background."""
+    ran = start_by_shell(
+        redis_server.url, "run job -- sh -c 'echo on; read _; echo ended'", before="trap '' HUP INT"
+    )
+    assert ran.stdout is not None
+    assert ran.stdout.readline() == "on\n"
+    ran.send_signal(signal.SIGHUP)
+    ran.send_signal(signal.SIGINT)
+    # Long enough for a program to die of it.
+    time.sleep(0.5)
+    assert finish(ran, "\n") == (0, "ended\n", "")
+
+
+def test_run_learns_how_the_program_ended_also_if_its_caller_asks_nobody(
+    redis_server: RedisServer, admin: Redis
+) -> None:
+    """Who ignores SIGCHLD has the system collect its children, and so have those it starts."""
+    program = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN);"
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
+    ran = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            program,
+            "-m",
+            "fencelock",
+            "run",
+            "job",
+            "--",
+            "sh",
+            "-c",
+            "exit 7",
+        ],
+        env={**os.environ, "FENCELOCK_URL": redis_server.url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (7, "")
+
+
+def test_run_that_is_told_twice_to_end_ends_in_order(
+    redis_server: RedisServer, client: LockClient, admin: Redis
+) -> None:
+    with client.lock("job"):
+        ran = start(redis_server.url, "run", "job", "--wait", "60", "--", "true")
+        eventually(lambda: admin.llen("fencelock:q:{job}") == 1, "in line")
+        # Nothing that changes a key is answered, so that to withdraw takes its time.
+        admin.client_pause(1_500, all=False)
+        ran.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        ran.send_signal(signal.SIGINT)
+        assert finish(ran) == (128 + signal.SIGINT, "", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -425,6 +523,11 @@ def _runs(pid: int) -> bool:
         (["ls", "--", "true"], 2),
         (["break", "job"], 2),
         (["break", "job", "--reason", " "], 2),
+        (["break", "job", "--reason", "\udcff"], 2),
+        (["ls", "--match", "\udcff"], 2),
+        (["ls", "--limit", str(sys.maxsize)], 2),
+        (["ls", "--timeout", "1e300"], 2),
+        (["top", "--count", "2", "--interval", "1e300"], 2),
         (["show", ""], 2),
         (["ls", "--url", "redis://127.0.0.1:1"], 69),
         (["doctor", "--url", "redis://127.0.0.1:1"], 69),
@@ -504,6 +607,30 @@ def test_output_that_cannot_be_written_is_said(
         )
     said = "fencelock: the output cannot be written: No space left on device\n"
     assert (ran.returncode, ran.stderr) == (74, said)
+
+
+def test_output_that_is_closed_is_said(redis_server: RedisServer, admin: Redis) -> None:
+    said = "fencelock: the output cannot be written: Bad file descriptor\n"
+    for command in ("ls", "ls --json", "top --count 1"):
+        admin.set("fencelock:l:{x}", "client.secret 17 -", px=60_000)
+        assert finish(start_by_shell(redis_server.url, f"{command} >&-")) == (74, "", said)
+
+
+def test_what_the_terminal_cannot_show_is_shown_escaped(
+    redis_server: RedisServer, admin: Redis
+) -> None:
+    admin.hset("fencelock:b:{x}", mapping={"at": "17", "by": "me", "reason": "défaut ☃"})
+    for encoding, shown in (("ascii", r"d\xe9faut \u2603"), ("utf-8", "défaut ☃")):
+        before = f"export PYTHONIOENCODING={encoding}"
+        code, said, _ = finish(start_by_shell(redis_server.url, "show x", before=before))
+        assert (code, said.splitlines()[-1].rpartition(": ")[2]) == (1, shown)
+
+
+def test_names_that_begin_with_a_dash_follow_two(shell: Shell, client: LockClient) -> None:
+    client.acquire("-x")
+    assert shell("show", "--", "-x")[0] == 0
+    assert shell("break", "--reason", "a test", "--", "-x")[0] == 0
+    assert shell("show", "--", "-x")[0] == 1
 
 
 def test_what_is_drawn_on_a_terminal_takes_names_literally() -> None:

@@ -43,7 +43,8 @@ async def _measure(
     began = time.perf_counter()
 
     async def work(task: int) -> None:
-        while time.perf_counter() < began + seconds:
+        # One at least, however short the time is.
+        while not waited or time.perf_counter() < began + seconds:
             asked = time.perf_counter()
             async with client.lock(name(task)):
                 waited.append(time.perf_counter() - asked)

@@ -1,9 +1,7 @@
 """``ls``, ``show`` and ``top``: look at a server without changing anything."""
 
-import sys
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from itertools import islice
 from typing import Any
 
@@ -146,7 +144,7 @@ class _Screen:
         self._live: Any = None
 
     def __enter__(self) -> None:
-        if not self._as_json and sys.stdout.isatty() and find_spec("rich") is not None:
+        if not self._as_json and page.has_rich():
             from rich.live import Live  # noqa: PLC0415 (an extra)
 
             self._live = Live(auto_refresh=False, screen=True)
@@ -180,7 +178,7 @@ class _Screen:
         if self._live is None:
             page.say(title)
             page.table(HEADS, rows)
-            sys.stdout.flush()
+            page.flush()
         else:
             from rich.console import Group  # noqa: PLC0415 (an extra)
 

@@ -16,7 +16,9 @@ from fencelock._cli.exits import EXPECTED, UNREACHED, Exit, code_of
 from fencelock._cli.look import ls, show, top
 from fencelock._cli.running import Program, Runner
 from fencelock._cli.servers import Servers
+from fencelock._cli.view import ANY
 from fencelock._client import AsyncLockClient
+from fencelock._protocol import MAX_SECONDS
 
 DEFAULT_URL = "redis://localhost:6379"
 DAY_SECONDS = 24 * 3600.0
@@ -36,24 +38,19 @@ The URL is better given in the environment (FENCELOCK_URL): others can read argu
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    # What follows "--" belongs to the program that `run` starts, whatever it looks like.
-    cut = given.index("--") if "--" in given else len(given)
-    parser = _parser()
-    options = parser.parse_args(given[:cut])
-    options.command = given[cut + 1 :]
-    if (options.verb == "run") != bool(options.command):
-        parser.error("run needs a program after --, and nothing else takes one")
+    page.prepare()
+    options = _read(list(sys.argv[1:] if arguments is None else arguments))
     try:
         code = _dispatch(options)
         # Now: at its own end Python would only grumble.
-        sys.stdout.flush()
+        page.flush()
     except EXPECTED as error:
         page.complain(f"{error}" or type(error).__name__)
         return code_of(error)
     except OSError as error:
-        # Python must not try to write the rest at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            # Python must not try to write the rest at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             # Whoever read our output has seen enough.
             return Exit.OK
@@ -62,6 +59,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return Exit.SIGNALLED + 2
     return code
+
+
+def _read(given: list[str]) -> argparse.Namespace:
+    """The arguments; of `run`, what follows "--" is the program, whatever it looks like."""
+    cut = given.index("--") if given[:1] == ["run"] and "--" in given else len(given)
+    parser = _parser()
+    options = parser.parse_args(given[:cut])
+    options.command = given[cut + 1 :]
+    if options.verb == "run" and not options.command:
+        parser.error("run needs a program after --")
+    return options
 
 
 def _dispatch(options: argparse.Namespace) -> int:
@@ -143,17 +151,21 @@ def _verb(verbs: Verbs, name: str, text: str) -> argparse.ArgumentParser:
 
 def _add_looking(verbs: Verbs) -> None:
     listing = _verb(verbs, "ls", "list the names that are held")
-    listing.add_argument("--match", default="*", metavar="GLOB", help="only such names")
+    _add_match(listing)
     listing.add_argument(
         "--limit", type=_natural, default=1000, help="names at most; 0: all (1000)"
     )
     showing = _verb(verbs, "show", "who holds a name, and who waits for it")
     showing.add_argument("name")
     live = _verb(verbs, "top", "the names with most waiters, live")
-    live.add_argument("--match", default="*", metavar="GLOB", help="only such names")
+    _add_match(live)
     live.add_argument("--limit", type=_count, default=20, help="names shown (20)")
     live.add_argument("--interval", type=_positive, default=1.0, help="seconds between looks (1)")
     live.add_argument("--count", type=_count, help="looks, then end")
+
+
+def _add_match(looking: argparse.ArgumentParser) -> None:
+    looking.add_argument("--match", type=_text, default=ANY, metavar="GLOB", help="only such names")
 
 
 def _add_break(verbs: Verbs) -> None:
@@ -182,8 +194,8 @@ def _name(text: str) -> str:
 
 def _limit(text: str) -> float:
     value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError("must be 0 or more, and finite")
+    if not 0 <= value <= MAX_SECONDS:
+        raise argparse.ArgumentTypeError(f"must be 0 to {MAX_SECONDS:.0f} (a year)")
     return value
 
 
@@ -196,8 +208,8 @@ def _positive(text: str) -> float:
 
 def _natural(text: str) -> int:
     value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("must be 0 or more")
+    if not 0 <= value < sys.maxsize:
+        raise argparse.ArgumentTypeError(f"must be 0 to {sys.maxsize - 1}")
     return value
 
 
@@ -211,4 +223,13 @@ def _count(text: str) -> int:
 def _reason(text: str) -> str:
     if not 0 < len(text.strip()) <= REASON_LENGTH:
         raise argparse.ArgumentTypeError(f"must be 1 to {REASON_LENGTH} characters")
-    return text.strip()
+    return _text(text.strip())
+
+
+def _text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Python reads bytes that are none as lone surrogates.
+        raise argparse.ArgumentTypeError("must be text in UTF-8") from None
+    return text

@@ -1,10 +1,14 @@
 """Printing: tables for people (with rich on a terminal, where it is), JSON for programs."""
 
+import contextlib
+import errno
+import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -36,26 +40,60 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 60} min {whole % 60} s"
 
 
+def prepare() -> None:
+    """Let what the encoding of standard output lacks be shown escaped."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def say(text: str) -> None:
     """One line to standard output."""
-    sys.stdout.write(text + "\n")
+    _output().write(text + "\n")
 
 
 def complain(text: str) -> None:
-    """One line to standard error, which leaves standard output to the programs that read it."""
-    sys.stderr.write(f"fencelock: {printable(text)}\n")
+    """One line to standard error, which leaves standard output to the programs that read it.
+
+    That nobody hears it changes nothing of what is to be done.
+    """
+    # None if whoever started us closed it.
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"fencelock: {printable(text)}\n")
 
 
 def say_json(value: object) -> None:
     """One line of JSON, at once."""
-    sys.stdout.write(json.dumps(value) + "\n")
-    sys.stdout.flush()
+    say(json.dumps(value))
+    flush()
+
+
+def flush() -> None:
+    """Write what was said."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether it is one; not if whoever started us closed it."""
+    return stream is not None and stream.isatty()
+
+
+def has_rich() -> bool:
+    """Whether to draw for a terminal."""
+    return is_terminal(sys.stdout) and find_spec("rich") is not None
+
+
+def _output() -> TextIO:
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return sys.stdout
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table whose cells are escaped."""
     cells = [[printable(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty() and find_spec("rich") is not None:
+    if has_rich():
         from rich.console import Console  # noqa: PLC0415 (an extra)
 
         Console().print(rich_table(heads, cells))

@@ -42,22 +42,24 @@ class Runner:
         self._child: Process | None = None
         self._signalled: int | None = None
         self._main = asyncio.current_task()
+        self._held = False
         self._over = False
         # Of a group of its own all descendants can be reached; on a terminal that would put the
         # program into the background.
-        self._on_terminal = sys.stdin.isatty()
+        self._on_terminal = page.is_terminal(sys.stdin)
 
     async def run(self, client: AsyncLockClient, names: Sequence[str]) -> int:
         """Take the lock, run the program, release. Returns the exit code."""
-        loop = asyncio.get_running_loop()
-        for number in FORWARDED:
-            loop.add_signal_handler(number, self._forward, number)
+        self._listen()
         try:
             lease = await client.acquire(*names)
+            self._held = True
         except asyncio.CancelledError:
             if self._signalled is None:
                 raise
             return Exit.SIGNALLED + self._signalled
+        finally:
+            self._over = not self._held
         try:
             code = await self._under(lease)
         finally:
@@ -65,16 +67,27 @@ class Runner:
             held = await self._release(lease)
         return code if held else Exit.LEASE_LOST
 
+    def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in FORWARDED:
+            # What nohup, or a shell for its background, made us ignore is not for the program.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self._forward, number)
+        if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+            # The system would collect the program, and its exit code with it.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
     def _forward(self, number: int) -> None:
         if self._over:
             return
-        if self._child is None:
-            # Still waiting for the lock: give up.
+        if self._child is not None:
+            if not (self._on_terminal and number in FROM_TERMINAL):
+                self._send(self._child, number)
+        elif number != signal.SIGCONT and self._signalled is None:
             self._signalled = number
-            if number != signal.SIGCONT and self._main is not None:
+            if not self._held and self._main is not None:
+                # Still waiting for the lock: give up, once, and in order.
                 self._main.cancel()
-        elif not (self._on_terminal and number in FROM_TERMINAL):
-            self._send(self._child, number)
 
     async def _under(self, lease: AsyncLease) -> int:
         lost = asyncio.get_running_loop().create_future()
@@ -85,6 +98,9 @@ class Runner:
             page.complain(f"{self._program.command[0]}: {error.strerror}")
             missing = isinstance(error, FileNotFoundError)
             return Exit.NO_SUCH_COMMAND if missing else Exit.CANNOT_EXECUTE
+        if self._signalled is not None:
+            # It came while the program was being started.
+            self._send(child, self._signalled)
         ended = asyncio.ensure_future(child.wait())
         await asyncio.wait((ended, lost), return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
