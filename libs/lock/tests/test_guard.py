@@ -7,8 +7,26 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import BigInteger, Connection, Engine, create_engine, insert, select, text, update
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    bindparam,
+    create_engine,
+    func,
+    insert,
+    literal_column,
+    null,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -185,6 +203,67 @@ def test_an_upsert_inserts_updates_and_refuses(engine: Engine) -> None:
         assert kept(session) == ("b", 200)
 
 
+THINGS = Table(
+    "fenced_thing",
+    MetaData(),
+    Column("thing_id", Integer, key="id", primary_key=True),
+    Column("thing_state", String, key="state"),
+    Column("changed", String),
+    Column("made_in", Integer, default=2026, onupdate=2027),
+    Column("thing_fence", BigInteger, key="fence"),
+)
+
+
+@pytest.fixture
+def things() -> Iterator[Connection]:
+    """A row that was written with a value in each column, whose keys are not their names."""
+    made = create_engine("sqlite://")
+    THINGS.create(made)
+    with made.connect() as connection:
+        connection.execute(
+            insert(THINGS).values(id=1, state="a", changed="then", made_in=1999, fence=100)
+        )
+        yield connection
+    made.dispose()
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        ({"state": "b"}, ("b", "then", 1999, 200)),
+        ({"state": null()}, (None, "then", 1999, 200)),
+        ({THINGS.c.state: literal_column("'b'")}, ("b", "then", 1999, 200)),
+        ({"changed": func.upper("now")}, ("a", "NOW", 1999, 200)),
+        ({"changed": bindparam("moment", "now")}, ("a", "now", 1999, 200)),
+        ({"state": "b", "made_in": 5}, ("b", "then", 5, 200)),
+        # The fence that counts is that of the lease.
+        ({"state": "b", "fence": 900}, ("b", "then", 1999, 200)),
+        ({"state": "b", "fence": None}, ("b", "then", 1999, 200)),
+    ],
+)
+def test_an_upsert_writes_what_it_was_given_and_nothing_else(
+    things: Connection, values: dict[Any, Any], kept: tuple[Any, ...]
+) -> None:
+    statement = sqlite.insert(THINGS).values({"id": 1, **values})
+    for fence, rows in ((200, 1), (199, 0)):
+        key = iter([THINGS.c.id])
+        guarded = fenced_upsert(statement, THINGS.c.fence, fence, index_elements=key)  # type: ignore[arg-type]
+        assert things.execute(guarded).rowcount == rows
+    assert tuple(things.execute(select(THINGS)).one()) == (1, *kept)
+
+
+def test_an_upsert_of_a_whole_row_has_the_fence_of_the_lease(things: Connection) -> None:
+    statement = sqlite.insert(THINGS).values((1, "b", "now", 5, None))
+    things.execute(fenced_upsert(statement, THINGS.c.fence, 200, index_elements=[THINGS.c.id]))
+    assert tuple(things.execute(select(THINGS)).one()) == (1, "b", "now", 5, 200)
+
+
+def test_an_update_has_the_fence_of_the_lease(things: Connection) -> None:
+    statement = update(THINGS).where(THINGS.c.id == 1).values(state="b", fence=None)
+    require_written(things.execute(fenced_update(statement, THINGS.c.fence, 200)), 200)
+    assert things.execute(select(THINGS.c.fence)).scalar_one() == 200
+
+
 async def test_it_serves_asyncio_alike(engine: Engine, postgres_server: PostgresServer) -> None:
     made = create_async_engine(url(postgres_server))
     statement = update(Order).where(Order.id == 1).values(state="shipped")
@@ -266,6 +345,13 @@ def test_names_that_are_no_identifiers_are_refused(
         fenced_update_sql(table, where=where, values=values)
     with pytest.raises(ValueError, match=r"identif|twice"):
         fenced_upsert_sql(table, key=where, values=values)
+
+
+def test_columns_may_come_one_by_one() -> None:
+    made = fenced_update_sql("t", where=iter(["id"]), values=(c for c in ["a", "b"]))  # type: ignore[arg-type]
+    assert made == fenced_update_sql("t", where=["id"], values=["a", "b"])
+    made = fenced_upsert_sql("t", key=iter(["id"]), values=(c for c in ["a", "b"]))  # type: ignore[arg-type]
+    assert made == fenced_upsert_sql("t", key=["id"], values=["a", "b"])
 
 
 def test_one_text_is_no_list_of_columns() -> None:

@@ -6,8 +6,8 @@ for SQLAlchemy.
 """
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Final, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Literal
 
 from fencelock._errors import StaleFence
 from fencelock._shown import shown
@@ -44,10 +44,11 @@ def fenced_update(
         ValueError: a name is not an SQL identifier, a column is missing or named twice, columns are
             no list, or there are no such placeholders.
     """
-    _require_columns(listed(where), (*listed(values), fence))
+    identifying, written = listed(where), (*listed(values), fence)
+    _require_columns(identifying, written)
     hole = _hole(placeholders)
-    assignments = ", ".join(f"{_quoted(c)} = {hole(c)}" for c in (*values, fence))
-    identity = " AND ".join(f"{_quoted(c)} = {hole(c)}" for c in where)
+    assignments = ", ".join(f"{_quoted(c)} = {hole(c)}" for c in written)
+    identity = " AND ".join(f"{_quoted(c)} = {hole(c)}" for c in identifying)
     kept = _quoted(fence)
     return (
         f"UPDATE {_table(table)} SET {assignments} WHERE {identity}"  # noqa: S608 (quoted names)
@@ -75,17 +76,17 @@ def fenced_upsert(
     Raises:
         ValueError: as for :func:`fenced_update`.
     """
-    written = (*listed(values), fence)
-    _require_columns(listed(key), written)
+    identifying, written = listed(key), (*listed(values), fence)
+    _require_columns(identifying, written)
     hole = _hole(placeholders)
-    columns = ", ".join(_quoted(c) for c in (*key, *written))
-    holes = ", ".join(hole(c) for c in (*key, *written))
+    columns = ", ".join(_quoted(c) for c in (*identifying, *written))
+    holes = ", ".join(hole(c) for c in (*identifying, *written))
     updates = ", ".join(f"{_quoted(c)} = excluded.{_quoted(c)}" for c in written)
     # By the last part of its name, which is how both databases know the row that is there.
     kept = f"{_quoted(table.rpartition('.')[2])}.{_quoted(fence)}"
     return (
         f"INSERT INTO {_table(table)} ({columns}) VALUES ({holes})"  # noqa: S608 (quoted names)
-        f" ON CONFLICT ({', '.join(map(_quoted, key))}) DO UPDATE SET {updates}"
+        f" ON CONFLICT ({', '.join(map(_quoted, identifying))}) DO UPDATE SET {updates}"
         f" WHERE {kept} IS NULL OR {kept} <= excluded.{_quoted(fence)}"
     )
 
@@ -117,8 +118,8 @@ def _hole(placeholders: Placeholders) -> Callable[[str], str]:
     return _PLACEHOLDER[placeholders].format
 
 
-def listed(columns: Sequence[str]) -> Sequence[str]:
-    """The columns, unless they are one text, which is no list of its letters.
+def listed(columns: Iterable[Any]) -> tuple[Any, ...]:
+    """The columns, however they come, unless as one text, which is no list of its letters.
 
     Raises:
         ValueError: they are.
@@ -126,7 +127,8 @@ def listed(columns: Sequence[str]) -> Sequence[str]:
     if isinstance(columns, (str, bytes)):
         text = f"{shown(columns)}: columns are a list of str, even if it is one"
         raise ValueError(text)  # noqa: TRY004 (as all else that makes no statement)
-    return columns
+    # What can be gone through once only would be gone when the statement is made.
+    return tuple(columns)
 
 
 def _require_columns(identity: Sequence[str], written: Sequence[str]) -> None:

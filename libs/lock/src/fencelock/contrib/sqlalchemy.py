@@ -13,10 +13,10 @@ A write goes through only if nobody with a newer fence has written the row. The 
 same statement as the write, so no pause of the process can come between the two.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, Result, Update, or_
+from sqlalchemy import ColumnElement, CursorResult, Insert, Result, Update, or_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -36,7 +36,7 @@ def fenced_update(statement: Update, column: Column, fence: int) -> Update:
         fence: that of the lease.
     """
     # With the column's own key, which an attribute may have renamed.
-    return statement.where(_not_newer(column, fence)).values({column: fence})
+    return statement.where(_not_newer(column, fence)).values({_place(statement, column): fence})
 
 
 def fenced_upsert(
@@ -58,17 +58,16 @@ def fenced_upsert(
         ValueError: the statement has no values, or those of several rows; or ``index_elements``
             are no list.
     """
-    guard.listed(index_elements)
-    inserted = statement.values({column: fence})
-    excluded = inserted.excluded
-    # Only what was given a value: without column_keys every column of the table is listed.
-    values = statement.compile(column_keys=[]).params
-    if not values or not all(name in excluded for name in values):
+    identifying = guard.listed(index_elements)
+    key = {_name(each) for each in identifying}
+    if not _values(statement):
         raise ValueError("an upsert under a fence writes one row, whose values it must have")
-    key = {_name(each) for each in index_elements}
-    written = {name: excluded[name] for name in (*values, _name(column)) if name not in key}
+    inserted = statement.values({_place(statement, column): fence})
+    excluded = inserted.excluded
+    # Only what was given a value: a default is for a row that is new.
+    written = {c.key: excluded[c.key] for c in _given(inserted) if _name(c) not in key}
     guarded = inserted.on_conflict_do_update(
-        index_elements=index_elements, set_=written, where=_not_newer(column, fence)
+        index_elements=identifying, set_=written, where=_not_newer(column, fence)
     )
     # SQLAlchemy keeps the count of an INSERT only when told to.
     return guarded.execution_options(preserve_rowcount=True)
@@ -90,9 +89,31 @@ def _not_newer(column: Column, fence: int) -> ColumnElement[bool]:
     return or_(column.is_(None), column <= fence)
 
 
+def _values(statement: Update | Insert) -> Mapping[Any, object]:
+    """What the statement writes, by column, or by the key of a column."""
+    # Nothing public says it: a compiled statement has no word of values that are expressions, and
+    # has the defaults of columns that were given none.
+    return statement._values or {}  # noqa: SLF001
+
+
+def _place(statement: Update | Insert, column: Column) -> Column | str:
+    """Under what to write the fence: as the statement calls its column, if it gives it a value."""
+    key: str = _expression(column).key
+    return key if key in _values(statement) else column
+
+
+def _given(statement: Insert) -> list[Any]:
+    """The columns that get a value. SQLAlchemy itself says which there are not."""
+    columns = statement.table.c
+    found = (columns.get(each) if isinstance(each, str) else each for each in _values(statement))
+    return [each for each in found if each is not None]
+
+
+def _expression(column: Column) -> Any:  # noqa: ANN401 (a column, of a type that has a key)
+    """The column itself of a mapped attribute."""
+    return getattr(column, "expression", column)
+
+
 def _name(column: Column | str) -> str:
     """The name in the database of a column, a mapped attribute, or a name."""
-    if isinstance(column, str):
-        return column
-    name: str = getattr(column, "expression", column).name
-    return name
+    return column if isinstance(column, str) else str(_expression(column).name)
