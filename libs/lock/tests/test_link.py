@@ -76,6 +76,23 @@ async def test_replies_come_back_in_order_and_pushes_go_elsewhere() -> None:
         assert linked.pushes == [[b"message", b"c", b"x"]]
 
 
+async def test_who_is_told_by_a_push_goes_before_who_is_answered() -> None:
+    async with Linked(30.0) as linked:
+        went: list[str] = []
+        loop = asyncio.get_running_loop()
+
+        def tell(_: object) -> None:
+            loop.call_soon(went.append, "told")
+
+        linked.link._on_push = tell
+        reply = linked.link.send(("ECHO", "1"))
+        reply.add_done_callback(lambda _: went.append("answered"))
+        await linked.peer.received.wait()
+        linked.peer.say(b"$1\r\n1\r\n>3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nx\r\n")
+        await reply
+        assert went == ["told", "answered"]
+
+
 async def test_what_is_sent_in_one_turn_leaves_in_few_writes() -> None:
     async with Linked(30.0) as linked:
         futures = [linked.link.send(("PING", str(index))) for index in range(64)]

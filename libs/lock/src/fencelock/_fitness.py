@@ -25,7 +25,7 @@ ACL_LINE: Final = (
     "~fencelock:* &fencelock:c:* +hello +auth +client|setname +select +ping +subscribe "
     "+script|load +eval +evalsha +time +exists +get +mget +set +del +pttl +pexpire +publish "
     "+pubsub|numsub +rpush +lpop +lpos +lrange +lindex +linsert +lset +lrem +ltrim +hincrby +hset "
-    "+hdel +hexists +hrandfield"
+    "+hdel +hexists +hlen +hrandfield"
 )
 """The least rights; see also :data:`ACL_BETTER`."""
 ACL_KINDS: Final = "+zadd +zrem +zcount +zrange +pexpireat"

@@ -160,7 +160,7 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
-        waiting = len(self._pending)
+        answered: list[tuple[asyncio.Future[Reply], Reply]] = []
         try:
             while (message := self._reader.gets()) is not False:
                 # In RESP3 the answer to SUBSCRIBE is a push.
@@ -168,15 +168,18 @@ class Link(asyncio.Protocol):
                     not message or message[0] != b"subscribe"
                 ):
                     isolated(self._on_push, message)
-                    continue
-                future, _, _ = self._pending.popleft()
-                if not future.done():
-                    future.set_result(message)
+                else:
+                    answered.append((self._pending.popleft()[0], message))
         except (hiredis.ProtocolError, IndexError) as error:
             tls = ", but TLS" if data.startswith(_TLS_ALERT) else ""
             self.abort(f"the server does not speak the Redis protocol{tls}: {error}", error)
-        if len(self._pending) < waiting:
+        if answered:
             self._heard_at = now()
+        # After the pushes: who was made the holder goes first, then who has released. A server says
+        # it the other way round.
+        for future, message in answered:
+            if not future.done():
+                future.set_result(message)
 
     def eof_received(self) -> None:
         # Not closed in peace: who says no more may also read no more.

@@ -46,9 +46,8 @@ RENEWED_KEYS_MAX: Final = 500
 # A fence has 16 digits until the year 2286.
 _FENCE_DIGITS_MAX: Final = 19
 
-# How many fields there are in an answer to a request, in a message behind its kind, and in news.
+# How many fields there are in an answer to a request, and in news.
 _ACQUIRE_FIELDS: Final = 5
-_MESSAGE_FIELDS: Final = 2
 _GRANT_FIELDS: Final = 6
 _WATCH_FIELDS: Final = 3
 _GRANTED: Final = (b"granted", b"regranted")
@@ -58,6 +57,7 @@ _MGET: Final = Script("MGET", "")
 _ANNOTATION: Final = re.compile(r"[!-~]{1,128}")
 
 Mode = Literal["try", "queue", "again"]
+Digits = str | bytes
 
 
 class Command(NamedTuple):
@@ -549,36 +549,40 @@ def read_verify(reply: object) -> float | None:
 
 def read_push(message: object) -> Push | Watch | Changed | None:
     """Read a push: news for one of this process's waiters or holders, or something to ignore."""
-    if not isinstance(message, list) or not message:
+    # Not by patterns, nor field by field: this is done for every lock that was waited for.
+    if not isinstance(message, list) or not 2 <= len(message) <= 3:  # noqa: PLR2004
         return None
-    kind, *rest = message
-    if kind == b"message" and len(rest) == _MESSAGE_FIELDS and type(rest[1]) is bytes:
+    news = message[-1]
+    if message[0] == b"message" and type(news) is bytes:
         try:
-            return _read_news(rest[1].split())
-        except (ValueError, OverflowError, RedisUnavailable):
+            return _read_news(news.decode("ascii", "replace").split(" "))
+        except (ValueError, OverflowError):
             # Anybody may publish anything: what is not ours is not for us.
             return None
-    if kind == b"invalidate" and rest == [None]:
+    if message[0] == b"invalidate" and len(message) == 2:  # noqa: PLR2004
+        return _read_changed(news)
+    return None
+
+
+def _read_changed(keys: object) -> Changed | None:
+    if keys is None:
         return Changed(None)
-    if kind == b"invalidate" and len(rest) == 1 and isinstance(rest[0], list):
-        keys = [key for key in rest[0] if isinstance(key, bytes)]
-        return Changed(tuple([key.decode("ascii", "replace") for key in keys]))
+    if not isinstance(keys, list):
+        return None
+    return Changed(tuple([k.decode("ascii", "replace") for k in keys if isinstance(k, bytes)]))
+
+
+def _read_news(fields: list[str]) -> Push | Watch | None:
+    if fields[0] == "grant" and len(fields) >= _GRANT_FIELDS:
+        blocker = None if fields[5] == "-" else fields[5]
+        granted = _granted(fields[2], fields[3], fields[4])
+        return Push(fields[1], granted, blocker, tuple(fields[6:]))
+    if fields[0] == "watch" and len(fields) == _WATCH_FIELDS:
+        return Watch(fields[1], min(int(fields[2]) / 1000, MAX_SECONDS))
     return None
 
 
-def _read_news(fields: list[bytes]) -> Push | Watch | None:
-    if len(fields) >= _GRANT_FIELDS and fields[0] == b"grant":
-        _, owner, fence, lease, stamp, blocker, *bodies = fields
-        names = tuple([body.decode("ascii") for body in bodies])
-        return Push(
-            owner.decode("ascii"), _granted(fence, lease, stamp), _annotation(blocker), names
-        )
-    if len(fields) == _WATCH_FIELDS and fields[0] == b"watch":
-        return Watch(fields[1].decode("ascii"), min(int(fields[2]) / 1000, MAX_SECONDS))
-    return None
-
-
-def _granted(fence: bytes, lease: bytes, stamp: bytes, lost_place: bool = False) -> Granted:  # noqa: FBT001, FBT002 (by name it is slow)
+def _granted(fence: Digits, lease: Digits, stamp: Digits, lost_place: bool = False) -> Granted:  # noqa: FBT001, FBT002 (by name it is slow)
     number, seconds = int(fence), int(lease) / 1000
     if number <= 0 or len(fence) > _FENCE_DIGITS_MAX or not 0 < seconds <= MAX_SECONDS:
         raise ValueError("no such lease can have been asked for")

@@ -20,7 +20,7 @@ EXPIRY_SLACK_SECONDS = 0.002
 class Waiter:
     """One acquisition that stands in line."""
 
-    __slots__ = ("_loop", "_woken", "granted_at", "push", "request", "resyncing", "stamp")
+    __slots__ = ("_awake", "_loop", "_woken", "granted_at", "push", "request", "resyncing", "stamp")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, request: Request, stamp: tuple[float, float]
@@ -33,26 +33,33 @@ class Waiter:
         # Asks because others lost their places: that it lost its own is no news.
         self.resyncing = False
         self._loop = loop
-        self._woken: asyncio.Future[bool] = loop.create_future()
+        # Whether it was woken since it last slept, and the future in which it sleeps.
+        self._awake = False
+        self._woken: asyncio.Future[bool] | None = None
 
     def wake(self) -> None:
         """Let :meth:`woken` return: there is a push to read, or it is time to ask again."""
-        if not self._woken.done():
+        self._awake = True
+        if self._woken is not None and not self._woken.done():
             self._woken.set_result(True)
 
     async def woken(self, deadline: float) -> bool:
         """Wait to be woken. False if ``deadline`` came first."""
-        timer = self._loop.call_later(max(0.0, deadline - now()), self._time_up)
-        try:
-            in_time = await self._woken
-        finally:
-            timer.cancel()
+        in_time = True
+        if not self._awake:
             self._woken = self._loop.create_future()
+            timer = self._loop.call_later(max(0.0, deadline - now()), self._time_up)
+            try:
+                in_time = await self._woken
+            finally:
+                timer.cancel()
+                self._woken = None
+        self._awake = False
         return self.push is not None or (in_time and now() < deadline)
 
     def _time_up(self) -> None:
         # Said in so many words: a timer may fire before the clock shows its time.
-        if not self._woken.done():
+        if self._woken is not None and not self._woken.done():
             self._woken.set_result(False)
 
 

@@ -49,7 +49,7 @@ local function stand_in_line()
       tails[i] = redis.call('LINDEX', KEYS[i], -1)
       if tails[i] then latest = math.max(latest, since_of(tails[i])) end
     end
-    since = exact(latest)
+    since = latest == time and stamp or exact(latest)
   end
   local bodies = bodies_of(count)
   local ticket = owner .. ' ' .. since .. ' ' .. ARGV[3] .. ' ' .. annotation .. ' '

@@ -33,16 +33,21 @@ local function left(body, client, many)
   end
 end
 
--- Some of the clients that wait for a name, and which of them cannot be reached, by body.
+-- Some of the clients that wait for a name, and which of them cannot be reached, by body. False if
+-- all tickets there are of one client, which is cheaper to learn: no such mark is beside it then.
 local some = {}
 local SOME = 5
 local function some_clients(body)
-  some[body] = some[body] or redis.call('HRANDFIELD', CLIENTS .. body, SOME)
+  if some[body] == nil then
+    local clients = CLIENTS .. body
+    some[body] = redis.call('HLEN', clients) > 1 and redis.call('HRANDFIELD', clients, SOME)
+  end
   return some[body]
 end
 
 local function is_absent(body, client)
   local clients, mark = some_clients(body), '!' .. client
+  if not clients then return false end
   if #clients == SOME then return redis.call('HEXISTS', CLIENTS .. body, mark) == 1 end
   for _, each in ipairs(clients) do
     if each == mark then return true end
@@ -54,7 +59,7 @@ end
 -- can ask for the name when the holder's whole process is gone, its waiters included.
 local function tell_bystanders(body, holder, lease_ms)
   local told = 0
-  for _, client in ipairs(some_clients(body)) do
+  for _, client in ipairs(some_clients(body) or redis.call('HRANDFIELD', CLIENTS .. body, 1)) do
     if client ~= holder and string.sub(client, 1, 1) ~= '!' then
       local news = 'watch ' .. body .. ' ' .. lease_ms
       if redis.call('PUBLISH', CHANNEL .. client, news) > 0 then told = told + 1 end
@@ -90,6 +95,6 @@ local function grant(ticket, text, previous)
   hold(ticket.bodies, ticket.owner, fence, ticket.annotation, lease_ms)
   for _, body in ipairs(ticket.bodies) do
     redis.call('LSET', QUEUE .. body, 0, '*' .. text)
-    tell_bystanders(body, ticket.client, lease_ms)
+    if some_clients(body) then tell_bystanders(body, ticket.client, lease_ms) end
   end
 end

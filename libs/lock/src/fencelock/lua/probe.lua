@@ -41,6 +41,7 @@ try('LTRIM', queue, 1, -1)
 try('HINCRBY', clients, 'a', 1)
 try('HSET', clients, '!a', 1)
 try('HEXISTS', clients, '!a')
+try('HLEN', clients)
 try('HRANDFIELD', clients, 5)
 try('HDEL', clients, 'a')
 -- What only names need that several hold at once.
