@@ -6,6 +6,7 @@ machine slows them all down; what counts are the ratios.
 
 import argparse
 import asyncio
+import os
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -23,6 +24,12 @@ def main() -> None:
     parser.add_argument("--url", help="a server to use; its data is deleted")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each row (default 5)")
     parser.add_argument("--only", default="", help="rows whose title contains this")
+    parser.add_argument(
+        "--one-processor",
+        action="store_true",
+        help="keep the server and all others on one, so that how long it takes to wake another "
+        "does not count",
+    )
     others = parser.add_mutually_exclusive_group()
     others.add_argument(
         "--peers", type=Path, help="an interpreter that has the locks of libs/lock/bench/peers.txt"
@@ -33,6 +40,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.peers is not None and not options.peers.is_file():
         parser.error(f"--peers: {options.peers} is no interpreter")
+    if options.one_processor:
+        if not hasattr(os, "sched_setaffinity"):
+            parser.error("--one-processor: this system cannot keep a process on one")
+        # What is started later inherits it.
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         python = options.peers
         if options.with_peers:
