@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 
 import pytest
 from libs.lock.tests.clients import Clients
@@ -10,6 +11,9 @@ from prometheus_client.openmetrics.exposition import generate_latest
 from redis.asyncio import Redis
 
 from fencelock import AcquireTimeout, Contended, LeaseLost
+from fencelock._clock import now
+from fencelock._engine import SETTLE_SECONDS, Engine
+from fencelock._protocol import Granted
 from fencelock.contrib.prometheus import FenceRejections, PrometheusInstrumentation
 
 
@@ -63,6 +67,40 @@ async def test_waiters_are_counted_while_they_wait(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     await eventually(lambda: waiters(0), "no waiter")
+
+
+async def test_whoever_has_to_wait_anew_is_one_waiter(
+    clients: Clients,
+    admin: Redis,
+    metrics: PrometheusInstrumentation,
+    registry: CollectorRegistry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it was granted was for nothing: the server lost its data, and others were quicker."""
+    client, others = clients.make(instrumentation=[metrics]), clients.make()
+    first, granted = await others.acquire("order:{1}"), asyncio.Event()
+    waiting = asyncio.create_task(client.acquire("order:{1}"))
+
+    async def in_line() -> bool:
+        return value(registry, "fencelock_waiters", lock="order") == 1
+
+    await eventually(in_line, "a waiter")
+    accept = Engine._accept_push
+
+    def accept_too_late(engine: Engine, *push: Any) -> Granted | None:
+        found = accept(engine, *push)
+        engine._settled_at = now() + SETTLE_SECONDS
+        granted.set()
+        return found
+
+    monkeypatch.setattr(Engine, "_accept_push", accept_too_late)
+    await first.release()
+    await granted.wait()
+    await admin.set("fencelock:l:order:{1}", "o.x 1 -", px=500)
+    lease = await waiting
+    await lease.release()
+    assert value(registry, "fencelock_waiters", lock="order") == 0
+    assert value(registry, "fencelock_contended_total", lock="order") == 1
 
 
 async def test_renewals_and_losses_are_counted(

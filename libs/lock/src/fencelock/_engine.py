@@ -345,9 +345,11 @@ class Engine:
         observations: tuple[Observation, ...],
     ) -> Granted:
         """Go on until something may be handed out; ``reply`` is the first answer."""
-        settled = False
+        settled = waited = False
         while True:
             if isinstance(reply, Blocked):
+                _report_wait(reply, observations, again=waited)
+                waited = True
                 reply = await self._wait_for_turn(
                     request, term, reply, wait=wait, deadline=deadline, observations=observations
                 )
@@ -411,10 +413,7 @@ class Engine:
         observations: tuple[Observation, ...],
     ) -> Granted:
         if not reply.queued:
-            _report_blocker(reply, observations)
             raise Contended(HELD_OR_WAITED_FOR.format(", ".join(request.names)))
-        blocker = reply.blocker
-        tell(observations, lambda each: each.waiting(blocker))
         waiter = Waiter(self._loop, request, reply.stamp)
         self._room.enter(waiter)
         try:
@@ -558,6 +557,14 @@ def _ignore(*_: object) -> None:
 
 async def _nothing(_: Link) -> None:
     """Nor does it have anything to look after."""
+
+
+def _report_wait(news: Blocked, observations: tuple[Observation, ...], *, again: bool) -> None:
+    """That it stands in line is told once, also if what it was granted then was no use."""
+    if again or not news.queued:
+        _report_blocker(news, observations)
+    else:
+        tell(observations, lambda each: each.waiting(news.blocker))
 
 
 def _report_blocker(news: Blocked | Push, observations: tuple[Observation, ...]) -> None:
