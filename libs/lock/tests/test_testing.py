@@ -17,7 +17,7 @@ from fencelock import (
     LockClient,
     RedisUnavailable,
 )
-from fencelock.testing import FakeLockClient, FakeServer
+from fencelock.testing import Clock, FakeLockClient, FakeServer
 
 pytest_plugins = ["pytester"]
 
@@ -111,6 +111,78 @@ async def test_an_outage_refuses_calls_and_ends_leases_in_their_time() -> None:
         lease.check()
     server.come_back()
     await (await client.acquire("order:{1}")).release()
+
+
+async def test_what_is_given_back_in_an_outage_is_free_after_it() -> None:
+    server = FakeServer()
+    client = server.client()
+    lease = await client.acquire("order:{1}")
+    waiting = asyncio.create_task(client.acquire("order:{1}"))
+    await asyncio.sleep(0)
+    server.go_down()
+    with pytest.raises(RedisUnavailable):
+        await lease.release()
+    await lease.release()  # repeating it does nothing
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    server.clock.advance(9.0)
+    server.come_back()
+    await (await waiting).release()
+    assert server.holder("order:{1}") is None
+
+
+async def test_a_block_that_ends_in_an_outage_ends_well() -> None:
+    server = FakeServer()
+    async with server.client().lock("order:{1}"):
+        server.go_down()
+    server.clock.advance(60.0)
+    server.come_back()
+    assert server.holder("order:{1}") is None
+
+
+async def test_leases_are_renewed_while_the_clock_runs_and_end_in_an_outage() -> None:
+    server = FakeServer(Clock(runs=True))
+    client = server.client(ttl=0.1)
+    lease, lost = await client.acquire("order:{1}"), asyncio.Event()
+    lease.on_lost(lambda _: lost.set())
+    await asyncio.sleep(0.2)
+    assert lease.remaining() > 0.0
+    assert (await client.verify(lease.proof(), ["order:{1}"])).remaining > 0.0
+    server.go_down()
+    await asyncio.wait_for(lost.wait(), 60.0)
+    assert lease.lost
+    with pytest.raises(LeaseLost, match="expired"):
+        lease.check()
+
+
+async def test_a_body_that_closes_its_client_is_told_at_its_end() -> None:
+    client = FakeServer().client()
+    ended: list[bool] = []
+
+    async def hold() -> None:
+        async with client.lock("order:{1}") as lease:
+            await client.aclose()
+            await asyncio.sleep(0)
+            ended.append(lease.lost)
+
+    with pytest.raises(LeaseLost, match="closed"):
+        await hold()
+    assert ended == [True]
+
+
+def test_what_a_closed_event_loop_left_is_in_nobodys_way() -> None:
+    server = FakeServer()
+
+    async def leave_it() -> None:
+        lease = await server.client().acquire("order:{1}")
+        lease.on_lost(lambda _: None)
+
+    async def take_it() -> None:
+        server.clock.advance(60.0)
+        await server.client().acquire("order:{1}", wait=0)
+
+    asyncio.run(leave_it())
+    asyncio.run(take_it())
 
 
 async def test_closing_a_client_ends_what_it_holds_and_waits_for() -> None:

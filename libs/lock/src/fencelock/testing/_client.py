@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fencelock import _forks, _names, _proof, _protocol
@@ -59,14 +59,21 @@ class FakeLease(AsyncLease):
         """Whether it was given back."""
         return self._returned
 
+    @property
+    def lost(self) -> bool:
+        """Whether it ended before it was given back."""
+        return self._reason is not None
+
     def remaining(self) -> float:
         """Seconds that the lease still runs if it is not renewed; 0.0 once it ended."""
+        self._server.look()
         if self._reason or self._returned:
             return 0.0
         return max(0.0, self.deadline - self._server.clock.now())
 
     def check(self) -> None:
         """Raise :class:`LeaseLost` if it was lost, :class:`NotOwner` if it was released."""
+        self._server.look()
         if self._reason is not None:
             raise LeaseLost(f"the lease of {', '.join(self.names)} was lost: {self._reason}")
         if self._returned:
@@ -79,7 +86,7 @@ class FakeLease(AsyncLease):
     def on_lost(self, callback: OnLost) -> None:
         """Call ``callback(reason)`` in the event loop when the lease is lost, or was already."""
         if self._reason is not None:
-            self.loop.call_soon_threadsafe(_call, callback, self._reason)
+            soon(self.loop, _call, callback, self._reason)
         else:
             self._callbacks.append(callback)
 
@@ -89,13 +96,20 @@ class FakeLease(AsyncLease):
             self.check()
         if not self._returned:
             self._returned = True
+            self._callbacks.clear()
             self._server.release(self)
 
     def lose(self, reason: LossReason) -> None:
-        """End the lease (called by the server)."""
+        """End the lease, unless it was given back (called by the server)."""
+        if self._returned:
+            return
         self._reason = reason
         for callback in self._callbacks:
-            self.loop.call_soon_threadsafe(_call, callback, reason)
+            if reason == "closed":
+                # By its own client, in its loop: as a real one, it does not wait for its turn.
+                _call(callback, reason)
+            else:
+                soon(self.loop, _call, callback, reason)
 
 
 class FakeLockClient(AsyncLockClient):
@@ -156,6 +170,7 @@ class FakeLockClient(AsyncLockClient):
         claim = _proof.decode(proof)
         chosen = _names.normalise(names)
         self._require_open()
+        self._server.look()
         left = math.inf
         for name in chosen:
             holders = self._server.holders(name)
@@ -169,6 +184,14 @@ class FakeLockClient(AsyncLockClient):
         if self._ended:
             raise RedisUnavailable("the client is closed")
         self._server.require_up()
+
+
+def soon(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *arguments: object) -> None:
+    """Call it in an event loop, unless that was closed, which ended all that ran in it."""
+    try:
+        loop.call_soon_threadsafe(call, *arguments)
+    except RuntimeError:
+        logger.debug("the event loop of %r was closed", call)
 
 
 def _call(callback: OnLost, reason: LossReason) -> None:

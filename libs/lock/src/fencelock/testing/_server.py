@@ -10,8 +10,10 @@ from fencelock._errors import AcquireTimeout, Contended, RedisUnavailable
 from fencelock._instrumentation import LossReason
 from fencelock._kinds import EXCLUSIVE, Kind
 from fencelock._protocol import Request
-from fencelock.testing._client import FakeLease, FakeLockClient
+from fencelock.testing._client import FakeLease, FakeLockClient, soon
 from fencelock.testing._clock import Clock
+
+SLACK_SECONDS = 0.002
 
 
 class Ticket:
@@ -38,7 +40,7 @@ class Ticket:
 
     def _tell(self, news: Callable[[], None]) -> None:
         # From whatever thread or loop turned the clock, or released.
-        self.loop.call_soon_threadsafe(lambda: None if self.outcome.done() else news())
+        soon(self.loop, lambda: None if self.outcome.done() else news())
 
 
 class FakeServer:
@@ -54,6 +56,7 @@ class FakeServer:
         self._guard = threading.RLock()
         self._held: dict[str, list[FakeLease]] = {}
         self._line: list[Ticket] = []
+        self._owed: list[FakeLease] = []
         self._fence = 0
         self._down = False
         self.clock.tell(self._time_passed)
@@ -101,14 +104,29 @@ class FakeServer:
             self._advance()
 
     def go_down(self) -> None:
-        """Answer nobody from now on; leases run until the clock is turned past their end."""
-        self._down = True
+        """Answer nobody from now on; leases run until the clock has gone past their end."""
+        with self._guard:
+            self.look()
+            self._down = True
+            if self.clock.runs:
+                for lease in self._leases():
+                    self._look_in(lease.loop, lease.remaining())
 
     def come_back(self) -> None:
-        """Answer again."""
-        self._down = False
+        """Answer again, also those that gave something back meanwhile."""
+        with self._guard:
+            self._down = False
+            for lease in self._owed:
+                self._forget(lease)
+            self._owed.clear()
+            self._advance()
 
     # What clients do.
+
+    def look(self) -> None:
+        """See what the time that went by by itself has ended."""
+        if self.clock.runs:
+            self._time_passed()
 
     def require_up(self) -> None:
         """Raise :class:`RedisUnavailable` while it is down."""
@@ -131,23 +149,27 @@ class FakeServer:
                 self._line.remove(ticket)
                 raise Contended(f"{', '.join(request.names)}: held, or waited for")
         if self.clock.runs:
-            loop.call_later(wait, self._time_passed)
+            self._look_in(loop, wait)
         return ticket
 
     def withdraw(self, ticket: Ticket) -> None:
         """Nobody waits for the ticket any more; a grant that nobody took is given back."""
         with self._guard:
             if ticket.lease is not None:
-                self.release(ticket.lease)
+                self._give_back(ticket.lease)
             elif ticket in self._line:
                 self._line.remove(ticket)
                 self._advance()
 
     def release(self, lease: FakeLease) -> None:
-        """Free the names of a lease."""
+        """Free the names of a lease.
+
+        Raises:
+            RedisUnavailable: it is down; they are free once it is back.
+        """
         with self._guard:
-            self._forget(lease)
-            self._advance()
+            self._give_back(lease)
+        self.require_up()
 
     def leave(self, client_id: str) -> None:
         """End what a client holds and waits for."""
@@ -158,6 +180,13 @@ class FakeServer:
             for lease in self._leases():
                 if _client(lease.request) == client_id:
                     self._lose(lease, "closed")
+            self._advance()
+
+    def _give_back(self, lease: FakeLease) -> None:
+        if self._down:
+            self._owed.append(lease)
+        else:
+            self._forget(lease)
             self._advance()
 
     def _time_passed(self) -> None:
@@ -178,6 +207,8 @@ class FakeServer:
 
     def _advance(self) -> None:
         """Serve the line: whoever wants what is free, and what nobody before wants."""
+        if self._down:
+            return
         wanted: set[str] = set()
         for ticket in list(self._line):
             bodies = _bodies(ticket.request)
@@ -202,9 +233,12 @@ class FakeServer:
             self._held.setdefault(body, []).append(lease)
         ticket.grant(lease)
         if self.clock.runs:
-            ticket.loop.call_soon_threadsafe(
-                ticket.loop.call_later, ticket.max_hold, self._time_passed
-            )
+            self._look_in(ticket.loop, ticket.max_hold)
+
+    def _look_in(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        """See what time has ended when so much more has gone by."""
+        # A timer may fire a little early.
+        soon(loop, loop.call_later, seconds + SLACK_SECONDS, self._time_passed)
 
     def _leases(self) -> list[FakeLease]:
         return list(dict.fromkeys(each for leases in self._held.values() for each in leases))
