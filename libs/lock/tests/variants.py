@@ -70,9 +70,9 @@ if seen.taken and #seen.mine == 0""",
     ),
     # The last to come is the first to be served.
     "last come, first served": (
-        "tickets",
-        "since_of(tail) <= since then\n    return redis.call('RPUSH', queue, ticket)",
-        "true then\n    return redis.call('LPUSH', queue, ticket)",
+        "acquire",
+        "else redis.call('RPUSH', KEYS[i], ticket) end",
+        "else redis.call('LPUSH', KEYS[i], ticket) end",
     ),
     # Nobody is told.
     "release wakes nobody": (

@@ -13,8 +13,7 @@
 
 local owner, ttl, annotation, mode, since = ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[7]
 local count = (#KEYS - 1) / 2
-local time = now()
-local stamp = exact(time)
+local time, stamp = now()
 
 -- A network may deliver what a broken connection carried after its sender did something else.
 local not_after = tonumber(ARGV[8])
@@ -42,12 +41,13 @@ local function stand_in_line()
     local mine = find(KEYS[count + 2], owner)
     since = mine and string.match(mine, '^%S+ (%d+) ') or ''
   end
-  local known, tails = since ~= '', {}
+  local known = since ~= ''
   if not known then
+    -- Who is new stands behind all others, also if the clock was set back.
     local latest = time
     for i = count + 2, #KEYS do
-      tails[i] = redis.call('LINDEX', KEYS[i], -1)
-      if tails[i] then latest = math.max(latest, since_of(tails[i])) end
+      local tail = redis.call('LINDEX', KEYS[i], -1)
+      if tail then latest = math.max(latest, since_of(tail)) end
     end
     since = latest == time and stamp or exact(latest)
   end
@@ -61,7 +61,7 @@ local function stand_in_line()
     if known and redis.call('LPOS', KEYS[i], ticket) then
       state = 'queued'
     else
-      insert(KEYS[i], ticket, tonumber(since), tails[i])
+      if known then insert(KEYS[i], ticket, tonumber(since)) else redis.call('RPUSH', KEYS[i], ticket) end
       others = redis.call('HINCRBY', clients, client, 1) > 1
     end
     -- Who has no other ticket there has no such mark.

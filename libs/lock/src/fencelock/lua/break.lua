@@ -23,9 +23,9 @@ if is_shared(value) then
   redis.call('DEL', PERMITS .. body)
 end
 redis.call('DEL', KEYS[2])
-local time = now()
-local raised = mint(time)
-redis.call('HSET', KEYS[4], 'at', exact(time), 'reason', ARGV[2], 'by', ARGV[3],
+local time, stamp = now()
+local raised = mint(time, stamp)
+redis.call('HSET', KEYS[4], 'at', stamp, 'reason', ARGV[2], 'by', ARGV[3],
   'client', client, 'fence', fence, 'raised_to', raised)
 redis.call('PEXPIRE', KEYS[4], ARGV[4])
 local head = redis.call('LINDEX', KEYS[3], 0)

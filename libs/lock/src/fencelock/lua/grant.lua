@@ -74,8 +74,7 @@ end
 -- gone, or is connecting anew: it is given a moment for that, in which it finds itself the holder.
 -- Returns the time, the fence and how long the grant runs.
 local function announce(ticket, previous)
-  local time = now()
-  local stamp = exact(time)
+  local time, stamp = now()
   local fence = mint(time, stamp)
   local lease_ms = ticket.claim_ms
   local channel = CHANNEL .. ticket.client

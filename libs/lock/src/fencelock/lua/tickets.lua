@@ -29,9 +29,9 @@ local function find(queue, owner)
   end
 end
 
--- Put a ticket where its time says: nearly always at the end, behind `tail` if that is known.
-local function insert(queue, ticket, since, tail)
-  if tail == nil then tail = redis.call('LINDEX', queue, -1) end
+-- Put a ticket where its time says: nearly always at the end.
+local function insert(queue, ticket, since)
+  local tail = redis.call('LINDEX', queue, -1)
   if not tail or string.sub(tail, 1, 1) == '*' or since_of(tail) <= since then
     return redis.call('RPUSH', queue, ticket)
   end
