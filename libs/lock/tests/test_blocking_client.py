@@ -56,6 +56,23 @@ def client(redis_server: RedisServer, admin: Redis) -> Iterator[LockClient]:
         yield made
 
 
+def test_a_lock_goes_through_acquire_which_a_subclass_may_replace(
+    redis_server: RedisServer, admin: Redis
+) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    class Counting(LockClient):
+        def acquire(self, *names: str, **options: Any) -> Lease:
+            asked.append(names)
+            return super().acquire(*names, **options)
+
+    with Counting.from_url(redis_server.url) as client, client.lock("order:1", wait=0) as lease:
+        lease.check()
+
+    assert asked == [("order:1",)]
+    assert keys(admin) == []
+
+
 def test_threads_share_two_connections_and_one_thread(client: LockClient, admin: Redis) -> None:
     threads_before = threading.active_count()
     inside = 0

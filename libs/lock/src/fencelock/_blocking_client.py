@@ -181,12 +181,15 @@ class LockClient:
         raises :class:`LeaseLost` in it, callbacks are called, and so does the ``with`` at its end,
         unless the block raised an error of its own: that one passes, with a note.
         """
-        return Lock(
-            lambda taken: self._take(
-                taken, names, ttl=ttl, wait=wait, max_hold=max_hold, kind=kind
-            ),
-            Reentry(self, names, kind) if reentrant else None,
-        )
+
+        def take(taken: list[Lease]) -> Lease:
+            if getattr(self.acquire, "__func__", None) is LockClient.acquire:
+                return self._take(taken, names, ttl=ttl, wait=wait, max_hold=max_hold, kind=kind)
+            # A subclass has replaced it.
+            taken.append(self.acquire(*names, ttl=ttl, wait=wait, max_hold=max_hold, kind=kind))
+            return taken[0]
+
+        return Lock(take, Reentry(self, names, kind) if reentrant else None)
 
     def acquire(
         self,
