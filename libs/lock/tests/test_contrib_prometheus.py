@@ -166,6 +166,16 @@ async def test_a_thousand_names_make_a_bounded_number_of_series(
     assert other == 951
 
 
+@pytest.mark.parametrize("trace_id", ["x" * 200, 5, None])
+async def test_a_trace_id_that_is_no_exemplar_costs_no_measurement(
+    clients: Clients, registry: CollectorRegistry, trace_id: Any
+) -> None:
+    metrics = PrometheusInstrumentation(registry=registry, trace_id=lambda: trace_id)
+    async with clients.make(instrumentation=[metrics]).lock("order:{1}"):
+        assert value(registry, "fencelock_held", lock="order") == 1
+    assert value(registry, "fencelock_held", lock="order") == 0
+
+
 async def test_only_sampled_spans_become_exemplars(
     clients: Clients, metrics: PrometheusInstrumentation, registry: CollectorRegistry
 ) -> None:

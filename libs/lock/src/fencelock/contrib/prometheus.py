@@ -31,6 +31,9 @@ ACQUIRE_BUCKETS = (
     30,
 )
 HOLD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+EXEMPLAR_LABEL: Final = "trace_id"
+# OpenMetrics: so many characters have the labels of an exemplar, with their names, at most.
+EXEMPLAR_MAX: Final = 128
 _ACQUIRE_OUTCOMES: Final = ("acquired", "contended", "timeout", "error")
 _HOLD_OUTCOMES: Final = ("released", "lost")
 _RENEWAL_OUTCOMES: Final = ("extended", "failed")
@@ -85,8 +88,8 @@ class PrometheusInstrumentation:
             registry: where they are registered.
             max_classes: how many lock classes (and resources) get a label of their own; whatever
                 comes after them is counted as ``other``.
-            trace_id: gives the trace id for exemplars; by default that of the current sampled
-                OpenTelemetry span, if OpenTelemetry is installed.
+            trace_id: gives the trace id for exemplars, of 120 characters at most; by default that
+                of the current sampled OpenTelemetry span, if OpenTelemetry is installed.
         """
         self._trace_id = trace_id or _current_trace_id()
         self._classes = Classes(max_classes)
@@ -153,8 +156,10 @@ class PrometheusInstrumentation:
 
     def exemplar(self) -> dict[str, str] | None:
         """The label that leads from a measurement to its trace."""
-        trace_id = self._trace_id()
-        return None if trace_id is None else {"trace_id": trace_id}
+        trace_id: object = self._trace_id()
+        # prometheus_client refuses others, and the measurement with them.
+        fits = isinstance(trace_id, str) and len(trace_id) <= EXEMPLAR_MAX - len(EXEMPLAR_LABEL)
+        return {EXEMPLAR_LABEL: str(trace_id)} if fits else None
 
 
 class _Metered(Observation):
