@@ -263,6 +263,26 @@ def test_what_is_not_a_lock_is_no_reason_to_fail(shell: Shell, admin: Redis) -> 
     assert [(each["name"], each["remaining_seconds"]) for each in found] == [("x", None)]
 
 
+def test_what_is_not_a_lock_can_be_broken(shell: Shell, admin: Redis) -> None:
+    for value in (b"\xff\xfe 17 -", b"\xff", b""):
+        admin.set("fencelock:l:{x}", value)
+        code, [said] = shell.json("break", "x", "--reason", "not ours")
+        assert (code, said["fence"]) == (0, 17 if b"17" in value else 0)
+        assert shell("show", "x")[0] == 1
+
+
+def test_what_is_no_note_of_a_break_is_no_reason_to_fail(shell: Shell, admin: Redis) -> None:
+    note = "fencelock:b:{x}"
+    for at in ("yesterday", "9" * 30):
+        admin.hset(note, mapping={"at": at, "by": "me", "reason": "none"})
+        assert shell("show", "x")[0] == 1
+    admin.hdel(note, "at")
+    for _ in range(2):
+        assert shell("show", "x")[0] == 1
+        assert shell.json("show", "x")[1][0]["last_break"] is None
+        admin.hdel(note, "by")
+
+
 def test_a_lock_that_ends_while_it_is_read_does_not_run_for_ever(
     redis_server: RedisServer, admin: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

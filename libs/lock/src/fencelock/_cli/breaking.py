@@ -26,7 +26,8 @@ def break_(servers: Servers, name: str, *, reason: str, fence: int | None, as_js
         now = "nobody holds it" if held is None else f"it is held with fence {held.fence} by now"
         page.complain(f"{chosen} was not broken: {now}")
         return Exit.NOT_FOUND
-    client, former, raised = [part.decode() for part in answer[1:]]
+    # Whatever stood there was taken, a lock or not.
+    client, former, raised = [view.text(part) for part in answer[1:]]
     if as_json:
         page.say_json(
             {"name": chosen, "client": client, "fence": int(former or 0), "raised_to": int(raised)}

@@ -134,7 +134,7 @@ def held_names(redis: "Redis", pattern: str = ANY) -> Iterator[Held]:
     seen: set[bytes] = set()
     fresh = (key for key in _keys(redis, pattern) if not (key in seen or seen.add(key)))  # type: ignore[func-returns-value]
     while batch := list(islice(fresh, SCAN_COUNT)):
-        yield from _read(redis, [_text(key).removeprefix(LOCK_PREFIX) for key in batch])
+        yield from _read(redis, [text(key).removeprefix(LOCK_PREFIX) for key in batch])
 
 
 def held(redis: "Redis", name: str) -> Held | None:
@@ -149,7 +149,7 @@ def tickets(redis: "Redis", name: str) -> tuple[list[Ticket], int]:
         pipe.lrange(key, 0, TICKETS_SHOWN)
         pipe.llen(key)
         lines, total = pipe.execute()
-    fields = [_text(line).split() for line in lines]
+    fields = [text(line).split() for line in lines]
     waiting = [each for each in fields if len(each) >= TICKET_FIELDS and each[0][0] != "*"]
     clients = sorted({_client(each[0]) for each in waiting})
     listening = dict(redis.pubsub_numsub(*[CHANNEL_PREFIX + each for each in clients]))
@@ -170,7 +170,7 @@ def permits(redis: "Redis", name: str) -> list[Permit]:
     """Those that share a name, oldest grant first; of many the ones whose leases end first."""
     body = _names.body(name)
     found: list[Any] = list(redis.zrange(PERMITS_PREFIX + body, 0, PERMITS_SHOWN - 1))
-    owners = [_text(each) for each in found]
+    owners = [text(each) for each in found]
     keys = [f"{PERMIT_PREFIX}{owner}:{body}" for owner in owners]
     with redis.pipeline(transaction=False) as pipe:
         for key in keys:
@@ -181,7 +181,7 @@ def permits(redis: "Redis", name: str) -> list[Permit]:
     for owner, value, left in zip(owners, replies[::2], replies[1::2], strict=True):
         # One whose time is over is in the set until the next comes or goes.
         if isinstance(value, bytes):
-            fence = [*_text(value).split(" "), "", ""][1]
+            fence = [*text(value).split(" "), "", ""][1]
             held.append(Permit(_client(owner), _number(fence), max(left, 0) / 1000))
     # The set has those whose leases end in the same millisecond in the order of their secrets.
     return sorted(held, key=lambda each: each.fence)
@@ -190,7 +190,8 @@ def permits(redis: "Redis", name: str) -> list[Permit]:
 def last_break(redis: "Redis", name: str) -> dict[str, str] | None:
     """Who broke the name last, when and why; None if nobody did within a week."""
     found = redis.hgetall(BROKEN_PREFIX + _names.body(name))
-    return {_text(key): _text(value) for key, value in found.items()} or None
+    note = {text(key): text(value) for key, value in found.items()}
+    return note if {"by", "reason"} <= note.keys() and _number(note.get("at", "")) else None
 
 
 def name_of(body: str) -> str:
@@ -232,7 +233,7 @@ def _read(redis: "Redis", bodies: list[str]) -> Iterator[Held]:
             # A holder who came from the line keeps its ticket, marked, at the head.
             came_from_line = isinstance(head, bytes) and head.startswith(b"*")
             waiting = length - came_from_line if isinstance(length, int) else 0
-            found = _held(name_of(body), _text(value), left, waiting, now)
+            found = _held(name_of(body), text(value), left, waiting, now)
             if value.startswith(b"*") and isinstance(sharing, int):
                 kind = _kind(found.client[1:])
                 found = replace(found, client=f"{sharing} share it", kind=kind, holders=sharing)
@@ -271,5 +272,6 @@ def _client(owner: str) -> str:
     return owner.partition(".")[0]
 
 
-def _text(raw: bytes | str) -> str:
+def text(raw: bytes | str) -> str:
+    """What the server keeps; what is not UTF-8 in it is shown escaped."""
     return raw if isinstance(raw, str) else raw.decode("utf-8", "backslashreplace")
