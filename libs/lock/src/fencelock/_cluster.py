@@ -265,13 +265,16 @@ class ClusterConnection:
     def _at(self, address: Address) -> _Node:
         node = self._nodes.get(address)
         if node is None:
-            node = self._nodes[address] = _Node(self._cluster.seeds[0].at(*address))
+            node = self._nodes[address] = _Node(self._target(address))
             node.connection = self._make(
                 Fixed(node.target, b"cluster"),
                 on_up=partial(self._came_up, node),
                 probe_tag=partial(self._tag_at, address),
             )
         return node
+
+    def _target(self, address: Address) -> Target:
+        return self._cluster.seeds[0].at(*address)
 
     def _tag_at(self, address: Address) -> str:
         """A hash tag of a slot that a node serves."""
@@ -338,7 +341,8 @@ class ClusterConnection:
 
     async def _read_map(self) -> None:
         known = {(each.host, each.port): each for each in self._cluster.seeds}
-        known |= {address: node.target for address, node in self._nodes.items()}
+        # Those of the URL may be gone by now, and so may the few that were needed so far.
+        known |= {each: self._target(each) for each in {*self._nodes, *self._map.served.values()}}
         self._accept(await read_map(known.values()))
 
     def _accept(self, found: Map) -> None:
@@ -359,12 +363,15 @@ class ClusterConnection:
 async def read_map(nodes: Iterable[Target]) -> Map:
     """Ask nodes who serves what; of the answers of a majority the one of the latest epoch counts.
 
+    Of two of one epoch, that of more slots: a node that was taken out of the Cluster, or is on its
+    way in, may know its epoch and nothing else.
+
     Raises:
         RedisUnavailable: no node answered.
         ConfigurationError: none did, and one refuses us or is no node of a Cluster.
     """
     maps = await ask_all(_ask(target) for target in nodes)
-    return max(maps, key=lambda each: each.epoch)
+    return max(maps, key=lambda each: (each.epoch, len(each.served)))
 
 
 async def _ask(target: Target) -> Map:

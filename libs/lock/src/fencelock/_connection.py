@@ -44,6 +44,9 @@ _PASSING = (
     # A slot of a Cluster is on its way to another node.
     "ERR Script attempted to access a non local key",
 )
+# What a node of a Cluster says of a slot that it has not, or not all of.
+_REDIRECTED = ("MOVED ", "ASK ")
+_ON_ITS_WAY = (*_REDIRECTED, "TRYAGAIN")
 _REFUSED = (
     "NOAUTH",
     "WRONGPASS",
@@ -405,6 +408,9 @@ class Connection:
         self, link: Link, command: Command, deadline: float, limit: float, *, asking: bool = False
     ) -> Reply:
         if asking:
+            # It holds for the next command, and so does what begins tracking: they exclude each
+            # other. The next renewal has the keys watched.
+            command = command._replace(tracked=False)
             link.send(("ASKING",), limit)
         reply = await self._bounded(_send(link, command, now(), limit), deadline)
         if _unknown(reply):
@@ -419,7 +425,7 @@ class Connection:
             self._failures = 0
             return reply
         text = refusal(reply)
-        if self._route.mode == b"cluster" and text.startswith(("MOVED ", "ASK ")):
+        if self._route.mode == b"cluster" and text.startswith(_REDIRECTED):
             raise Redirected(text, str(self._target))
         if text.startswith(_REFUSED):
             raise ConfigurationError(
@@ -591,18 +597,33 @@ class Connection:
         _fitness.check_mode(str(target), replies[0], self._route.mode)
         if self._route.master and _fitness.is_replica(replies[0]):
             raise _Passing(f"{target} is a replica: another server is the master")
-        for reply in replies[: len(must)]:
+        *said, probed = replies[: len(must)]
+        for reply in said:
             self._accept(link, reply)
         settings, info, tracking = replies[len(must) : len(must) + 3]
-        rights = _fitness.check_rights(str(self._target), replies[len(must) - 1])
-        if any(text.startswith(_MOVED_ON) for text in rights.refused):
-            raise _Passing(f"{self._target}: {rights.refused[0]}")
-        link.clock.read(sent, rights.time)
-        link.no_sharing = rights.sharing
+        if not self._elsewhere(probed):
+            self._check_rights(link, self._accept(link, probed), sent)
         self._fitness.settings_read(settings, sent)
         self._predecessor = _fitness.identity(info)
         link.tracks = tracking == b"OK"
         self._disowned -= disowned
+
+    def _elsewhere(self, probed: Reply) -> bool:
+        """Whether the slot that was to be probed is on its way, or this node has none at all.
+
+        That says nothing of our rights, and must not keep us from its other slots, nor from the
+        names that it is getting just now.
+        """
+        if self._route.mode != b"cluster" or not isinstance(probed, hiredis.ReplyError):
+            return False
+        return refusal(probed).startswith(_ON_ITS_WAY)
+
+    def _check_rights(self, link: Link, probed: Reply, sent: float) -> None:
+        rights = _fitness.check_rights(str(self._target), probed)
+        if any(text.startswith(_MOVED_ON) for text in rights.refused):
+            raise _Passing(f"{self._target}: {rights.refused[0]}")
+        link.clock.read(sent, rights.time)
+        link.no_sharing = rights.sharing
 
     def _greeting_refused(self, text: str) -> Exception:
         if text.startswith(("NOPROTO", "ERR unknown command", "ERR syntax")):

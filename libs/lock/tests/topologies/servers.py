@@ -159,18 +159,8 @@ class Clustered:
         self.nodes: list[RedisServer] = []
 
     def __enter__(self) -> Self:
-        buses = [free_port() for _ in range(6)]
-        for number, bus in enumerate(buses):
-            settings = {
-                "cluster-enabled": "yes",
-                "cluster-port": str(bus),
-                "cluster-node-timeout": f"{self._down_after_seconds * 1000:.0f}",
-                "cluster-replica-validity-factor": "0",
-            }
-            node = server(self._folder / str(number), **settings)
-            self.nodes.append(self._stack.enter_context(node))
-        for node, bus in zip(self.nodes[1:], buses[1:], strict=True):
-            ask(self.nodes[0].port, "CLUSTER", "MEET", HOST, node.port, bus)
+        for _ in range(6):
+            self._start()
         for number, node in enumerate(self.nodes[:3]):
             first, last = SLOTS * number // 3, SLOTS * (number + 1) // 3 - 1
             ask(node.port, "CLUSTER", "ADDSLOTSRANGE", first, last)
@@ -184,6 +174,12 @@ class Clustered:
         for each in self.nodes:
             each.resume()
         self._stack.close()
+
+    def add(self) -> RedisServer:
+        """One more node, which the others know and which serves nothing."""
+        node = self._start()
+        until(lambda: self._all_met() and self._all_well(), "the nodes know the new one")
+        return node
 
     @property
     def url(self) -> str:
@@ -213,7 +209,7 @@ class Clustered:
         """Whether every slot is served and every master has its replica."""
         roles = [ask(node.port, "INFO", "replication") for node in self.nodes]
         return (
-            all("cluster_state:ok" in str(ask(node.port, "CLUSTER", "INFO")) for node in self.nodes)
+            self._all_well()
             and sorted(
                 (role["role"], role.get("connected_slaves"), role.get("master_link_status"))
                 for role in roles
@@ -221,10 +217,30 @@ class Clustered:
             == [("master", 1, None)] * 3 + [("slave", 0, "up")] * 3
         )
 
+    def _start(self) -> RedisServer:
+        bus = free_port()
+        settings = {
+            "cluster-enabled": "yes",
+            "cluster-port": str(bus),
+            "cluster-node-timeout": f"{self._down_after_seconds * 1000:.0f}",
+            "cluster-replica-validity-factor": "0",
+        }
+        folder = self._folder / str(len(self.nodes))
+        node = self._stack.enter_context(server(folder, **settings))
+        if self.nodes:
+            ask(self.nodes[0].port, "CLUSTER", "MEET", HOST, node.port, bus)
+        self.nodes.append(node)
+        return node
+
+    def _all_well(self) -> bool:
+        """Whether every node says that every slot is served."""
+        said = [str(ask(node.port, "CLUSTER", "INFO")) for node in self.nodes]
+        return all("cluster_state:ok" in each for each in said)
+
     def _all_met(self) -> bool:
-        return all(
-            "cluster_known_nodes:6" in str(ask(node.port, "CLUSTER", "INFO")) for node in self.nodes
-        )
+        """Whether every node knows all others, and answers."""
+        said = [str(ask(node.port, "CLUSTER", "INFO")) for node in self.nodes]
+        return all(f"cluster_known_nodes:{len(self.nodes)}" in each for each in said)
 
 
 def _accepted(port: int) -> bool:

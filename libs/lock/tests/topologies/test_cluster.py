@@ -1,15 +1,18 @@
 """One connection to each master; what moves between nodes is followed, and fences grow."""
 
 import asyncio
+import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from libs.lock.tests.clients import Clients
 from libs.lock.tests.eventually import eventually
-from libs.lock.tests.topologies.servers import PASSWORD, Clustered, ask, until
+from libs.lock.tests.topologies.servers import PASSWORD, SLOTS, Clustered, ask, server, until
 from redis.crc import key_slot
 
+from devkit.ports import HOST, free_port
 from fencelock import (
     AsyncLease,
     AsyncLockClient,
@@ -19,6 +22,8 @@ from fencelock import (
     LockClient,
     RedisUnavailable,
 )
+from fencelock._cluster import read_map
+from fencelock._topology import Cluster, read
 
 NAME = "order:{1}"
 KEY = f"fencelock:l:{NAME}"
@@ -159,6 +164,89 @@ async def test_a_slot_that_moves_takes_its_leases_and_its_line_along(
     await after.release()
     async with holder.lock(name) as again:
         assert again.fence > after.fence
+
+
+async def test_leases_are_renewed_while_their_slot_moves_to_a_node_that_had_none(
+    doomed_cluster: Clustered, clients: Clients
+) -> None:
+    """It stands half-way for as long as it likes: ASK is followed for whatever a holder needs."""
+    name = "moved:{5}"
+    slot = key_slot(b"5")
+    client, other = made(clients, doomed_cluster, ttl=2.0), made(clients, doomed_cluster)
+    lease = await client.acquire(name)
+    source, target = doomed_cluster.master_of(name), await run(doomed_cluster.add)
+    ids = {node.port: ask(node.port, "CLUSTER", "MYID") for node in (source, target)}
+    ask(target.port, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source.port])
+    ask(source.port, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target.port])
+    keys = ask(source.port, "CLUSTER", "GETKEYSINSLOT", slot, 100)
+    move = ("MIGRATE", target.host, target.port, "", 0, 5000, "AUTH", PASSWORD, "KEYS", *keys)
+    assert ask(source.port, *move) == "OK"
+    first = lease.term.deadline
+
+    async def two_terms_later() -> bool:
+        lease.check()
+        return lease.term.deadline > first + 4.0
+
+    await eventually(two_terms_later, "renewed several times")
+    assert (await other.verify(lease.proof(), [name])).fence == lease.fence
+    for node in (target, source):
+        ask(node.port, "CLUSTER", "SETSLOT", slot, "NODE", ids[target.port])
+    await lease.release()
+    async with other.lock(name) as after:
+        assert after.fence > lease.fence
+
+
+async def test_a_slot_that_is_on_its_way_keeps_nobody_from_the_others_of_its_node(
+    clustered: Clustered, clients: Clients
+) -> None:
+    """A move that was broken off leaves it so for days; clients that come then can connect."""
+    source, target = clustered.nodes[:2]
+    ids = {node.port: ask(node.port, "CLUSTER", "MYID") for node in (source, target)}
+    # The first of its slots, which is the one that a client tries its rights at.
+    ask(target.port, "CLUSTER", "SETSLOT", 0, "IMPORTING", ids[source.port])
+    ask(source.port, "CLUSTER", "SETSLOT", 0, "MIGRATING", ids[target.port])
+    try:
+        client = made(clients, clustered, connect_timeout=1.0)
+        await client.start()
+        for name in NAMES:
+            async with client.lock(name):
+                pass
+    finally:
+        for node in (source, target):
+            ask(node.port, "CLUSTER", "SETSLOT", 0, "STABLE")
+
+
+async def test_a_node_that_is_not_of_the_cluster_any_more_has_no_say(
+    clustered: Clustered, tmp_path: Path
+) -> None:
+    """It may be in the URL still; `CLUSTER RESET` left it the epoch, and no slots."""
+    with server(tmp_path, **{"cluster-enabled": "yes", "cluster-port": str(free_port())}) as former:
+        known = str(ask(clustered.nodes[0].port, "CLUSTER", "INFO"))
+        epoch = re.search(r"current_epoch:(\d+)", known)
+        assert epoch is not None
+        ask(former.port, "CLUSTER", "SET-CONFIG-EPOCH", epoch[1])
+        hosts = f"{HOST}:{former.port},{HOST}:{clustered.nodes[0].port}"
+        where = read(f"redis+cluster://:{PASSWORD}@{hosts}")
+        assert isinstance(where, Cluster)
+        for _ in range(10):
+            assert len((await read_map(where.seeds)).served) == SLOTS
+
+
+async def test_the_nodes_of_the_url_may_all_be_gone_by_the_time_a_master_crashes(
+    doomed_cluster: Clustered, clients: Clients
+) -> None:
+    """Others know who takes over, also those of whose slots nothing was needed so far."""
+    master = doomed_cluster.master_of(NAME)
+    another = next(node for node in doomed_cluster.nodes[:3] if node.port != master.port)
+    named_in_url = doomed_cluster.replica_of(another)
+    client = clients.make(url=f"redis+cluster://:{PASSWORD}@{HOST}:{named_in_url.port}")
+    async with client.lock(NAME) as lease:
+        pass
+    named_in_url.kill()
+    master.kill()
+    after = await until_granted(client)
+    assert after.fence > lease.fence
+    await after.release()
 
 
 async def test_a_planned_failover_ends_no_lease(
