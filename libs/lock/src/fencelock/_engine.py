@@ -488,6 +488,8 @@ class Engine:
             self._keeper.doubt(news.keys)
             if news.keys is None:
                 self._settled_at = now() + SETTLE_SECONDS
+                # With the lines those are gone who would hand over to us.
+                self._room.ask_first()
             return
         if news is None or self._room.pushed(news) or not isinstance(news, Push):
             return

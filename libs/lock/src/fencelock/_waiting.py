@@ -74,7 +74,9 @@ class _Line:
 
     def ask(self) -> None:
         """Let the first in line ask the server."""
-        self.timer = None
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
         for waiter in self.waiters.values():
             waiter.wake()
             return
@@ -166,6 +168,11 @@ class WaitingRoom:
         for waiter in self._waiters.values():
             waiter.resyncing = True
             waiter.wake()
+
+    def ask_first(self) -> None:
+        """Let the first of every line ask: what it finds of its place tells whether all must."""
+        for line in list(self._lines.values()):
+            line.ask()
 
     def lost_place(self, waiter: Waiter) -> None:
         """Let those in the same lines ask: if one ticket vanished, theirs may have too.

@@ -20,6 +20,7 @@ from fencelock import (
     Kind,
     LeaseLost,
     RedisUnavailable,
+    _waiting,
 )
 from fencelock._fitness import ACL_KINDS, ACL_LINE
 from fencelock._protocol import Request
@@ -385,6 +386,31 @@ async def test_places_in_the_line_outlive_a_reconnect(
     async with asyncio.timeout(60):
         await asyncio.gather(*tasks)
     assert served == sorted(served)
+
+
+async def test_a_line_that_the_server_forgot_forms_again_at_once_and_in_order(
+    clients: Clients, admin: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is left to hand over, and whoever came later must not be the first to ask."""
+    monkeypatch.setattr(_waiting, "BACKSTOP_SECONDS", 3600.0)
+    pair = [clients.make(ttl=3000.0, max_hold=3000.0) for _ in range(2)]
+    await clients.make(ttl=3000.0, max_hold=3000.0).acquire(NAME)
+    served: list[int] = []
+
+    async def take(index: int) -> None:
+        async with pair[index % 2].lock(NAME):
+            served.append(index)
+
+    tasks = []
+    for index in range(8):
+        tasks.append(asyncio.create_task(take(index)))
+        await in_line(admin, index + 1)
+    await admin.flushall()
+    async with asyncio.timeout(60):
+        await asyncio.gather(*tasks)
+    # Two ask at the same moment, each for its own; the second may be the first.
+    assert sorted(served[:2]) == [0, 1]
+    assert served[2:] == list(range(2, 8))
 
 
 async def test_a_long_line_of_the_dead_is_cleared_in_bounded_steps(
