@@ -77,8 +77,9 @@ class _Errand:
         return self._first if self.before is None or self._repeat is None else self._again()
 
     def sent_on(self, redirected: Redirected) -> None:
-        """A node did nothing, but said where to go."""
+        """A node did nothing this time, but said where to go."""
         self.asked = redirected if redirected.ask else None
+        self.before = redirected if redirected.reached else self.before
         self.redirections += 1
 
     def abandoned(self, error: RedisUnavailable) -> None:

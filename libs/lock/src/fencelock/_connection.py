@@ -386,6 +386,8 @@ class Connection:
                 refused = error if isinstance(error, _Passing) else refused
                 # On a link that still works it was no loss but a refusal.
                 if link is not None and link.usable and not passing:
+                    # Whoever was sent on now may have done something with an earlier try.
+                    error.reached = error.reached or before is not None
                     raise
                 if link is not None:
                     before = error

@@ -196,6 +196,39 @@ async def test_leases_are_renewed_while_their_slot_moves_to_a_node_that_had_none
         assert after.fence > lease.fence
 
 
+async def test_a_release_that_was_done_half_before_its_slot_moved_was_one(
+    clustered: Clustered, clients: Clients
+) -> None:
+    """The script met a key that was gone already; its second run, elsewhere, finds nothing held."""
+    name = "halves:{9}"
+    slot = key_slot(b"9")
+    holder, other = made(clients, clustered), made(clients, clustered)
+    lease = await holder.acquire(name)
+    waiting = asyncio.create_task(other.acquire(name))
+    await in_line(clustered, name)
+    source = clustered.master_of(name)
+    target = next(node for node in clustered.nodes[:3] if node.port != source.port)
+    ids = {node.port: ask(node.port, "CLUSTER", "MYID") for node in (source, target)}
+    move = ("MIGRATE", HOST, target.port, "", 0, 5000, "AUTH", PASSWORD, "KEYS")
+    ask(target.port, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source.port])
+    ask(source.port, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target.port])
+    assert ask(source.port, *move, f"fencelock:w:{name}") == "OK"
+    releasing = asyncio.create_task(lease.release())
+
+    async def half_done() -> bool:
+        return f"fencelock:l:{name}" not in ask(source.port, "CLUSTER", "GETKEYSINSLOT", slot, 100)
+
+    await eventually(half_done, "the script has deleted the lock")
+    while keys := ask(source.port, "CLUSTER", "GETKEYSINSLOT", slot, 100):
+        assert ask(source.port, *move, *keys) == "OK"
+    for node in (target, source):
+        ask(node.port, "CLUSTER", "SETSLOT", slot, "NODE", ids[target.port])
+    await releasing
+    after = await waiting
+    assert after.fence > lease.fence
+    await after.release()
+
+
 async def test_a_slot_that_is_on_its_way_keeps_nobody_from_the_others_of_its_node(
     clustered: Clustered, clients: Clients
 ) -> None:
