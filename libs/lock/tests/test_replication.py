@@ -17,6 +17,7 @@ class Server:
 
     def __init__(self) -> None:
         self.questions: list[Command] = []
+        self.left: list[float] = []
         self.answering = asyncio.Event()
         self.held = True
         self.seen = 1
@@ -27,6 +28,7 @@ class Server:
         self, command: Command, replicas: int, *, seconds: float, deadline: float
     ) -> tuple[Answer, int]:
         self.questions.append(command)
+        self.left.append(deadline - now())
         sent = now()
         await self.answering.wait()
         if self.error is not None:
@@ -87,6 +89,24 @@ async def test_nobody_asks_for_one_that_gave_up() -> None:
     await asyncio.gather(first, patient)
     assert server.questions[1].keys == kept.lock_keys
     assert len(server.questions) == 2
+
+
+async def test_one_who_has_little_time_gives_up_and_leaves_the_others_theirs() -> None:
+    server = Server()
+    replication = replication_of(server)
+    first = asking(replication, *granted())
+    await asked(server)
+    patient = asking(replication, *granted("order:2"))
+    hasty = asyncio.create_task(replication.confirm(*granted("order:3"), 0.05))
+    late = asyncio.create_task(replication.confirm(*granted("order:4"), 0.0))
+    async with asyncio.timeout(30):
+        with pytest.raises(RedisUnavailable, match="order:4: no replica confirmed"):
+            await late
+    server.answering.set()
+    await asyncio.gather(first, patient)
+    await asyncio.gather(hasty, return_exceptions=True)
+    # Of the five seconds of the patient one next to nothing is over.
+    assert server.left[1] > 1.0
 
 
 async def test_when_all_gave_up_the_next_is_served_as_ever() -> None:

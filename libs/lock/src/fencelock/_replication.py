@@ -17,6 +17,8 @@ from fencelock._scripts import Scripts
 
 # Of the time for a reply: what WAIT may take, so that its answer comes in time.
 WAIT_FRACTION = 0.8
+# Why there was no answer is better to know than that there was none.
+ANSWER_SECONDS = 0.02
 
 
 class _Asked(NamedTuple):
@@ -57,7 +59,12 @@ class Replication:
         if self._asking is None:
             task = self._loop.create_task(self._run(), name="fencelock-replication")
             self._asking = None if task.done() else task
-        await done
+        try:
+            async with asyncio.timeout(max(0.0, until - now()) + ANSWER_SECONDS):
+                await done
+        except TimeoutError:
+            names = ", ".join(request.names)
+            raise RedisUnavailable(f"{names}: no replica confirmed the grant in time") from None
 
     async def close(self) -> None:
         """Ask no further, and disconnect."""
@@ -90,7 +97,8 @@ class Replication:
         # The question writes what was granted once more, and WAIT counts who has seen that.
         moment = now()
         leases = [(each.request, each.term.next_ttl(moment)) for each in batch]
-        until = min(each.until for each in batch)
+        # Who has less time than others gives up by itself, and takes nothing from them.
+        until = max(each.until for each in batch)
         command = _protocol.renew(self._scripts, leases)
         limit = max(0.001, until - moment)
         answer, seen = await self._connection.witness(
