@@ -1,6 +1,7 @@
 """A majority decides; a minority may be dead, slow, or have forgotten everything."""
 
 import asyncio
+import math
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -96,6 +97,21 @@ async def test_whoever_does_not_wait_is_told_and_leaves_nothing(
         with pytest.raises(AcquireTimeout):
             await made(clients, five).acquire(NAME, wait=0.2)
     await until_free(five)
+
+
+async def test_a_client_whose_idea_of_the_servers_clocks_is_old_asks_again(
+    five: list[RedisServer], clients: Clients
+) -> None:
+    """As after a pause of its whole machine: its own clock stood still."""
+    client = made(clients, five)
+    await client.start()
+    engine = client._running
+    assert isinstance(engine, QuorumEngine)
+    for node in engine._nodes:
+        link = await node.connection.ready(deadline=math.inf)
+        link.clock.read(1000.0, 1000.0)
+    async with client.lock(NAME, wait=0) as lease:
+        lease.check()
 
 
 async def check_fence_over_a_wiped_minority(
