@@ -2,8 +2,10 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
+from hiredis import ReplyError
 from libs.lock.tests.clients import Clients, connection_of
 from libs.lock.tests.proxy import Proxy
 from libs.lock.tests.server_view import lock_connections
@@ -118,6 +120,29 @@ async def test_a_refusal_that_does_not_pass_is_not_repeated(clients: Clients, ad
     await admin.rpush("fencelock:fence", "not a number")
     with pytest.raises(RedisUnavailable, match="WRONGTYPE"):
         await client.acquire("order:{1}")
+
+
+async def test_a_script_that_was_refused_for_a_while_may_have_done_something(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the first time: a release whose second run finds nothing held was one."""
+    client = clients.make()
+    lease = await client.acquire("order:{1}")
+    connection = connection_of(client)
+    link = connection._link
+    assert link is not None
+    send = link.send
+
+    error = ReplyError("ERR Script attempted to access a non local key")
+
+    def refuse_once(*args: Any) -> asyncio.Future[object]:
+        monkeypatch.setattr(link, "send", send)
+        refused: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        send(*args).add_done_callback(lambda _: refused.set_result(error))
+        return refused
+
+    monkeypatch.setattr(link, "send", refuse_once)
+    await lease.release()
 
 
 async def test_a_replica_is_no_place_for_locks(clients: Clients, admin: Redis) -> None:

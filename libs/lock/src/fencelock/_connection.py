@@ -179,6 +179,7 @@ class Connection:
                 if not isinstance(reply, hiredis.ReplyError):
                     self._failures = 0
                     return Answer(reply, moment, False, link)  # noqa: FBT003 (by name it is slow)
+                failed = _half_done(reply)
         return await self._insist(command, deadline, limit, repeat, failed, asking=asking)
 
     def _prepared(
@@ -686,6 +687,12 @@ def refusal(reply: hiredis.ReplyError) -> str:
     text = str(reply)
     wrapped = _WRAPPED.match(text)
     return wrapped[1] if wrapped else text
+
+
+def _half_done(reply: hiredis.ReplyError) -> RedisUnavailable | None:
+    """The refusal of a script that may have done something before it came to that."""
+    text = refusal(reply)
+    return RedisUnavailable(text) if text.startswith(_PASSING) else None
 
 
 def _backoff(failures: int) -> float:
