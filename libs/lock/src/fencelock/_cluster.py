@@ -130,11 +130,10 @@ class ClusterConnection:
         self._retiring: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    @property
-    def tracks(self) -> bool:
-        """Whether every master that is connected to tells of changes."""
-        nodes = self._nodes.values()
-        return bool(nodes) and all(node.connection.tracks for node in nodes)
+    def tracks(self, command: Command) -> bool:
+        """Whether the master that has the keys of a command is connected, and tells of changes."""
+        node = self._nodes.get(self._map.served.get(_slots.slot_of_command(command), ("", 0)))
+        return node is not None and node.connection.tracks(command)
 
     async def call(
         self,

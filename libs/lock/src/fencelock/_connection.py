@@ -260,9 +260,8 @@ class Connection:
             reply = await _send(link, command, now(), self._reply_timeout, whole=True)
         return reply
 
-    @property
-    def tracks(self) -> bool:
-        """Whether the server tells of changes to keys that are held."""
+    def tracks(self, command: Command) -> bool:  # noqa: ARG002 (see ClusterConnection)
+        """Whether the server tells of changes to the keys of a command."""
         return self._link is not None and self._link.tracks
 
     @property

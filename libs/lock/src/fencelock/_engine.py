@@ -471,10 +471,10 @@ class Engine:
     async def _look(
         self, requests: Sequence[Request], deadline: float, *, tracked: bool
     ) -> list[bool]:
-        if not self._connection.tracks:
+        command = _protocol.look(requests, tracked=tracked)
+        if not self._connection.tracks(command):
             # The answer would be old at once, and the next renewal asks anyhow.
             return [True] * len(requests)
-        command = _protocol.look(requests, tracked=tracked)
         limit = min(self.limit(request) for request in requests)
         answer = await self._connection.call(command, deadline=deadline, limit=limit)
         held = _protocol.read_look(answer.reply, requests)

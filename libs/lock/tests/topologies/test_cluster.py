@@ -333,6 +333,33 @@ async def test_a_crash_of_a_master_is_outlived(doomed_cluster: Clustered, client
     await after.release()
 
 
+async def test_a_holder_is_told_by_push_though_another_master_is_gone(
+    doomed_cluster: Clustered, clients: Clients
+) -> None:
+    client = made(clients, doomed_cluster, ttl=3000.0, max_hold=3000.0)
+    for name in NAMES:
+        async with client.lock(name):
+            pass
+    port = doomed_cluster.master_of(NAME).port
+    victim = next(node for node in doomed_cluster.nodes[:3] if node.port != port)
+    # Nobody takes over, so it stays gone; the others serve their slots all the same.
+    for node in doomed_cluster.nodes:
+        ask(node.port, "CONFIG", "SET", "cluster-require-full-coverage", "no")
+    doomed_cluster.replica_of(victim).kill()
+    victim.kill()
+    lease = await client.acquire(NAME)
+    lost = asyncio.get_running_loop().create_future()
+    lease.on_lost(lost.set_result)
+
+    async def watched() -> bool:
+        return bool(ask(port, "INFO", "stats")["tracking_total_keys"])
+
+    await eventually(watched, "its key is watched")
+    ask(port, "DEL", KEY)
+    async with asyncio.timeout(30):
+        assert await lost == "taken"
+
+
 async def test_a_lease_that_no_replica_had_is_lost_and_its_holder_told(
     doomed_cluster: Clustered, clients: Clients
 ) -> None:
