@@ -26,12 +26,13 @@ TIMES = 1
 FENCE = b"$16\r\n1764157829123456\r\n"
 GRANTED = b"*5\r\n$7\r\ngranted\r\n" + FENCE + b"$5\r\n10000\r\n" + FENCE + b"$1\r\n-\r\n"
 FIT = b"%1\r\n$16\r\nmaxmemory-policy\r\n$10\r\nnoeviction\r\n"
+Protocol = asyncio.Protocol | asyncio.BufferedProtocol
 
 
 class Agreeing:
     """The other end: answers what it knows in the next turn of the loop."""
 
-    def __init__(self, link: asyncio.Protocol, answers: dict[bytes, bytes]) -> None:
+    def __init__(self, link: Protocol, answers: dict[bytes, bytes]) -> None:
         self._loop = asyncio.get_running_loop()
         self._link = link
         self._answers = answers
@@ -50,10 +51,23 @@ class Agreeing:
 
     def _answer(self) -> None:
         out, self._out = self._out, []
-        self._link.data_received(b"".join(out))
+        _receive(self._link, b"".join(out))
 
 
-def _agree(link: asyncio.Protocol, answers: dict[bytes, bytes]) -> None:
+def _receive(link: Protocol, data: bytes) -> None:
+    """Hand over what came, as an event loop does."""
+    if isinstance(link, asyncio.Protocol):
+        link.data_received(data)
+        return
+    while data:
+        room = memoryview(link.get_buffer(len(data)))
+        part = data[: len(room)]
+        room[: len(part)] = part
+        link.buffer_updated(len(part))
+        data = data[len(part) :]
+
+
+def _agree(link: Protocol, answers: dict[bytes, bytes]) -> None:
     """Connect a link to the one that agrees."""
     link.connection_made(cast("asyncio.BaseTransport", Agreeing(link, answers)))
 

@@ -76,6 +76,16 @@ async def test_replies_come_back_in_order_and_pushes_go_elsewhere() -> None:
         assert linked.pushes == [[b"message", b"c", b"x"]]
 
 
+async def test_what_is_longer_than_one_read_comes_whole() -> None:
+    async with Linked(30.0) as linked:
+        text = bytes(range(256)) * 1000
+        one, two = linked.link.send(("ECHO", "1")), linked.link.send(("ECHO", "2"))
+        await linked.peer.received.wait()
+        linked.peer.say(b"$%d\r\n%s\r\n$1\r\n2\r\n" % (len(text), text))
+        assert await one == text
+        assert await two == b"2"
+
+
 async def test_who_is_told_by_a_push_goes_before_who_is_answered() -> None:
     async with Linked(30.0) as linked:
         went: list[str] = []

@@ -21,6 +21,7 @@ from fencelock import AsyncLockClient, ConfigurationError, RedisUnavailable
 from fencelock._attempt import Attempt
 from fencelock._cli.exits import Exit
 from fencelock._cli.main import main
+from fencelock._link import Link
 from fencelock._target import Target
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the keys")
@@ -138,6 +139,29 @@ async def test_threads_share_the_one_connection_that_has_tls(
             fences = await asyncio.gather(*[take() for _ in range(30)])
             assert len(set(fences)) == 30
             assert gate.accepted == 1
+
+
+async def test_what_comes_in_several_parts_of_a_tls_connection_at_once_is_whole(keys: Path) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        for part in (b"$3\r\no", b"ne\r\n$3\r\n", b"two\r\n"):
+            writer.write(part)
+        await reader.read(65536)
+        writer.close()
+
+    listening = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=served_by(keys))
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        loop = asyncio.get_running_loop()
+        target = Target.from_url(f"rediss://127.0.0.1:{port}?ssl_ca_certs={keys / 'ca.crt'}")
+        link = await Attempt(
+            target,
+            lambda: Link(loop, reply_timeout=10.0, on_push=lambda _: None, on_lost=lambda _: None),
+        ).connect()
+        replies = [link.send(("ECHO", text)) for text in ("one", "two")]
+        assert await asyncio.gather(*replies) == [b"one", b"two"]
+        link.abort("end of test")
+        await link.closed
 
 
 async def test_a_client_shows_its_certificate(
