@@ -1,8 +1,10 @@
 """The command line, as a shell runs it, against a real server."""
 
+import contextlib
 import io
 import json
 import os
+import pty
 import shlex
 import signal
 import socket
@@ -24,6 +26,7 @@ from devkit.servers import RedisServer
 from fencelock import Kind, LeaseLost, LockClient, NotOwner
 from fencelock._cli import doctor, page, view
 from fencelock._cli.breaking import NOTE_SECONDS
+from fencelock._cli.exits import Exit
 from fencelock._cli.main import main
 
 
@@ -659,6 +662,28 @@ def test_what_is_drawn_on_a_terminal_takes_names_literally() -> None:
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(page.rich_table(("NAME",), [("[red]\x1b[31m",)]))
     assert "[red]\\x1b[31m" in console.export_text()
+
+
+def test_top_gives_the_terminal_back_however_it_is_ended(
+    redis_server: RedisServer, admin: Redis
+) -> None:
+    ours, its = pty.openpty()
+    command = [sys.executable, "-m", "fencelock", "top", "--interval", "0.1"]
+    environment = {**os.environ, "FENCELOCK_URL": redis_server.url, "TERM": "xterm"}
+    with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, env=environment) as top:
+        os.close(its)
+        drawn = b""
+        while b"names held" not in drawn:
+            drawn += os.read(ours, 65536)
+        assert b"\x1b[?1049h" in drawn
+        top.send_signal(signal.SIGTERM)
+        # At the end of the last process on it a terminal says EIO.
+        with contextlib.suppress(OSError):
+            while more := os.read(ours, 65536):
+                drawn += more
+        assert top.wait(timeout=30) == Exit.SIGNALLED + signal.SIGTERM
+    os.close(ours)
+    assert b"\x1b[?1049l" in drawn
 
 
 def test_durations_are_short() -> None:

@@ -1,15 +1,19 @@
 """``ls``, ``show`` and ``top``: look at a server without changing anything."""
 
+import signal
+import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 from fencelock._cli import page, view
 from fencelock._cli.exits import EXPECTED, Exit, code_of
 from fencelock._cli.servers import Servers
 from fencelock._cli.view import Held
 
+# What ends a process that does nothing about it.
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 HEADS = ("NAME", "KIND", "HOLDER", "FENCE", "LEFT", "HELD FOR", "WAITING")
 
 
@@ -147,6 +151,9 @@ class _Screen:
         if not self._as_json and page.has_rich():
             from rich.live import Live  # noqa: PLC0415 (an extra)
 
+            for number in _ENDING:
+                if signal.getsignal(number) is signal.SIG_DFL:
+                    signal.signal(number, _end)
             self._live = Live(auto_refresh=False, screen=True)
             self._live.__enter__()
 
@@ -183,3 +190,8 @@ class _Screen:
             from rich.console import Group  # noqa: PLC0415 (an extra)
 
             self._live.update(Group(title, page.rich_table(HEADS, rows)), refresh=True)
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """End with the terminal as it was."""
+    sys.exit(Exit.SIGNALLED + number)
