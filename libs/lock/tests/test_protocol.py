@@ -230,6 +230,8 @@ def test_renewals_of_many_leases_are_one_command() -> None:
 def test_pushes_are_read() -> None:
     grant = [b"message", b"channel", b"grant me.x 5 3333 1000000 00-trace a b"]
     assert protocol.read_push(grant) == Push("me.x", Granted(5, 3.333, 1.0), "00-trace", ("a", "b"))
+    foreign = [b"message", b"channel", b"grant  me.x 5 3333 1000000 \xff a"]
+    assert protocol.read_push(foreign) == Push("me.x", Granted(5, 3.333, 1.0), "\ufffd", ("a",))
     watch = [b"message", b"channel", b"watch a:{7} 3333"]
     assert protocol.read_push(watch) == Watch("a:{7}", 3.333)
     assert protocol.read_push([b"message", b"channel", b"news of a later version"]) is None
@@ -250,6 +252,10 @@ def test_pushes_are_read() -> None:
         [b"message", b"channel", b"grant"],
         [b"message", b"channel", b"grant me.x 5 3333 1000000"],
         [b"message", b"channel", b"grant me.x 5 " + _HUGE + b" 1000000 - a"],
+        [b"message", b"channel", b"grant me.\xff 5 3333 1000000 - a"],
+        [b"message", b"channel", b"grant me.x 5 3333 1000000 - \xff"],
+        [b"message", b"channel", b"watch \xff 3333"],
+        [b"message", b"grant me.x 5 3333 1000000 - a"],
         [b"message", b"channel", b"watch a"],
         [b"message", b"channel", b"watch a " + _HUGE],
         [b"invalidate", b"key"],

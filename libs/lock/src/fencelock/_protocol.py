@@ -46,8 +46,10 @@ RENEWED_KEYS_MAX: Final = 500
 # A fence has 16 digits until the year 2286.
 _FENCE_DIGITS_MAX: Final = 19
 
-# How many fields there are in an answer to a request, and in news.
+# How many fields there are in an answer to a request, in pushes, and in news.
 _ACQUIRE_FIELDS: Final = 5
+_MESSAGE_FIELDS: Final = 3
+_INVALIDATE_FIELDS: Final = 2
 _GRANT_FIELDS: Final = 6
 _WATCH_FIELDS: Final = 3
 _GRANTED: Final = (b"granted", b"regranted")
@@ -57,7 +59,6 @@ _MGET: Final = Script("MGET", "")
 _ANNOTATION: Final = re.compile(r"[!-~]{1,128}")
 
 Mode = Literal["try", "queue", "again"]
-Digits = str | bytes
 
 
 class Command(NamedTuple):
@@ -549,18 +550,17 @@ def read_verify(reply: object) -> float | None:
 
 def read_push(message: object) -> Push | Watch | Changed | None:
     """Read a push: news for one of this process's waiters or holders, or something to ignore."""
-    # Not by patterns, nor field by field: this is done for every lock that was waited for.
-    if not isinstance(message, list) or not 2 <= len(message) <= 3:  # noqa: PLR2004
+    # Not by patterns, which take longer: this is done for every lock that was waited for.
+    if not isinstance(message, list) or not message:
         return None
-    news = message[-1]
-    if message[0] == b"message" and type(news) is bytes:
+    if message[0] == b"message" and len(message) == _MESSAGE_FIELDS and type(message[2]) is bytes:
         try:
-            return _read_news(news.decode("ascii", "replace").split(" "))
+            return _read_news(message[2].split())
         except (ValueError, OverflowError):
             # Anybody may publish anything: what is not ours is not for us.
             return None
-    if message[0] == b"invalidate" and len(message) == 2:  # noqa: PLR2004
-        return _read_changed(news)
+    if message[0] == b"invalidate" and len(message) == _INVALIDATE_FIELDS:
+        return _read_changed(message[1])
     return None
 
 
@@ -572,17 +572,17 @@ def _read_changed(keys: object) -> Changed | None:
     return Changed(tuple([k.decode("ascii", "replace") for k in keys if isinstance(k, bytes)]))
 
 
-def _read_news(fields: list[str]) -> Push | Watch | None:
-    if fields[0] == "grant" and len(fields) >= _GRANT_FIELDS:
-        blocker = None if fields[5] == "-" else fields[5]
+def _read_news(fields: list[bytes]) -> Push | Watch | None:
+    if len(fields) >= _GRANT_FIELDS and fields[0] == b"grant":
+        names = tuple([body.decode("ascii") for body in fields[6:]])
         granted = _granted(fields[2], fields[3], fields[4])
-        return Push(fields[1], granted, blocker, tuple(fields[6:]))
-    if fields[0] == "watch" and len(fields) == _WATCH_FIELDS:
-        return Watch(fields[1], min(int(fields[2]) / 1000, MAX_SECONDS))
+        return Push(fields[1].decode("ascii"), granted, _annotation(fields[5]), names)
+    if len(fields) == _WATCH_FIELDS and fields[0] == b"watch":
+        return Watch(fields[1].decode("ascii"), min(int(fields[2]) / 1000, MAX_SECONDS))
     return None
 
 
-def _granted(fence: Digits, lease: Digits, stamp: Digits, lost_place: bool = False) -> Granted:  # noqa: FBT001, FBT002 (by name it is slow)
+def _granted(fence: bytes, lease: bytes, stamp: bytes, lost_place: bool = False) -> Granted:  # noqa: FBT001, FBT002 (by name it is slow)
     number, seconds = int(fence), int(lease) / 1000
     if number <= 0 or len(fence) > _FENCE_DIGITS_MAX or not 0 < seconds <= MAX_SECONDS:
         raise ValueError("no such lease can have been asked for")
