@@ -65,7 +65,7 @@ class Link(asyncio.BufferedProtocol):
         self._on_lost = on_lost
         self._reader = hiredis.Reader()
         # Read into again and again. A protocol without a buffer of its own gets a fresh quarter of
-        # a megabyte for each read, which many a process maps and unmaps each time: 15 us or so.
+        # a megabyte for each read, which many a process maps and unmaps each time.
         # As a view: what follows in a TLS connection goes behind what is there, into a part of it.
         self._buffer = memoryview(bytearray(_READ_BYTES))
         self._transport: asyncio.Transport | None = None

@@ -243,6 +243,42 @@ class Clustered:
         return all(f"cluster_known_nodes:{len(self.nodes)}" in each for each in said)
 
 
+class Move:
+    """A slot on its way from a master to another one, step by step as redis-cli does it."""
+
+    def __init__(self, slot: int, source: RedisServer, target: RedisServer) -> None:
+        self._slot = slot
+        self.source = source
+        self.target = target
+        self._ids = {node.port: ask(node.port, "CLUSTER", "MYID") for node in (source, target)}
+
+    def begin(self) -> None:
+        """From now on it is where its keys are."""
+        source, target = self.source.port, self.target.port
+        ask(target, "CLUSTER", "SETSLOT", self._slot, "IMPORTING", self._ids[source])
+        ask(source, "CLUSTER", "SETSLOT", self._slot, "MIGRATING", self._ids[target])
+
+    def left(self) -> list[str]:
+        """What is still at the source."""
+        found: list[str] = ask(self.source.port, "CLUSTER", "GETKEYSINSLOT", self._slot, 100)
+        return found
+
+    def carry(self, *keys: str) -> None:
+        """Bring keys over."""
+        to = (self.target.host, self.target.port, "", 0, 5000, "AUTH", PASSWORD)
+        assert ask(self.source.port, "MIGRATE", *to, "KEYS", *keys) == "OK"
+
+    def end(self) -> None:
+        """It belongs to the target."""
+        for node in (self.target, self.source):
+            ask(node.port, "CLUSTER", "SETSLOT", self._slot, "NODE", self._ids[self.target.port])
+
+    def forget(self) -> None:
+        """It never began."""
+        for node in (self.source, self.target):
+            ask(node.port, "CLUSTER", "SETSLOT", self._slot, "STABLE")
+
+
 def _accepted(port: int) -> bool:
     try:
         return bool(ask(port, "SENTINEL", "FAILOVER", NAME, password=None))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from libs.lock.tests.clients import Clients
 from libs.lock.tests.eventually import eventually
-from libs.lock.tests.topologies.servers import PASSWORD, SLOTS, Clustered, ask, server, until
+from libs.lock.tests.topologies.servers import PASSWORD, SLOTS, Clustered, Move, ask, server, until
 from redis.crc import key_slot
 
 from devkit.ports import HOST, free_port
@@ -138,7 +138,6 @@ async def test_a_slot_that_moves_takes_its_leases_and_its_line_along(
 ) -> None:
     """ASK while it moves, MOVED after it; nobody notices."""
     name = "moved:{5}"
-    slot = key_slot(b"5")
     holder, other = made(clients, clustered), made(clients, clustered)
     lease = await holder.acquire(name)
     waiting = asyncio.create_task(other.acquire(name))
@@ -147,17 +146,13 @@ async def test_a_slot_that_moves_takes_its_leases_and_its_line_along(
     target = next(
         clustered.master_of(each) for each in NAMES if clustered.master_of(each).port != source.port
     )
-    ids = {node.port: ask(node.port, "CLUSTER", "MYID") for node in (source, target)}
-    ask(target.port, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source.port])
-    ask(source.port, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target.port])
+    move = Move(key_slot(b"5"), source, target)
+    move.begin()
     assert (await other.verify(lease.proof(), [name])).fence == lease.fence
-    keys = ask(source.port, "CLUSTER", "GETKEYSINSLOT", slot, 100)
-    move = ("MIGRATE", target.host, target.port, "", 0, 5000, "AUTH", PASSWORD, "KEYS", *keys)
-    assert ask(source.port, *move) == "OK"
+    move.carry(*move.left())
     # The source has none of its keys any more and says ASK.
     assert (await other.verify(lease.proof(), [name])).fence == lease.fence
-    for node in (target, source):
-        ask(node.port, "CLUSTER", "SETSLOT", slot, "NODE", ids[target.port])
+    move.end()
     await lease.release()
     after = await waiting
     assert after.fence > lease.fence
@@ -171,16 +166,12 @@ async def test_leases_are_renewed_while_their_slot_moves_to_a_node_that_had_none
 ) -> None:
     """It stands half-way for as long as it likes: ASK is followed for whatever a holder needs."""
     name = "moved:{5}"
-    slot = key_slot(b"5")
     client, other = made(clients, doomed_cluster, ttl=2.0), made(clients, doomed_cluster)
     lease = await client.acquire(name)
-    source, target = doomed_cluster.master_of(name), await run(doomed_cluster.add)
-    ids = {node.port: ask(node.port, "CLUSTER", "MYID") for node in (source, target)}
-    ask(target.port, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source.port])
-    ask(source.port, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target.port])
-    keys = ask(source.port, "CLUSTER", "GETKEYSINSLOT", slot, 100)
-    move = ("MIGRATE", target.host, target.port, "", 0, 5000, "AUTH", PASSWORD, "KEYS", *keys)
-    assert ask(source.port, *move) == "OK"
+    source = doomed_cluster.master_of(name)
+    move = Move(key_slot(b"5"), source, await run(doomed_cluster.add))
+    move.begin()
+    move.carry(*move.left())
     first = lease.term.deadline
 
     async def two_terms_later() -> bool:
@@ -189,8 +180,7 @@ async def test_leases_are_renewed_while_their_slot_moves_to_a_node_that_had_none
 
     await eventually(two_terms_later, "renewed several times")
     assert (await other.verify(lease.proof(), [name])).fence == lease.fence
-    for node in (target, source):
-        ask(node.port, "CLUSTER", "SETSLOT", slot, "NODE", ids[target.port])
+    move.end()
     await lease.release()
     async with other.lock(name) as after:
         assert after.fence > lease.fence
@@ -201,28 +191,24 @@ async def test_a_release_that_was_done_half_before_its_slot_moved_was_one(
 ) -> None:
     """The script met a key that was gone already; its second run, elsewhere, finds nothing held."""
     name = "halves:{9}"
-    slot = key_slot(b"9")
     holder, other = made(clients, clustered), made(clients, clustered)
     lease = await holder.acquire(name)
     waiting = asyncio.create_task(other.acquire(name))
     await in_line(clustered, name)
     source = clustered.master_of(name)
     target = next(node for node in clustered.nodes[:3] if node.port != source.port)
-    ids = {node.port: ask(node.port, "CLUSTER", "MYID") for node in (source, target)}
-    move = ("MIGRATE", HOST, target.port, "", 0, 5000, "AUTH", PASSWORD, "KEYS")
-    ask(target.port, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source.port])
-    ask(source.port, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target.port])
-    assert ask(source.port, *move, f"fencelock:w:{name}") == "OK"
+    move = Move(key_slot(b"9"), source, target)
+    move.begin()
+    move.carry(f"fencelock:w:{name}")
     releasing = asyncio.create_task(lease.release())
 
     async def half_done() -> bool:
-        return f"fencelock:l:{name}" not in ask(source.port, "CLUSTER", "GETKEYSINSLOT", slot, 100)
+        return f"fencelock:l:{name}" not in move.left()
 
     await eventually(half_done, "the script has deleted the lock")
-    while keys := ask(source.port, "CLUSTER", "GETKEYSINSLOT", slot, 100):
-        assert ask(source.port, *move, *keys) == "OK"
-    for node in (target, source):
-        ask(node.port, "CLUSTER", "SETSLOT", slot, "NODE", ids[target.port])
+    while keys := move.left():
+        move.carry(*keys)
+    move.end()
     await releasing
     after = await waiting
     assert after.fence > lease.fence
@@ -233,11 +219,9 @@ async def test_a_slot_that_is_on_its_way_keeps_nobody_from_the_others_of_its_nod
     clustered: Clustered, clients: Clients
 ) -> None:
     """A move that was broken off leaves it so for days; clients that come then can connect."""
-    source, target = clustered.nodes[:2]
-    ids = {node.port: ask(node.port, "CLUSTER", "MYID") for node in (source, target)}
     # The first of its slots, which is the one that a client tries its rights at.
-    ask(target.port, "CLUSTER", "SETSLOT", 0, "IMPORTING", ids[source.port])
-    ask(source.port, "CLUSTER", "SETSLOT", 0, "MIGRATING", ids[target.port])
+    move = Move(0, *clustered.nodes[:2])
+    move.begin()
     try:
         client = made(clients, clustered, connect_timeout=1.0)
         await client.start()
@@ -245,8 +229,7 @@ async def test_a_slot_that_is_on_its_way_keeps_nobody_from_the_others_of_its_nod
             async with client.lock(name):
                 pass
     finally:
-        for node in (source, target):
-            ask(node.port, "CLUSTER", "SETSLOT", 0, "STABLE")
+        move.forget()
 
 
 async def test_a_node_that_is_not_of_the_cluster_any_more_has_no_say(
