@@ -41,8 +41,9 @@ _PASSING = (
     "OOM",
     "NOGOODSLAVE",
     "IOERR",
-    # A slot of a Cluster is on its way to another node.
+    # A slot of a Cluster is on its way to another node, as Redis and as Valkey put it.
     "ERR Script attempted to access a non local key",
+    "ERR Attempted to access a non local key",
 )
 # What a node of a Cluster says of a slot that it has not, or not all of.
 _REDIRECTED = ("MOVED ", "ASK ")
